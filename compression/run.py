@@ -1,0 +1,122 @@
+"""What was measured, where and how: the values that go between engine, store, charts and terminal.
+
+Field names are the JSON's names. Ratios are original / compressed, so above 1 is smaller or faster.
+A figure that cannot be had is None, with a sentence in `Run.notes`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from compression.recipe import Recipe
+
+
+class State(StrEnum):
+    """Where a run is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ACTIVE = (State.QUEUED, State.RUNNING)
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(_Value):
+    """A proportion or a difference of proportions, as fractions, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Ratio(_Value):
+    """Original / compressed, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Flips(_Value):
+    """Images whose prediction changed from right to wrong, and from wrong to right."""
+
+    right_to_wrong: int
+    wrong_to_right: int
+
+
+class Latency(_Value):
+    """Time of one forward pass in milliseconds, as really run."""
+
+    backend: str
+    threads: int
+    batch: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+
+class Measurement(_Value):
+    """One model's figures. Bytes are of files; `macs` are multiply-accumulates for one image."""
+
+    top1: Interval | None
+    parameters: int
+    nonzero: int
+    sparsity: float
+    macs: int | None
+    artifact_bytes: int
+    dense_bytes: int
+    gzip_bytes: int
+    entropy_bound_bytes: int
+    bits_per_weight: float
+    latency: Latency | None
+
+
+class Delta(_Value):
+    """Compressed against original: paired on the same images, interleaved on the same machine."""
+
+    top1: Interval | None
+    flips: Flips | None
+    agreement: float | None
+    size_ratio: float | None
+    latency_ratio: Ratio | None
+
+
+class Run(_Value):
+    """One recipe applied to one model and measured on one data set."""
+
+    id: str
+    state: State
+    model: str
+    dataset: str | None
+    recipe: Recipe
+    recipe_key: str
+    parent_key: str | None
+    baseline: Measurement | None = None
+    compressed: Measurement | None = None
+    delta: Delta | None = None
+    environment: dict[str, Any] = {}
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The run as one JSON document; the recipe in its canonical form."""
+        return self.model_dump_json(indent=indent)
+
+
+class Progress(_Value):
+    """How far a running run is. `seconds_left` is None until it can be estimated."""
+
+    stage: str
+    fraction: float
+    seconds_left: float | None = None

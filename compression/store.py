@@ -1,0 +1,342 @@
+"""Runs and their states in SQL: the one truth shared by pages, workers and the command line.
+
+SQLite in WAL mode by default, anything SQLAlchemy can open by URL. Every change is one
+transaction, so a process that dies leaves nothing half-written.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from compression.errors import InvalidInput, StoreError
+from compression.paths import data_dir
+from compression.recipe import Recipe
+from compression.run import ACTIVE, Progress, Run, State
+
+SCHEMA_VERSION = 1
+MAX_ATTEMPTS = 2
+
+_meta = sa.MetaData()
+_runs = sa.Table(
+    "runs",
+    _meta,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("model", sa.String(120), nullable=False, index=True),
+    sa.Column("recipe_key", sa.String(16), nullable=False, index=True),
+    sa.Column("device", sa.String(16), nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("updated", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("heartbeat", sa.Float),
+    sa.Column("cancel", sa.Boolean, nullable=False, default=False),
+    sa.Column("progress", sa.Text),
+    sa.Column("traceback", sa.Text),
+    sa.Column("body", sa.Text, nullable=False),
+)
+_facts = sa.Table(
+    "facts",
+    _meta,
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(160), primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run as stored, with what only the store knows about it. Times are seconds since 1970."""
+
+    run: Run
+    device: str
+    created: float
+    updated: float
+    attempts: int
+    cancelling: bool
+    progress: Progress | None
+
+
+def new_run(model: str, dataset: str | None, recipe: Recipe, state: State = State.QUEUED) -> Run:
+    """A run that has not been measured yet, with a fresh id."""
+    return Run(
+        id=secrets.token_hex(6),
+        state=state,
+        model=model,
+        dataset=dataset,
+        recipe=recipe,
+        recipe_key=recipe.key,
+        parent_key=recipe.parent.key if recipe.parent else None,
+    )
+
+
+def default_url() -> str:
+    """SQLite file in this person's data folder."""
+    return f"sqlite:///{data_dir() / 'runs.sqlite'}"
+
+
+class Store:
+    """An open store. Safe to use from several threads and processes at once."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @property
+    def url(self) -> str:
+        """Where this store is, in the form `open_store` takes."""
+        return self._engine.url.render_as_string(hide_password=False)
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreError(f"store: cannot write to {self._shown()}: {_reason(error)}") from error
+
+    @contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreError(f"store: cannot read {self._shown()}: {_reason(error)}") from error
+
+    def _shown(self) -> str:
+        return self._engine.url.render_as_string(hide_password=True)
+
+    # Runs
+
+    def add(self, run: Run, device: str = "auto") -> None:
+        """Put a run in: queued for a worker, or finished by the caller itself."""
+        now = time.time()
+        with self._write() as c:
+            c.execute(
+                _runs.insert().values(
+                    id=run.id,
+                    state=run.state,
+                    model=run.model,
+                    recipe_key=run.recipe_key,
+                    device=device,
+                    created=now,
+                    updated=now,
+                    attempts=0,
+                    cancel=False,
+                    body=run.to_json(),
+                )
+            )
+
+    def get(self, run_id: str) -> Entry:
+        """The run with that id, or whose id begins so if only one does.
+
+        Raises:
+            InvalidInput: there is no such run, or several.
+        """
+        escaped = run_id.replace("\\", "").replace("%", "").replace("_", "")
+        where = _runs.c.id.like(f"{escaped}%") if escaped == run_id and run_id else sa.false()
+        with self._read() as c:
+            rows = c.execute(_runs.select().where(where).limit(2)).all()
+        if len(rows) != 1:
+            what = "one run" if rows else "an id listed by `compression runs`"
+            raise InvalidInput("run", run_id, what)
+        return _entry(rows[0])
+
+    def entries(self, model: str | None = None, states: tuple[State, ...] = ()) -> list[Entry]:
+        """Runs, oldest first; of one model and in some states only, if given."""
+        query = _runs.select().order_by(_runs.c.created, _runs.c.id)
+        if model is not None:
+            query = query.where(_runs.c.model == model)
+        if states:
+            query = query.where(_runs.c.state.in_(states))
+        with self._read() as c:
+            return [_entry(row) for row in c.execute(query)]
+
+    def revision(self) -> tuple[int, float]:
+        """A value that changes whenever any run does: cheap to poll."""
+        with self._read() as c:
+            row = c.execute(sa.select(sa.func.count(), sa.func.max(_runs.c.updated))).one()
+        return int(row[0]), float(row[1] or 0)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run for good."""
+        with self._write() as c:
+            c.execute(_runs.delete().where(_runs.c.id == run_id))
+
+    # The queue
+
+    def claim(self, owner: str) -> Entry | None:
+        """Take the oldest queued run for `owner` and mark it running; None if there is none."""
+        while True:
+            queued = self.entries(states=(State.QUEUED,))
+            if not queued:
+                return None
+            if self._move(queued[0].run, State.QUEUED, State.RUNNING, owner=owner):
+                return self.get(queued[0].run.id)
+
+    def _move(self, run: Run, old: State, new: State, notes: tuple[str, ...] = (), **values: Any) -> bool:
+        """Change the state, only if it is still `old`. Says whether it was."""
+        body = run.model_copy(update={"state": new, "notes": (*run.notes, *notes)}).to_json()
+        now = time.time()
+        if new is State.RUNNING:
+            values |= {"attempts": _runs.c.attempts + 1, "heartbeat": now}
+        with self._write() as c:
+            done = c.execute(
+                _runs.update()
+                .where(_runs.c.id == run.id, _runs.c.state == old)
+                .values(state=new, body=body, updated=now, progress=None, **values)
+            )
+        return done.rowcount == 1
+
+    def report(self, run_id: str, progress: Progress) -> bool:
+        """Store how far a running run is. True if somebody asked for it to stop."""
+        now = time.time()
+        with self._write() as c:
+            c.execute(
+                _runs.update()
+                .where(_runs.c.id == run_id, _runs.c.state == State.RUNNING)
+                .values(progress=progress.model_dump_json(), heartbeat=now, updated=now)
+            )
+            row = c.execute(sa.select(_runs.c.cancel, _runs.c.state).where(_runs.c.id == run_id))
+            found = row.one_or_none()
+        return found is None or bool(found[0]) or found[1] != State.RUNNING
+
+    def beat(self, owner: str) -> None:
+        """Say that `owner` is alive and still has its running runs."""
+        with self._write() as c:
+            c.execute(
+                _runs.update()
+                .where(_runs.c.owner == owner, _runs.c.state == State.RUNNING)
+                .values(heartbeat=time.time())
+            )
+
+    def finish(self, run: Run) -> bool:
+        """Store a measured run. False if it was no longer running (cancelled, say)."""
+        done = run.model_copy(update={"state": State.DONE})
+        return self._move(done, State.RUNNING, State.DONE)
+
+    def fail(self, run: Run, reason: str, traceback: str = "") -> bool:
+        """Mark a running run as failed, with the reason as its last note."""
+        return self._move(run, State.RUNNING, State.FAILED, (reason,), traceback=traceback)
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for a run to stop: at once when queued, at its next report when running."""
+        entry = self.get(run_id)
+        if not self._move(entry.run, State.QUEUED, State.CANCELLED):
+            with self._write() as c:
+                c.execute(
+                    _runs.update()
+                    .where(_runs.c.id == run_id, _runs.c.state == State.RUNNING)
+                    .values(cancel=True, updated=time.time())
+                )
+
+    def stopped(self, run: Run) -> bool:
+        """Mark a running run as cancelled, after it has stopped."""
+        return self._move(run, State.RUNNING, State.CANCELLED)
+
+    def release(self, owner: str) -> None:
+        """Give back what `owner` was running, because it is going away in good order."""
+        with self._read() as c:
+            rows = c.execute(
+                _runs.select().where(_runs.c.owner == owner, _runs.c.state == State.RUNNING)
+            ).all()
+        for row in rows:
+            self._requeue(_entry(row))
+
+    def recover(self, silent_seconds: float) -> None:
+        """Queue again, once, every running run nobody has spoken for in so many seconds."""
+        with self._read() as c:
+            rows = c.execute(
+                _runs.select().where(
+                    _runs.c.state == State.RUNNING,
+                    _runs.c.heartbeat < time.time() - silent_seconds,
+                )
+            ).all()
+        for row in rows:
+            self._requeue(_entry(row))
+
+    def _requeue(self, entry: Entry) -> None:
+        if entry.cancelling:
+            self.stopped(entry.run)
+        elif entry.attempts < MAX_ATTEMPTS:
+            self._move(entry.run, State.RUNNING, State.QUEUED, owner=None)
+        else:
+            self.fail(entry.run, f"Stopped {entry.attempts} times before it could finish; not tried again.")
+
+    # Facts: small documents kept by name, such as a downloaded model's weight quantiles
+
+    def put_fact(self, kind: str, name: str, body: dict[str, Any]) -> None:
+        """Keep a small JSON document, replacing the one of that kind and name."""
+        same = (_facts.c.kind == kind) & (_facts.c.name == name)
+        with self._write() as c:
+            c.execute(_facts.delete().where(same))
+            c.execute(_facts.insert().values(kind=kind, name=name, body=json.dumps(body)))
+
+    def fact(self, kind: str, name: str) -> dict[str, Any] | None:
+        """The document of that kind and name, or None."""
+        query = sa.select(_facts.c.body).where(_facts.c.kind == kind, _facts.c.name == name)
+        with self._read() as c:
+            body = c.execute(query).scalar_one_or_none()
+        return None if body is None else json.loads(body)
+
+
+def open_store(url: str | None = None) -> Store:
+    """Open a store, making it first if it is new.
+
+    Raises:
+        StoreError: the URL is not one, or nothing can be opened or written there.
+    """
+    url = url or default_url()
+    try:
+        parsed = sa.make_url(url)
+        if parsed.drivername.startswith("sqlite") and parsed.database not in (None, "", ":memory:"):
+            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(parsed)
+        if parsed.drivername.startswith("sqlite"):
+            sa.event.listen(engine, "connect", _tune_sqlite)
+        _meta.create_all(engine)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise StoreError(
+            f"store: got {url!r}, allowed: a URL such as sqlite:///runs.sqlite or "
+            f"postgresql+psycopg://user@host/name ({_reason(error)})"
+        ) from None
+    except (SQLAlchemyError, OSError, ImportError) as error:
+        raise StoreError(f"store: {url!r} cannot be opened: {_reason(error)}") from None
+    store = Store(engine)
+    version = store.fact("store", "schema") or {"version": SCHEMA_VERSION}
+    if version["version"] > SCHEMA_VERSION:
+        raise StoreError(f"store: {url!r} was written by a newer version of this program")
+    store.put_fact("store", "schema", {"version": SCHEMA_VERSION})
+    return store
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    # WAL lets pages read while a worker writes; a writer waits for another instead of failing.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        run=Run.model_validate_json(row.body),
+        device=row.device,
+        created=row.created,
+        updated=row.updated,
+        attempts=row.attempts,
+        cancelling=row.cancel,
+        progress=Progress.model_validate_json(row.progress) if row.progress else None,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    original = getattr(error, "orig", None) or error
+    return str(original).strip().split("\n")[0]
