@@ -1,0 +1,132 @@
+"""How a compressed weight is held inside an ordinary `nn.Module`.
+
+A weight is masked, then put on its grid, by `torch.nn.utils.parametrize`; so the model still
+trains, exports and saves. Zero lies on every grid, which makes the order of the two immaterial.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values a quantized weight can take: `scale * (code - zero_point)`, code in [low, high].
+
+    `scale` and `zero_point` broadcast against the weight: [channels, 1, ...] or [1, 1, ...].
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    low: int
+    high: int
+
+    def encode(self, weight: Tensor) -> Tensor:
+        """Nearest code of each weight: int16, the weight's shape."""
+        codes = torch.round(weight / self.scale) + self.zero_point
+        return codes.clamp(self.low, self.high).to(torch.int16)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """float32 weights of the codes. The one place where codes become weights."""
+        return (codes.to(torch.float32) - self.zero_point.to(torch.float32)) * self.scale
+
+
+class Mask(nn.Module):
+    """Zeroes the weights whose mask is False; no gradient passes there."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return torch.where(self.mask, weight, 0.0)
+
+
+class FakeQuantize(nn.Module):
+    """Puts a weight on its grid; gradients pass straight through inside the grid's range.
+
+    Straight-through estimator: Bengio et al., 2013.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.register_buffer("scale", grid.scale)
+        self.register_buffer("zero_point", grid.zero_point)
+        self.low, self.high = grid.low, grid.high
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.scale, self.zero_point, self.low, self.high)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        grid = self.grid
+        with torch.no_grad():
+            snapped = grid.decode(grid.encode(weight))
+        if not (torch.is_grad_enabled() and weight.requires_grad):
+            return snapped
+        least = (self.low - self.zero_point) * self.scale
+        most = (self.high - self.zero_point) * self.scale
+        inside = torch.minimum(torch.maximum(weight, least), most)
+        return inside + (snapped - inside).detach()
+
+
+def compressible(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Layers whose weights are pruned and quantized: convolutions and linear layers, by name."""
+    for name, module in model.named_modules():
+        if isinstance(module, KINDS):
+            yield name, module
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight that takes part in the forward pass, detached."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
+
+
+def part(module: nn.Module, kind: type[nn.Module]) -> nn.Module | None:
+    """The `Mask` or `FakeQuantize` on a layer's weight, if it has one."""
+    if not parametrize.is_parametrized(module, "weight"):
+        return None
+    parts = module.parametrizations["weight"]  # type: ignore[index]
+    return next((p for p in parts if isinstance(p, kind)), None)
+
+
+def hold(module: nn.Module, mask: Tensor | None, grid: Grid | None) -> None:
+    """Replace what a layer's weight is held by. The stored weight starts from the present one.
+
+    A mask already there stays: its zeros are added to the new mask's.
+    """
+    old_mask, old_grid = part(module, Mask), part(module, FakeQuantize)
+    if isinstance(old_mask, Mask):
+        mask = old_mask.mask if mask is None else mask & old_mask.mask
+    if grid is None and isinstance(old_grid, FakeQuantize):
+        grid = old_grid.grid
+    if parametrize.is_parametrized(module, "weight"):
+        parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    if mask is not None:
+        parametrize.register_parametrization(module, "weight", Mask(mask), unsafe=True)
+    if grid is not None:
+        parametrize.register_parametrization(module, "weight", FakeQuantize(grid), unsafe=True)
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """A copy with ordinary weights that predicts the same: what is measured and exported."""
+    twin = copy.deepcopy(model)
+    for module in list(twin.modules()):
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    return twin
