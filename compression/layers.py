@@ -29,6 +29,17 @@ class Grid:
     low: int
     high: int
 
+    def check(self) -> None:
+        """Zero must lie on the grid, or masked weights could not stay zero.
+
+        Raises:
+            ValueError: a scale is not positive and finite, or a zero point is not a code.
+        """
+        if not bool(((self.scale > 0) & torch.isfinite(self.scale)).all()):
+            raise ValueError("scale: every entry must be positive and finite")
+        if not bool(((self.zero_point >= self.low) & (self.zero_point <= self.high)).all()):
+            raise ValueError(f"zero_point: every entry must be from {self.low} to {self.high}")
+
     def encode(self, weight: Tensor) -> Tensor:
         """Nearest code of each weight: int16, the weight's shape."""
         codes = torch.round(weight / self.scale) + self.zero_point
@@ -63,6 +74,7 @@ class FakeQuantize(nn.Module):
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
+        grid.check()
         self.register_buffer("scale", grid.scale)
         self.register_buffer("zero_point", grid.zero_point)
         self.low, self.high = grid.low, grid.high
@@ -74,13 +86,14 @@ class FakeQuantize(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         grid = self.grid
         with torch.no_grad():
-            snapped = grid.decode(grid.encode(weight))
+            snapped = grid.decode(grid.encode(weight)).to(weight.dtype)
         if not (torch.is_grad_enabled() and weight.requires_grad):
             return snapped
         least = (self.low - self.zero_point) * self.scale
         most = (self.high - self.zero_point) * self.scale
-        inside = torch.minimum(torch.maximum(weight, least), most)
-        return inside + (snapped - inside).detach()
+        inside = torch.clamp(weight, least, most)
+        # The bracket is exactly zero, so that the values used in training are on the grid too.
+        return snapped + (inside - inside.detach())
 
 
 def compressible(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -105,6 +118,17 @@ def part(module: nn.Module, kind: type[nn.Module]) -> nn.Module | None:
     return next((p for p in parts if isinstance(p, kind)), None)
 
 
+def release(module: nn.Module) -> None:
+    """Make a layer's weight an ordinary parameter again, with its present values."""
+    if not parametrize.is_parametrized(module, "weight"):
+        return
+    # PyTorch deletes the weight's property from the layer's class, which copies of the layer share.
+    shared = type(module)
+    body = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, body)
+    parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+
 def hold(module: nn.Module, mask: Tensor | None, grid: Grid | None) -> None:
     """Replace what a layer's weight is held by. The stored weight starts from the present one.
 
@@ -115,8 +139,7 @@ def hold(module: nn.Module, mask: Tensor | None, grid: Grid | None) -> None:
         mask = old_mask.mask if mask is None else mask & old_mask.mask
     if grid is None and isinstance(old_grid, FakeQuantize):
         grid = old_grid.grid
-    if parametrize.is_parametrized(module, "weight"):
-        parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    release(module)
     if mask is not None:
         parametrize.register_parametrization(module, "weight", Mask(mask), unsafe=True)
     if grid is not None:
@@ -127,6 +150,5 @@ def plain(model: nn.Module) -> nn.Module:
     """A copy with ordinary weights that predicts the same: what is measured and exported."""
     twin = copy.deepcopy(model)
     for module in list(twin.modules()):
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        release(module)
     return twin
