@@ -10,13 +10,19 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from pydantic import ValidationError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
 
 from compression.errors import InvalidInput, StoreError
 from compression.paths import data_dir
@@ -56,7 +62,10 @@ _facts = sa.Table(
 
 @dataclass(frozen=True)
 class Entry:
-    """A run as stored, with what only the store knows about it. Times are seconds since 1970."""
+    """A run as stored, with what only the store knows about it. Times are seconds since 1970.
+
+    `owner` is the runner that has it, `traceback` why it failed, for whoever mends it.
+    """
 
     run: Run
     device: str
@@ -65,6 +74,8 @@ class Entry:
     attempts: int
     cancelling: bool
     progress: Progress | None
+    owner: str | None = None
+    traceback: str = ""
 
 
 def new_run(model: str, dataset: str | None, recipe: Recipe, state: State = State.QUEUED) -> Run:
@@ -176,15 +187,29 @@ class Store:
 
     def claim(self, owner: str) -> Entry | None:
         """Take the oldest queued run for `owner` and mark it running; None if there is none."""
+        oldest = _runs.select().where(_runs.c.state == State.QUEUED)
+        oldest = oldest.order_by(_runs.c.created, _runs.c.id).limit(1)
         while True:
-            queued = self.entries(states=(State.QUEUED,))
-            if not queued:
+            with self._read() as c:
+                row = c.execute(oldest).one_or_none()
+            if row is None:
                 return None
-            if self._move(queued[0].run, State.QUEUED, State.RUNNING, owner=owner):
-                return self.get(queued[0].run.id)
+            entry = _entry(row)
+            if self._move(entry.run, State.QUEUED, State.RUNNING, owner=owner):
+                run = entry.run.model_copy(update={"state": State.RUNNING})
+                return replace(entry, run=run, owner=owner, attempts=entry.attempts + 1)
 
-    def _move(self, run: Run, old: State, new: State, notes: tuple[str, ...] = (), **values: Any) -> bool:
-        """Change the state, only if it is still `old`. Says whether it was."""
+    def _move(
+        self,
+        run: Run,
+        old: State,
+        new: State,
+        notes: tuple[str, ...] = (),
+        *,
+        only: tuple[sa.ColumnElement[bool], ...] = (),
+        **values: Any,
+    ) -> bool:
+        """Change the state if it is still `old` and `only` holds. Says whether it did."""
         body = run.model_copy(update={"state": new, "notes": (*run.notes, *notes)}).to_json()
         now = time.time()
         if new is State.RUNNING:
@@ -192,23 +217,29 @@ class Store:
         with self._write() as c:
             done = c.execute(
                 _runs.update()
-                .where(_runs.c.id == run.id, _runs.c.state == old)
+                .where(_runs.c.id == run.id, _runs.c.state == old, *only)
                 .values(state=new, body=body, updated=now, progress=None, **values)
             )
         return done.rowcount == 1
 
-    def report(self, run_id: str, progress: Progress) -> bool:
-        """Store how far a running run is. True if somebody asked for it to stop."""
+    def report(self, run_id: str, progress: Progress, owner: str | None = None) -> bool:
+        """Store how far a running run is. True if it has to stop.
+
+        That is: somebody asked for it, or it is no longer running, or no longer `owner`'s.
+        """
         now = time.time()
         with self._write() as c:
-            c.execute(
+            done = c.execute(
                 _runs.update()
-                .where(_runs.c.id == run_id, _runs.c.state == State.RUNNING)
+                .where(
+                    _runs.c.id == run_id,
+                    _runs.c.state == State.RUNNING,
+                    *_held_by(owner),
+                )
                 .values(progress=progress.model_dump_json(), heartbeat=now, updated=now)
             )
-            row = c.execute(sa.select(_runs.c.cancel, _runs.c.state).where(_runs.c.id == run_id))
-            found = row.one_or_none()
-        return found is None or bool(found[0]) or found[1] != State.RUNNING
+            cancel = c.execute(sa.select(_runs.c.cancel).where(_runs.c.id == run_id)).scalar()
+        return done.rowcount != 1 or bool(cancel)
 
     def beat(self, owner: str) -> None:
         """Say that `owner` is alive and still has its running runs."""
@@ -219,67 +250,70 @@ class Store:
                 .values(heartbeat=time.time())
             )
 
-    def finish(self, run: Run) -> bool:
-        """Store a measured run. False if it was no longer running (cancelled, say)."""
-        done = run.model_copy(update={"state": State.DONE})
-        return self._move(done, State.RUNNING, State.DONE)
+    def finish(self, run: Run, owner: str | None = None) -> bool:
+        """Store a measured run. False if it was no longer running, or no longer `owner`'s."""
+        return self._move(run, State.RUNNING, State.DONE, only=_held_by(owner))
 
-    def fail(self, run: Run, reason: str, traceback: str = "") -> bool:
+    def fail(self, run: Run, reason: str, traceback: str = "", owner: str | None = None) -> bool:
         """Mark a running run as failed, with the reason as its last note."""
-        return self._move(run, State.RUNNING, State.FAILED, (reason,), traceback=traceback)
+        only = _held_by(owner)
+        return self._move(
+            run, State.RUNNING, State.FAILED, (reason,), only=only, traceback=traceback
+        )
 
     def cancel(self, run_id: str) -> None:
         """Ask for a run to stop: at once when queued, at its next report when running."""
         entry = self.get(run_id)
-        if not self._move(entry.run, State.QUEUED, State.CANCELLED):
-            with self._write() as c:
-                c.execute(
-                    _runs.update()
-                    .where(_runs.c.id == run_id, _runs.c.state == State.RUNNING)
-                    .values(cancel=True, updated=time.time())
-                )
+        # The wish first: a runner that takes the run between the two statements still sees it.
+        with self._write() as c:
+            c.execute(
+                _runs.update()
+                .where(_runs.c.id == entry.run.id, _runs.c.state.in_(ACTIVE))
+                .values(cancel=True, updated=time.time())
+            )
+        self._move(entry.run, State.QUEUED, State.CANCELLED)
 
-    def stopped(self, run: Run) -> bool:
+    def stopped(self, run: Run, owner: str | None = None) -> bool:
         """Mark a running run as cancelled, after it has stopped."""
-        return self._move(run, State.RUNNING, State.CANCELLED)
+        return self._move(run, State.RUNNING, State.CANCELLED, only=_held_by(owner))
 
     def release(self, owner: str) -> None:
         """Give back what `owner` was running, because it is going away in good order."""
-        with self._read() as c:
-            rows = c.execute(
-                _runs.select().where(_runs.c.owner == owner, _runs.c.state == State.RUNNING)
-            ).all()
-        for row in rows:
-            self._requeue(_entry(row))
+        self._requeue(_runs.c.owner == owner)
 
     def recover(self, silent_seconds: float) -> None:
         """Queue again, once, every running run nobody has spoken for in so many seconds."""
-        with self._read() as c:
-            rows = c.execute(
-                _runs.select().where(
-                    _runs.c.state == State.RUNNING,
-                    _runs.c.heartbeat < time.time() - silent_seconds,
-                )
-            ).all()
-        for row in rows:
-            self._requeue(_entry(row))
+        self._requeue(_runs.c.heartbeat < time.time() - silent_seconds)
 
-    def _requeue(self, entry: Entry) -> None:
-        if entry.cancelling:
-            self.stopped(entry.run)
-        elif entry.attempts < MAX_ATTEMPTS:
-            self._move(entry.run, State.RUNNING, State.QUEUED, owner=None)
-        else:
-            self.fail(entry.run, f"Stopped {entry.attempts} times before it could finish; not tried again.")
+    def _requeue(self, which: sa.ColumnElement[bool]) -> None:
+        with self._read() as c:
+            rows = c.execute(_runs.select().where(_runs.c.state == State.RUNNING, which)).all()
+        for row in rows:
+            entry = _entry(row)
+            # Another process may be doing the same: act only on the attempt that was read.
+            only = (which, _runs.c.attempts == entry.attempts)
+            if entry.cancelling:
+                self._move(entry.run, State.RUNNING, State.CANCELLED, only=only)
+            elif entry.attempts < MAX_ATTEMPTS:
+                self._move(entry.run, State.RUNNING, State.QUEUED, only=only, owner=None)
+            else:
+                reason = (
+                    f"Interrupted {entry.attempts} times before it could finish; not tried again."
+                )
+                self._move(entry.run, State.RUNNING, State.FAILED, (reason,), only=only)
 
     # Facts: small documents kept by name, such as a downloaded model's weight quantiles
 
     def put_fact(self, kind: str, name: str, body: dict[str, Any]) -> None:
         """Keep a small JSON document, replacing the one of that kind and name."""
         same = (_facts.c.kind == kind) & (_facts.c.name == name)
+        text = json.dumps(body)
         with self._write() as c:
-            c.execute(_facts.delete().where(same))
-            c.execute(_facts.insert().values(kind=kind, name=name, body=json.dumps(body)))
+            done = c.execute(_facts.update().where(same).values(body=text))
+            if done.rowcount == 0:
+                # Another process may have put it in meanwhile; then theirs stays.
+                with suppress(IntegrityError), c.begin_nested():
+                    c.execute(_facts.insert().values(kind=kind, name=name, body=text))
 
     def fact(self, kind: str, name: str) -> dict[str, Any] | None:
         """The document of that kind and name, or None."""
@@ -298,43 +332,73 @@ def open_store(url: str | None = None) -> Store:
     url = url or default_url()
     try:
         parsed = sa.make_url(url)
-        if parsed.drivername.startswith("sqlite") and parsed.database not in (None, "", ":memory:"):
-            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(parsed)
-        if parsed.drivername.startswith("sqlite"):
-            sa.event.listen(engine, "connect", _tune_sqlite)
-        _meta.create_all(engine)
+        engine = _connect(parsed)
+        _create_tables(engine)
     except (ArgumentError, NoSuchModuleError) as error:
         raise StoreError(
             f"store: got {url!r}, allowed: a URL such as sqlite:///runs.sqlite or "
             f"postgresql+psycopg://user@host/name ({_reason(error)})"
         ) from None
     except (SQLAlchemyError, OSError, ImportError) as error:
-        raise StoreError(f"store: {url!r} cannot be opened: {_reason(error)}") from None
+        shown = parsed.render_as_string(hide_password=True)
+        raise StoreError(f"store: {shown!r} cannot be opened: {_reason(error)}") from None
     store = Store(engine)
-    version = store.fact("store", "schema") or {"version": SCHEMA_VERSION}
-    if version["version"] > SCHEMA_VERSION:
-        raise StoreError(f"store: {url!r} was written by a newer version of this program")
-    store.put_fact("store", "schema", {"version": SCHEMA_VERSION})
+    version = store.fact("store", "schema")
+    if version is None:
+        store.put_fact("store", "schema", {"version": SCHEMA_VERSION})
+    elif version["version"] > SCHEMA_VERSION:
+        shown = parsed.render_as_string(hide_password=True)
+        raise StoreError(f"store: {shown!r} was written by a newer version of this program")
     return store
+
+
+def _connect(url: sa.URL) -> sa.Engine:
+    if not url.drivername.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True)
+    if url.database not in (None, "", ":memory:"):
+        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url)
+    sa.event.listen(engine, "connect", _tune_sqlite)
+    return engine
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    try:
+        _meta.create_all(engine)
+    except SQLAlchemyError:
+        # Two processes may make the tables of a new store at once: then they are there by now.
+        _meta.create_all(engine)
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
     # WAL lets pages read while a worker writes; a writer waits for another instead of failing.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"):
+    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _held_by(owner: str | None) -> tuple[sa.ColumnElement[bool], ...]:
+    return () if owner is None else (_runs.c.owner == owner,)
+
+
 def _entry(row: Any) -> Entry:
-    return Entry(
-        run=Run.model_validate_json(row.body),
-        device=row.device,
-        created=row.created,
-        updated=row.updated,
-        attempts=row.attempts,
-        cancelling=row.cancel,
-        progress=Progress.model_validate_json(row.progress) if row.progress else None,
-    )
+    try:
+        return Entry(
+            run=Run.model_validate_json(row.body),
+            device=row.device,
+            created=row.created,
+            updated=row.updated,
+            attempts=row.attempts,
+            cancelling=row.cancel,
+            progress=Progress.model_validate_json(row.progress) if row.progress else None,
+            owner=row.owner,
+            traceback=row.traceback or "",
+        )
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise StoreError(
+            f"store: run {row.id} cannot be read (field {field}); "
+            "it was written by another version of this program"
+        ) from None
 
 
 def _reason(error: BaseException) -> str:

@@ -1,0 +1,306 @@
+"""The runner: takes queued runs from the store and has them done by Dask workers.
+
+The store is the queue and the truth. `python -m compression.jobs --store URL` starts a scheduler
+and warm workers on the loopback address, or uses a running cluster with `--scheduler`. It ends in
+good order on SIGTERM or SIGINT, or when the pipe on its standard input closes, so that it never
+outlives the program that started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+import dask
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
+from distributed import Client, Future, KilledWorker, LocalCluster, Nanny
+from distributed.system import MEMORY_LIMIT
+
+from compression.errors import CompressionError, InvalidInput, StoreError
+from compression.run import State
+from compression.store import Entry, Store, open_store
+
+POLL_SECONDS = 0.2
+BEAT_SECONDS = 2.0
+SILENT_SECONDS = 15.0
+CANCEL_SECONDS = 20.0
+LEAST_MEMORY = 1_000_000_000
+_MEMORY_TOPIC = "worker-restart-memory"  # Dask's nannies log there whom they stopped, and why
+
+Work = Callable[[str, Entry], None]
+log = logging.getLogger("compression.jobs")
+
+
+def default_memory_limit() -> int:
+    """Bytes a worker may use: 60 % of the machine, at most 8 GB."""
+    return min(MEMORY_LIMIT * 6 // 10, 8_000_000_000)
+
+
+def _configure() -> None:
+    dask.config.set(
+        {
+            # A run that kills its worker would kill the next one too.
+            "distributed.scheduler.allowed-failures": 0,
+            # A worker between runs holds memory of its own accord; only the limit counts.
+            "distributed.worker.memory.target": False,
+            "distributed.worker.memory.spill": False,
+            "distributed.worker.memory.pause": False,
+            "distributed.worker.multiprocessing-method": "spawn",
+        }
+    )
+
+
+def start_cluster(
+    workers: int, memory_limit: int, warm: str = "compression.worker"
+) -> LocalCluster:
+    """A scheduler and worker processes of one thread each, on free ports of the loopback address.
+
+    `warm` is the module each worker imports before it takes work.
+    """
+    _configure()
+    threads = os.environ.get("COMPRESSION_THREADS") or str(max(1, CPU_COUNT // workers))
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        memory_limit=memory_limit,
+        dashboard_address=None,
+        # Without a dashboard too there is a health route; its port must be free.
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+        preload=[warm],
+        env={"COMPRESSION_THREADS": threads, "OMP_NUM_THREADS": threads},
+    )
+
+
+class Deaths(logging.Handler):
+    """Remembers how worker processes ended, which Dask only logs; passes warnings on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: dict[int, str] = {}
+        logger = logging.getLogger("distributed.nanny")
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        pattern = r"Worker process (\d+) (was killed by signal (\d+)|exited .*)"
+        found = re.match(pattern, record.getMessage())
+        if found:
+            number = int(found[3] or 0)
+            name = signal.Signals(number).name if number in set(signal.Signals) else ""
+            self.words[int(found[1])] = f"{found[2]} {name}".strip()
+        elif record.levelno >= logging.WARNING:
+            log.log(record.levelno, record.getMessage())
+
+
+@dataclass
+class _Job:
+    entry: Entry
+    future: Future
+    cancelled_at: float | None = None
+
+
+@dataclass
+class Runner:
+    """Moves runs from the store's queue through a cluster. One `tick` is one look at everything."""
+
+    store: Store
+    client: Client
+    work: Work
+    deaths: Deaths | None = None
+    owner: str = field(
+        default_factory=lambda: f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
+    )
+    _jobs: dict[str, _Job] = field(default_factory=dict)
+    _next_beat: float = 0.0
+    _workers: int = 1
+
+    def tick(self) -> None:
+        """Collect what has ended, keep the rest alive, and start what is queued."""
+        for job in [j for j in self._jobs.values() if j.future.done()]:
+            self._collect(job)
+        if time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + BEAT_SECONDS
+            self._workers = max(1, len(self.client.nthreads()))
+            self.store.beat(self.owner)
+            self.store.recover(SILENT_SECONDS)
+            self._stop_cancelled()
+        while len(self._jobs) < self._workers and (entry := self.store.claim(self.owner)):
+            self._start(entry)
+
+    def _start(self, entry: Entry) -> None:
+        key = f"run-{entry.run.id}-{entry.attempts}"
+        future = self.client.submit(self.work, self.store.url, entry, key=key, pure=False)
+        self._jobs[entry.run.id] = _Job(entry, future)
+
+    def _collect(self, job: _Job) -> None:
+        run, error = job.entry.run, job.future.exception()
+        if error is not None:
+            # Its own words come first: a run that ended well is no longer running here.
+            if any(e.cancelling for e in self._running() if e.run.id == run.id):
+                self.store.stopped(run, self.owner)
+            else:
+                self.store.fail(run, self._why(error), owner=self.owner)
+        del self._jobs[run.id]
+
+    def _running(self) -> list[Entry]:
+        return self.store.entries(states=(State.RUNNING,)) if self._jobs else []
+
+    def _why(self, error: BaseException) -> str:
+        if not isinstance(error, KilledWorker):
+            return f"The run was lost ({type(error).__name__}: {error}). Start it again."
+        worker = error.last_worker
+        for _stamp, event in self.client.get_events(_MEMORY_TOPIC):
+            if event["pid"] == worker.pid:
+                return (
+                    f"Out of memory: the worker reached {_gigabytes(event['rss'])}, its limit is "
+                    f"{_gigabytes(worker.memory_limit)}. Choose a smaller model, or set "
+                    "COMPRESSION_MEMORY_LIMIT higher and start again."
+                )
+        words = self._words(worker.pid)
+        if "SIGKILL" in words:
+            words += ", as the system does when the machine runs out of memory"
+        return f"The worker process {words}. It has been started again; other runs go on."
+
+    def _words(self, pid: int) -> str:
+        until = time.monotonic() + 2
+        while self.deaths and pid not in self.deaths.words and time.monotonic() < until:
+            time.sleep(0.05)
+        return (self.deaths.words if self.deaths else {}).get(pid, "stopped without a word")
+
+    def _stop_cancelled(self) -> None:
+        """Kill the worker under a run that was asked to stop and has not; its nanny restarts it."""
+        for entry in self._running():
+            job = self._jobs.get(entry.run.id)
+            if job is None or not entry.cancelling:
+                continue
+            job.cancelled_at = job.cancelled_at or time.monotonic()
+            if time.monotonic() - job.cancelled_at >= CANCEL_SECONDS:
+                job.cancelled_at = None
+                key = job.future.key
+                busy = [w for w, keys in self.client.processing().items() if key in keys]
+                self.client.run(_kill, workers=busy, nanny=True, on_error="ignore")
+
+    def close(self) -> None:
+        """Give back what is running, to be done by the next runner."""
+        self.store.release(self.owner)
+
+
+def _kill(dask_worker: Nanny) -> None:
+    if dask_worker.pid:
+        os.kill(dask_worker.pid, signal.SIGKILL)
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+def serve(runner: Runner, stop: threading.Event) -> None:
+    """Tick until told to stop. A store that cannot be reached is tried again."""
+    try:
+        while not stop.wait(POLL_SECONDS):
+            try:
+                runner.tick()
+            except StoreError as error:
+                log.warning("%s", error)
+                stop.wait(BEAT_SECONDS)
+    finally:
+        with suppress(StoreError):
+            runner.close()
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    if not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        stop.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("compression.jobs", description=__doc__)
+    parser.add_argument("--store", help="SQLAlchemy URL; the default store if not given")
+    parser.add_argument(
+        "--memory-limit",
+        default=os.environ.get("COMPRESSION_MEMORY_LIMIT") or str(default_memory_limit()),
+        help="most memory a worker may use, such as 6GB (or COMPRESSION_MEMORY_LIMIT)",
+    )
+    parser.add_argument("--workers", type=int, default=1, help="worker processes")
+    parser.add_argument("--scheduler", help="address of a running cluster, such as tcp://host:8786")
+    return parser.parse_args(arguments)
+
+
+def _memory(text: str) -> int:
+    try:
+        given = parse_bytes(text)
+    except ValueError:
+        given = 0
+    if given < LEAST_MEMORY:
+        raise InvalidInput("memory-limit", text, f"{_gigabytes(LEAST_MEMORY)} or more, as 6GB")
+    return int(given)
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Be the runner until told to stop.
+
+    Raises:
+        CompressionError: the store, the memory limit or the cluster is no good.
+    """
+    options = _arguments(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _stop_with_parent(stop)
+    limit = _memory(options.memory_limit)
+    store = open_store(options.store)
+    with ExitStack() as stack:
+        deaths = None
+        if options.scheduler is None:
+            deaths = Deaths()
+            cluster = stack.enter_context(start_cluster(max(1, options.workers), limit))
+            client = stack.enter_context(Client(cluster))
+        else:
+            client = stack.enter_context(Client(options.scheduler))
+        serve(Runner(store, client, _work, deaths), stop)
+
+
+def _work(store_url: str, entry: Entry) -> None:
+    # The engine is imported by workers only: this process stays small.
+    from compression.worker import work
+
+    work(store_url, entry)
+
+
+def main() -> None:
+    """Entry point of `python -m compression.jobs`."""
+    logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
+    try:
+        run()
+    except (CompressionError, OSError) as error:
+        sys.exit(f"compression.jobs: {error}")
+
+
+if __name__ == "__main__":
+    # Workers must find `_work` by name, so not in a module called __main__.
+    from compression import jobs
+
+    jobs.main()
