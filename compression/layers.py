@@ -127,6 +127,9 @@ def release(module: nn.Module) -> None:
     body = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
     module.__class__ = type(shared.__name__, shared.__bases__, body)
     parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    # It comes back last; state dicts and optimizers go by the order a fresh layer has.
+    for name in [n for n, _ in module.named_parameters(recurse=False) if n != "weight"]:
+        module.register_parameter(name, module._parameters.pop(name))
 
 
 def hold(module: nn.Module, mask: Tensor | None, grid: Grid | None) -> None:

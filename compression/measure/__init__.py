@@ -1,0 +1,1 @@
+"""Measuring: accuracy, size and latency, of the original and the compressed model."""
