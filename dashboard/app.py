@@ -1,0 +1,21 @@
+"""The page's frame: navigation only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard.views import explore
+
+st.set_page_config(
+    page_title="Compression Dashboard",
+    page_icon=str(Path(__file__).resolve().parent / "icon.png"),
+    layout="wide",
+    menu_items={"Get help": None, "Report a bug": None, "About": "Compression Dashboard"},
+)
+st.logo(str(Path(__file__).resolve().parent / "logo.svg"), size="medium")
+PAGES = [
+    st.Page(explore.show, title="Explore", icon=":material/tune:", url_path="explore", default=True)
+]
+st.navigation(PAGES, position="top").run()

@@ -1,0 +1,147 @@
+"""What the page remembers: the URL is the truth, session state feeds the widgets from it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+import streamlit as st
+
+from compression.catalogue import Card, Weights, cards
+from compression.errors import CompressionError
+from compression.store import Entry, Store, open_store
+from dashboard.form import NAMES, Form, first_form, from_params, to_params
+from dashboard.launch import STORE_VARIABLE
+
+FIRST_MODEL = "fashion-mnist/resnet18"
+_READ = "url_read"
+_PROBLEMS = "url_problems"
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _open(url: str | None) -> Store:
+    return open_store(url)
+
+
+def store() -> Store:
+    """The store this page was started with, opened once.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
+    return _open(os.environ.get(STORE_VARIABLE) or None)
+
+
+def model_ids() -> list[str]:
+    """Every model: the bundled ones first, then the ImageNet ones, each group by name.
+
+    The best known of the bundled ones leads.
+    """
+    known = cards()
+    return sorted(known, key=lambda m: (not known[m].bundled, m != FIRST_MODEL, m))
+
+
+def weights_of(card: Card) -> Weights | None:
+    """How the model's weights are spread, from its card or from its first run; None before."""
+    if card.weights is not None:
+        return card.weights
+    body = store().fact("weights", card.id)
+    return None if body is None else Weights.model_validate(body)
+
+
+def read_url() -> None:
+    """Once a session: take model and settings from the URL; remember what could not be used."""
+    if _READ in st.session_state:
+        return
+    params = st.query_params.to_dict()
+    known, problems = model_ids(), []
+    model = params.get("model", known[0])
+    if model not in known:
+        problems.append(f"model: {model!r} is not in the catalogue. Showing {known[0]} instead.")
+        model = known[0]
+    st.session_state["model"] = model
+    card = cards()[model]
+    form, wrong = from_params(params, first_form(weights_of(card)))
+    if form.distill and card.dataset is None:
+        form = Form(**{**asdict(form), "distill": False})
+        wrong = (*wrong, "Distillation needs training images, and this model has none here: off.")
+    put_form(form)
+    st.session_state[_PROBLEMS] = (*problems, *wrong)
+    st.session_state[_READ] = True
+
+
+def url_problems() -> tuple[str, ...]:
+    """What was wrong with the URL, for this session's first look."""
+    found: tuple[str, ...] = st.session_state.get(_PROBLEMS, ())
+    return found
+
+
+def add_problem(sentence: str) -> None:
+    """Say on the page that something asked for by the URL is not there."""
+    if sentence not in url_problems():
+        st.session_state[_PROBLEMS] = (*url_problems(), sentence)
+
+
+def forget_problems() -> None:
+    """Somebody has read them."""
+    st.session_state[_PROBLEMS] = ()
+
+
+def form() -> Form:
+    """The settings as they are now."""
+    return Form(**{name: st.session_state[name] for name in NAMES})
+
+
+def put_form(new: Form) -> None:
+    """Set every slider. Only before the widgets are drawn: at the top of a run or in a callback."""
+    for name, value in asdict(new).items():
+        st.session_state[name] = value
+
+
+def keep_form() -> None:
+    """Hold values of widgets that are not drawn this time, which Streamlit would forget."""
+    for name in NAMES:
+        if name in st.session_state:
+            st.session_state[name] = st.session_state[name]
+
+
+def write_url(model: str, now: Form) -> None:
+    """Make the URL say what the page shows; the selected run is already there."""
+    wanted = {"model": model, **to_params(now)}
+    if "run" in st.query_params:
+        wanted["run"] = st.query_params["run"]
+    if st.query_params.to_dict() != wanted:
+        st.query_params.from_dict(wanted)
+
+
+def select(run_id: str | None) -> None:
+    """Choose a run, by its id, or none."""
+    if run_id is None:
+        st.query_params.pop("run", None)
+    else:
+        st.query_params["run"] = run_id
+
+
+def selected(entries: list[Entry]) -> Entry | None:
+    """The run the URL names, or else the newest finished one.
+
+    A run the URL names that is not there is said so, once.
+    """
+    wanted = st.query_params.get("run")
+    if wanted is not None:
+        found = [e for e in entries if e.run.id == wanted]
+        if found:
+            return found[0]
+        _explain_missing(wanted)
+    done = [e for e in entries if e.run.state == "done"]
+    return done[-1] if done else None
+
+
+def _explain_missing(run_id: str) -> None:
+    try:
+        other = store().get(run_id).run
+    except CompressionError:
+        add_problem(f"run: {run_id!r} is not in this store. Showing the newest run instead.")
+    else:
+        add_problem(f"run: {run_id!r} is a run of {other.model}, not of this model.")
+    select(None)

@@ -1,0 +1,119 @@
+"""Explore: pick a model, set three sliders, run, and see what it costs and gains."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from compression.catalogue import Card, cards
+from compression.errors import CompressionError
+from dashboard import format as fmt
+from dashboard import state
+from dashboard.form import round_threshold
+from dashboard.views import activity, recipe_panel, results, runs_table
+
+
+def show() -> None:
+    """The page. Whatever cannot be done is said in one line."""
+    try:
+        _page()
+    except CompressionError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def _page() -> None:
+    state.read_url()
+    state.keep_form()
+    card = _header()
+    _problems()
+    entries = state.store().entries(card.id)
+    chosen = state.selected(entries)
+    panel, main = st.columns([3, 7], gap="medium")
+    with panel:
+        recipe_panel.show(card)
+    with main:
+        activity.show(card, entries)
+        results.show(card, entries, chosen)
+    if entries:
+        with st.container(border=True):
+            runs_table.show(card, entries, chosen)
+
+
+def _header() -> Card:
+    known = cards()
+    left, right = st.columns([3, 7], gap="medium", vertical_alignment="bottom")
+    with left:
+        st.selectbox(
+            "Model",
+            state.model_ids(),
+            key="model",
+            format_func=lambda m: known[m].title,
+            on_change=_model_changed,
+            help="The bundled models come first; they and their images need no network. "
+            "The others are downloaded when they first run.",
+        )
+    card = known[st.session_state["model"]]
+    with right, st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        for figure, what in _facts(card):
+            st.markdown(f"**{figure}**  \n:small[:gray[{what}]]", width="content")
+        with st.popover("About", icon=":material/info:"):
+            _about(card)
+    return card
+
+
+def _facts(card: Card) -> list[tuple[str, str]]:
+    channels, height, width = card.input_shape
+    facts = [
+        (fmt.count(card.parameters), "parameters"),
+        (fmt.size(card.dense_bytes), "as 32-bit numbers"),
+        (f" {fmt.TIMES} ".join(map(str, (height, width, channels))), "input"),
+        (f"{card.classes:,}", "classes"),
+    ]
+    if card.macs is not None:
+        facts.insert(1, (fmt.count(card.macs), "MACs per image"))
+    if card.test_top1 is not None:
+        facts.append((fmt.percent(card.test_top1.value), "test accuracy"))
+    elif card.published_top1 is not None:
+        facts.append((fmt.percent(card.published_top1), "published accuracy"))
+    return facts
+
+
+def _about(card: Card) -> None:
+    lines = [f"**{card.title}**", f"Architecture: torchvision `{card.architecture}`"]
+    if card.test_top1 is not None:
+        shown = fmt.accuracy_interval(card.test_top1)
+        lines.append(f"Test accuracy: {fmt.percent(card.test_top1.value)} ({shown})")
+    lines += [f"Training: {card.training}"] if card.training else []
+    lines += [f"Licence: {card.licence}"] if card.licence else []
+    lines += [f"Date: {card.date}"] if card.date else []
+    if not card.bundled:
+        lines.append("Not bundled: the weights are downloaded by torchvision at the first run.")
+    lines.append(f"Id, as for the command line: `{card.id}`")
+    st.markdown("  \n".join(lines))
+
+
+def _model_changed() -> None:
+    """Keep the sparsity when the model changes: a threshold means something else in each."""
+    card = cards()[st.session_state["model"]]
+    state.select(None)
+    state.forget_problems()
+    try:
+        weights = state.weights_of(card)
+    except CompressionError:
+        return  # the page says so itself
+    if weights is None:
+        st.session_state["by_sparsity"] = True
+    else:
+        sparsity = st.session_state["sparsity"]
+        st.session_state["threshold"] = round_threshold(weights.threshold(sparsity))
+    if card.dataset is None:
+        st.session_state["distill"] = False
+
+
+def _problems() -> None:
+    found = state.url_problems()
+    if not found:
+        return
+    text = "Part of the address could not be used.\n" + "\n".join(f"- {line}" for line in found)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.warning(text, icon=":material/link_off:")
+        st.button("Dismiss", key="dismiss", on_click=state.forget_problems)

@@ -1,0 +1,233 @@
+"""The selected run in four cards, and all runs of the model in one chart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from compression.catalogue import Card
+from compression.run import ACTIVE, Delta, Measurement, Run, State
+from compression.store import Entry
+from dashboard import charts, state
+from dashboard import format as fmt
+from dashboard.form import Form, first_runs, to_recipe
+from dashboard.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
+from dashboard.views import recipe_panel
+
+_CHART = "trade_off"
+
+
+def show(card: Card, entries: list[Entry], chosen: Entry | None) -> None:
+    """Draw the cards and the chart, or what to do when there is nothing yet."""
+    done = [e.run for e in entries if e.run.state is State.DONE]
+    if chosen is not None:
+        _selected(card, chosen)
+    if done:
+        with st.container(border=True):
+            _trade_off(done, chosen.run.id if chosen else None)
+    elif not any(e.run.state in ACTIVE for e in entries):
+        _empty(card)
+
+
+def _empty(card: Card) -> None:
+    starts = first_runs(state.form(), state.weights_of(card))
+    with st.container(border=True, key="empty", horizontal_alignment="center"):
+        st.space("small")
+        st.markdown("#### Nothing measured for this model yet", width="content")
+        cost = " and what that costs in accuracy" if card.dataset else ""
+        st.markdown(
+            f"Start with one of these, or set your own on the left: each shows how small and fast "
+            f"the model gets{cost}.",
+            width="content",
+        )
+        with st.grid(3, min_column_width=190):
+            for name, form in starts.items():
+                _start(card, name, form)
+
+
+def _start(card: Card, name: str, form: Form) -> None:
+    recipe = to_recipe(form)
+    with st.container(border=True, height="stretch", vertical_alignment="distribute"):
+        st.markdown(f"**{name}**  \n{recipe.sentence()}")
+        st.button(
+            f"Run {name.lower()}",
+            key=f"first_{name.lower()}",
+            icon=":material/play_arrow:",
+            on_click=recipe_panel.queue,
+            args=(card, recipe, form.device),
+            width="stretch",
+        )
+
+
+def _selected(card: Card, chosen: Entry) -> None:
+    run = chosen.run
+    if run.state is State.DONE and run.compressed is not None and run.delta is not None:
+        _cards(run, run.compressed, run.delta)
+    elif run.state is State.FAILED:
+        st.error(f"**This run failed.** {_why(run)}", icon=":material/error:")
+        _again(card, chosen)
+    elif run.state is State.CANCELLED:
+        st.info("This run was cancelled before it was measured.", icon=":material/cancel:")
+        _again(card, chosen)
+
+
+def _why(run: Run) -> str:
+    return run.notes[-1] if run.notes else "No reason was stored."
+
+
+def _again(card: Card, chosen: Entry) -> None:
+    st.button(
+        "Run it again",
+        key="again",
+        icon=":material/replay:",
+        on_click=recipe_panel.queue,
+        args=(card, chosen.run.recipe, chosen.device),
+    )
+
+
+def _cards(run: Run, measured: Measurement, delta: Delta) -> None:
+    with st.grid(4, min_column_width=190, key="cards"):
+        _accuracy_card(measured, delta)
+        _size_card(run, measured, delta)
+        _latency_card(run, measured, delta)
+        _agreement_card(delta)
+
+
+def _card(label: str, value: str, note: str, help: str, **delta: Any) -> None:
+    with st.container(border=True, height="stretch", gap="xsmall"):
+        st.metric(label, value, help=help, **delta)
+        st.caption(note)
+
+
+def _accuracy_card(measured: Measurement, delta: Delta) -> None:
+    if measured.top1 is None:
+        _card("Accuracy", fmt.DASH, "Needs a data set", MEASURES["accuracy"].help)
+        return
+    change: dict[str, Any] = {}
+    if delta.top1 is not None:
+        sure = delta.top1.low > 0 or delta.top1.high < 0
+        change = {
+            "delta": fmt.points(delta.top1.value),
+            "delta_color": "normal" if sure else "off",
+            "delta_arrow": ("up" if delta.top1.value > 0 else "down") if sure else "off",
+            "delta_description": f"({fmt.paired_interval(delta.top1)})",
+        }
+    _card(
+        "Accuracy",
+        fmt.percent(measured.top1.value),
+        fmt.accuracy_interval(measured.top1),
+        f"{MEASURES['accuracy'].help} Below it, the change against the original on the same "
+        "images, with its 95 % interval; grey when it may be chance.",
+        **change,
+    )
+
+
+def _size_card(run: Run, measured: Measurement, delta: Delta) -> None:
+    before = f"from {fmt.size(run.baseline.artifact_bytes)}" if run.baseline else ""
+    change = {}
+    if delta.size_ratio is not None:
+        change = _factor(delta.size_ratio, "smaller", "larger", sure=True)
+    _card(
+        "File size",
+        fmt.size(measured.artifact_bytes),
+        f"{before}, {fmt.number(measured.bits_per_weight)} bits per weight",
+        MEASURES["size"].help,
+        **change,
+    )
+
+
+def _latency_card(run: Run, measured: Measurement, delta: Delta) -> None:
+    if measured.latency is None:
+        _card("Latency", fmt.DASH, "Could not be measured; see the notes", MEASURES["latency"].help)
+        return
+    change: dict[str, Any] = {}
+    ratio = delta.latency_ratio
+    if ratio is not None:
+        change = _factor(ratio.value, "faster", "slower", sure=ratio.low > 1 or ratio.high < 1)
+        change["delta_description"] = f"({fmt.ratio_interval(ratio)})"
+    original = run.baseline.latency if run.baseline else None
+    before = f"from {fmt.milliseconds(original.p50_ms)}; " if original else ""
+    _card(
+        "Latency",
+        fmt.milliseconds(measured.latency.p50_ms),
+        f"{before}{fmt.how_timed(measured.latency)}",
+        f"{MEASURES['latency'].help} Original and compressed take turns; the factor is original / "
+        "compressed with its 95 % interval, grey when it may be noise.",
+        **change,
+    )
+
+
+def _agreement_card(delta: Delta) -> None:
+    help = "Share of the images that get the same label from both, right or wrong."
+    if delta.agreement is None:
+        _card("Agreement with the original", fmt.DASH, "Needs a data set", help)
+        return
+    note = ""
+    if delta.flips is not None:
+        note = (
+            f"{delta.flips.right_to_wrong:,} images went from right to wrong, "
+            f"{delta.flips.wrong_to_right:,} from wrong to right"
+        )
+    _card("Agreement with the original", fmt.percent(delta.agreement), note, help)
+
+
+def _factor(ratio: float, gain: str, loss: str, *, sure: bool) -> dict[str, Any]:
+    word = gain if ratio >= 1 else loss
+    shown = fmt.ratio(ratio if ratio >= 1 else 1 / ratio)
+    colour = "off" if not sure or ratio == 1 else "green" if ratio > 1 else "red"
+    return {"delta": f"{shown} {word}", "delta_color": colour, "delta_arrow": "off"}
+
+
+def _trade_off(done: list[Run], selected: str | None) -> None:
+    has = {name: _any(done, name) for name in MEASURES}
+    x, y, colour = _axes(has)
+    chart = charts.trade_off(done, x, y, colour)
+    st.markdown(f"**{chart.title}**  \n{charts.notice(chart)}")
+    st.plotly_chart(
+        charts.trade_off_figure(chart, selected),
+        key=_CHART,
+        on_select=_clicked,
+        selection_mode="points",
+        config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
+        alt=f"{chart.title}. {charts.notice(chart)}",
+    )
+    if chart.left_out:
+        st.caption(f"{chart.left_out} finished runs lack one of the two figures; see the table.")
+
+
+def _any(done: list[Run], name: str) -> bool:
+    return any(r.compressed and MEASURES[name].of(r.compressed) is not None for r in done)
+
+
+def _axes(has: dict[str, bool]) -> tuple[str, str, str]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        y = _axis("Up", "axis_y", [n for n in VERTICAL if has[n]], 0)
+        x = _axis("Across", "axis_x", [n for n in HORIZONTAL if has[n] and n != y], 0)
+        left = [n for n in COLOURS if has[n] and n not in (x, y)]
+        colour = _axis("Colour", "axis_colour", left or [x], 0)
+    return x, y, colour
+
+
+def _axis(label: str, key: str, names: list[str], index: int) -> str:
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = names[index]
+    chosen: str = st.selectbox(
+        label,
+        names,
+        key=key,
+        format_func=lambda n: MEASURES[n].title,
+        width=180,
+        help="\n".join(f"- **{MEASURES[n].title}**: {MEASURES[n].help}" for n in names),
+    )
+    return chosen
+
+
+def _clicked() -> None:
+    event = st.session_state.get(_CHART) or {}
+    for point in (event.get("selection") or {}).get("points", []):
+        found = point.get("customdata") or [""]
+        run_id = found[0] if isinstance(found, list) else next(iter(found.values()), "")
+        if run_id:
+            state.select(str(run_id))
+            return
