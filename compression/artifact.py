@@ -72,8 +72,7 @@ def unpack(data: bytes) -> nn.Module:
         ArtifactError: the data is not one of our files, is damaged, or is of a newer version.
     """
     header = _read_header(data)
-    with torch.device("meta"):
-        model = build(header.architecture, header.classes)
+    model = _skeleton(header)
     try:
         state = _read_state(memoryview(data)[header.end : -_DIGEST], model.state_dict())
     except (ValueError, zlib.error) as error:
@@ -217,6 +216,18 @@ def _checked(header: _Header) -> _Header:
             f"the file claims {header.classes} classes, at most {MAX_CLASSES} can be"
         )
     return header
+
+
+def _skeleton(header: _Header) -> nn.Module:
+    """The architecture without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return build(header.architecture, header.classes)
+    except InvalidInput:
+        raise ArtifactError(
+            f"the file is of the architecture {str(header.architecture)[:60]!r}, which the "
+            "installed torchvision does not have"
+        ) from None
 
 
 def _read_state(payload: memoryview, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from compression.errors import CompressionError, InvalidInput
 from compression.paths import assets_dir
 
 SPLIT_SEED = 20170828
+INPUT_SHAPE = (3, 32, 32)
 VALIDATION_SIZE = 5_000
 CALIBRATION_SIZE = 2_000
 

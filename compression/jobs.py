@@ -111,7 +111,7 @@ class Deaths(logging.Handler):
 @dataclass
 class _Job:
     entry: Entry
-    future: Future
+    future: Future[None]
     cancelled_at: float | None = None
 
 

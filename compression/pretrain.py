@@ -9,20 +9,21 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
-import json
 import math
-import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import get_model
 
-from compression.data import Split, batches, load_dataset, shuffled_batches
+from compression.catalogue import Card
+from compression.data import INPUT_SHAPE, Split, batches, load_dataset, shuffled_batches
+from compression.measure.accuracy import proportion
+from compression.models import build, count_macs, describe_weights, parameter_bytes
 from compression.paths import assets_dir
 
 
@@ -53,7 +54,7 @@ TRAININGS: dict[str, Training] = {
 def _optimizer(model: nn.Module, t: Training) -> torch.optim.Optimizer:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     if t.optimizer == "sgd":
         return torch.optim.SGD(
             groups, t.learning_rate, momentum=0.9, nesterov=True, weight_decay=t.weight_decay
@@ -73,7 +74,7 @@ def train(name: str, t: Training, checkpoint: Path, threads: int) -> nn.Module:
     torch.set_num_threads(threads)
     torch.manual_seed(t.seed)
     data = load_dataset("fashion-mnist")
-    model = get_model(name, weights=None, num_classes=len(data.classes))
+    model = build(name, len(data.classes))
     model = model.to(memory_format=torch.channels_last)
     optimizer = _optimizer(model, t)
     steps = len(data.train) // t.batch_size
@@ -132,6 +133,46 @@ def train(name: str, t: Training, checkpoint: Path, threads: int) -> nn.Module:
     return averaged
 
 
+def write_bundle(name: str, model: nn.Module, t: Training) -> Path:
+    """Write half-precision weights, then the card, measured on exactly those weights."""
+    folder = assets_dir() / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    half = {
+        key: value.half().contiguous() if value.is_floating_point() else value
+        for key, value in model.state_dict().items()
+    }
+    save_file(half, path)
+    data = load_dataset("fashion-mnist")
+    shipped = build(name, len(data.classes))
+    shipped.load_state_dict({k: v.to(model.state_dict()[k].dtype) for k, v in half.items()})
+    card = Card(
+        id=f"fashion-mnist/{name}",
+        title=f"{name} (Fashion-MNIST)",
+        architecture=name,
+        dataset=data.id,
+        classes=len(data.classes),
+        input_shape=INPUT_SHAPE,
+        parameters=sum(p.numel() for p in shipped.parameters()),
+        macs=count_macs(shipped, INPUT_SHAPE),
+        dense_bytes=parameter_bytes(shipped),
+        bundled=True,
+        file=path.name,
+        test_top1=proportion(_correct(shipped, data.test), len(data.test)),
+        training=(
+            f"{t.epochs} epochs on {len(data.train):,} images, {t.optimizer}, "
+            f"batch {t.batch_size}, one-cycle learning rate up to {t.learning_rate:g}, weight decay {t.weight_decay:g}, "
+            f"label smoothing {t.label_smoothing:g}, flips, shifts, random erasing, "
+            "averaged weights"
+        ),
+        licence="MIT",
+        date=datetime.date.today().isoformat(),
+        weights=describe_weights(shipped),
+    )
+    path.with_suffix(".json").write_text(card.model_dump_json(exclude_defaults=True) + "\n")
+    return path
+
+
 def main() -> None:
     """Train the named architectures, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -143,13 +184,7 @@ def main() -> None:
         started = time.perf_counter()
         t = TRAININGS[name]
         model = train(name, t, args.checkpoints / f"{name}.pt", args.threads)
-        path = assets_dir() / "models" / f"{name}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half = {
-            key: value.half().contiguous() if value.is_floating_point() else value
-            for key, value in model.state_dict().items()
-        }
-        save_file(half, path)
+        path = write_bundle(name, model, t)
         print(f"{name}: {path} written after {time.perf_counter() - started:.0f} s", flush=True)
 
 

@@ -1,0 +1,242 @@
+"""A compressed model against its original: the figures, what they were taken on, what to know."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import nn
+
+from compression.artifact import pack, unpack
+from compression.catalogue import Card, card
+from compression.data import load_dataset, prepare
+from compression.errors import CompressionError
+from compression.layers import plain
+from compression.measure.accuracy import (
+    Predictions,
+    agreement,
+    flips,
+    paired_difference,
+    predict,
+    proportion,
+)
+from compression.measure.latency import Comparison, compare
+from compression.measure.size import Sizes, measure_sizes
+from compression.models import load_model
+from compression.recipe import Recipe
+from compression.run import Delta, Flips, Interval, Measurement, Progress
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All that measuring gives to a run."""
+
+    baseline: Measurement
+    compressed: Measurement
+    delta: Delta
+    environment: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+# What is known of an original does not change while the process lives.
+
+
+@lru_cache(maxsize=2)
+def original_of(model_id: str) -> nn.Module:
+    """The pretrained model; shared, so copy it before changing anything."""
+    return load_model(model_id)
+
+
+@lru_cache(maxsize=4)
+def _original_sizes(model_id: str) -> Sizes:
+    found = card(model_id)
+    sizes = measure_sizes(original_of(model_id), b"", original_parameters=found.parameters)
+    # The original always counts as its float32 state dict, however it happens to be stored.
+    bits = 8 * sizes.dense_bytes / found.parameters
+    return replace(sizes, artifact_bytes=sizes.dense_bytes, bits_per_weight=bits)
+
+
+@lru_cache(maxsize=4)
+def _original_predictions(model_id: str, split: str, device: str) -> Predictions:
+    data = load_dataset(str(card(model_id).dataset))
+    found = predict(original_of(model_id), data.split(split), device)
+    original_of(model_id).to("cpu")
+    return found
+
+
+def stage(report: Report | None, name: str) -> Callable[[float], None]:
+    """A function that reports the fraction done of a stage that begins now."""
+    started = time.perf_counter()
+
+    def tell(fraction: float) -> None:
+        if report:
+            spent = time.perf_counter() - started
+            left = spent * (1 - fraction) / fraction if fraction > 0 and spent > 0.5 else None
+            report(Progress(stage=name, fraction=fraction, seconds_left=left))
+
+    tell(0.0)
+    return tell
+
+
+def measure(
+    model_id: str,
+    model: nn.Module,
+    recipe: Recipe,
+    *,
+    device: str = "cpu",
+    split: str = "validation",
+    report: Report | None = None,
+) -> Figures:
+    """Pack `model`, load the file back, and measure what was loaded against the original.
+
+    Raises:
+        CompressionError: the packed file does not load back bit for bit.
+    """
+    found = card(model_id)
+    stage(report, "Packing")
+    details = {"model": found.id, "recipe": recipe.model_dump(mode="json", exclude_none=True)}
+    packed = pack(model, architecture=found.architecture, classes=found.classes, details=details)
+    shipped = unpack(packed)
+    if not _same(shipped, plain(model)):
+        raise CompressionError(f"model {found.id}: its packed file does not load back bit for bit")
+    sizes = measure_sizes(model, packed, original_parameters=found.parameters)
+    before = _original_sizes(model_id)
+    accuracy = _accuracy(model_id, shipped, split, device, report) if found.dataset else None
+    timing = _timing(found, shipped, split, device, report)
+    return Figures(
+        baseline=_measurement(before, found.macs, accuracy, timing, 0),
+        compressed=_measurement(sizes, found.macs, accuracy, timing, 1),
+        delta=Delta(
+            top1=accuracy.change if accuracy else None,
+            flips=accuracy.flips if accuracy else None,
+            agreement=accuracy.agreement if accuracy else None,
+            size_ratio=before.artifact_bytes / sizes.artifact_bytes,
+            latency_ratio=timing.ratio,
+        ),
+        environment=_environment(device, split, packed, timing),
+        notes=_notes(found, recipe, sizes, timing),
+    )
+
+
+@dataclass(frozen=True)
+class _Accuracy:
+    top1: tuple[Interval, Interval]
+    change: Interval
+    flips: Flips
+    agreement: float
+
+
+def _accuracy(
+    model_id: str, shipped: nn.Module, split: str, device: str, report: Report | None
+) -> _Accuracy:
+    tell = stage(report, "Measuring accuracy")
+    data = load_dataset(str(card(model_id).dataset))
+    before = _original_predictions(model_id, split, device)
+    after = predict(shipped, data.split(split), device, tell)
+    changed = flips(before, after)
+    n = len(after.labels)
+    return _Accuracy(
+        top1=(proportion(int(before.right.sum()), n), proportion(int(after.right.sum()), n)),
+        change=paired_difference(changed.wrong_to_right, changed.right_to_wrong, n),
+        flips=changed,
+        agreement=agreement(before, after),
+    )
+
+
+def _timing(
+    found: Card, shipped: nn.Module, split: str, device: str, report: Report | None
+) -> Comparison:
+    tell = stage(report, "Measuring latency")
+    if found.dataset:
+        example = prepare(load_dataset(found.dataset).split(split).images[:1])
+    else:
+        noise = torch.Generator().manual_seed(0)
+        example = torch.randn(1, *found.input_shape, generator=noise)
+    original, structure = original_of(found.id), f"{found.architecture}-{found.classes}"
+    result = compare(original, shipped, structure, example, device, report=tell)
+    original.to("cpu")
+    return result
+
+
+def _measurement(
+    sizes: Sizes, macs: int | None, accuracy: _Accuracy | None, timing: Comparison, which: int
+) -> Measurement:
+    return Measurement(
+        top1=accuracy.top1[which] if accuracy else None,
+        parameters=sizes.parameters,
+        nonzero=sizes.nonzero,
+        sparsity=sizes.sparsity,
+        macs=macs,
+        artifact_bytes=sizes.artifact_bytes,
+        dense_bytes=sizes.dense_bytes,
+        gzip_bytes=sizes.gzip_bytes,
+        entropy_bound_bytes=sizes.entropy_bound_bytes,
+        bits_per_weight=sizes.bits_per_weight,
+        latency=(timing.baseline, timing.compressed)[which],
+    )
+
+
+def _notes(found: Card, recipe: Recipe, sizes: Sizes, timing: Comparison) -> tuple[str, ...]:
+    notes = []
+    if found.dataset is None:
+        notes.append("Accuracy needs a data set; there is none for this model here.")
+    if timing.note:
+        notes.append(timing.note)
+    kinds = {step.step for step in recipe.steps}
+    if sizes.sparsity >= 0.05:
+        notes.append(
+            f"{100 * sizes.sparsity:.3g} % of the weights are zero but stay in dense float32 "
+            "kernels, so the file is smaller and the latency is not."
+        )
+    elif "quantize" in kinds:
+        notes.append(
+            "Latency is that of float32 kernels: the quantized weights are stored in few bits and "
+            "unpacked before they are used, so the file is smaller and the latency is not."
+        )
+    if found.bundled and not kinds & {"quantize", "distill"}:
+        notes.append(
+            "The original's weights are exact in half precision, so the file stores them in "
+            "2 bytes each: that alone is a ratio of 2."
+        )
+    return tuple(notes)
+
+
+def _same(a: nn.Module, b: nn.Module) -> bool:
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def _environment(device: str, split: str, packed: bytes, timing: Comparison) -> dict[str, Any]:
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "split": split,
+        "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "artifact_sha256": hashlib.sha256(packed).hexdigest(),
+        "latency_control": timing.control.model_dump(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

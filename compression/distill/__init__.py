@@ -1,0 +1,1 @@
+"""Distillation: the compressed model learns to answer like the original."""

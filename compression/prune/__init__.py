@@ -1,0 +1,1 @@
+"""Pruning: what a weight is worth (scores) and which weights go (patterns)."""

@@ -1,0 +1,1 @@
+"""Quantization: grids for weights, and how their range is chosen."""
