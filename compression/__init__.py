@@ -1,0 +1,74 @@
+"""Compress neural networks and measure what it costs.
+
+    from compression import Prune, Quantize, Recipe, compress
+    recipe = Recipe(steps=(Prune(sparsity=0.8), Quantize(bits=4)))
+    model = compress("fashion-mnist/resnet18", recipe).model
+
+Names are imported when first used: reading stored runs must not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compression.catalogue import card, cards
+    from compression.errors import CompressionError, InvalidInput
+    from compression.models import load_model
+    from compression.pipeline import compress, execute
+    from compression.recipe import Distill, Prune, Quantize, Recipe, parse_recipe, read_recipe
+    from compression.run import Run, State
+    from compression.store import Store, new_run, open_store
+
+_HOMES = {
+    "card": "catalogue",
+    "cards": "catalogue",
+    "CompressionError": "errors",
+    "InvalidInput": "errors",
+    "load_model": "models",
+    "compress": "pipeline",
+    "execute": "pipeline",
+    "Distill": "recipe",
+    "Prune": "recipe",
+    "Quantize": "recipe",
+    "Recipe": "recipe",
+    "parse_recipe": "recipe",
+    "read_recipe": "recipe",
+    "Run": "run",
+    "State": "run",
+    "Store": "store",
+    "new_run": "store",
+    "open_store": "store",
+}
+
+__all__ = [  # noqa: RUF022 - as in _HOMES
+    "card",
+    "cards",
+    "CompressionError",
+    "InvalidInput",
+    "load_model",
+    "compress",
+    "execute",
+    "Distill",
+    "Prune",
+    "Quantize",
+    "Recipe",
+    "parse_recipe",
+    "read_recipe",
+    "Run",
+    "State",
+    "Store",
+    "new_run",
+    "open_store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

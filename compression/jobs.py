@@ -6,12 +6,14 @@ good order on SIGTERM or SIGINT, or when the pipe on its standard input closes, 
 outlives the program that started it.
 """
 
+# mypy: allow-untyped-calls
+# (distributed is not fully typed)
+
 from __future__ import annotations
 
 import argparse
 import logging
 import os
-import re
 import secrets
 import signal
 import socket
@@ -23,13 +25,17 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-import dask
-from dask.system import CPU_COUNT
-from dask.utils import parse_bytes
-from distributed import Client, Future, KilledWorker, LocalCluster, Nanny
-from distributed.system import MEMORY_LIMIT
+from distributed import Client, Future, KilledWorker
 
-from compression.errors import CompressionError, InvalidInput, StoreError
+from compression.cluster import (
+    Deaths,
+    default_memory_limit,
+    gigabytes,
+    kill_worker,
+    parse_memory,
+    start_cluster,
+)
+from compression.errors import CompressionError, StoreError
 from compression.run import State
 from compression.store import Entry, Store, open_store
 
@@ -37,75 +43,10 @@ POLL_SECONDS = 0.2
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 15.0
 CANCEL_SECONDS = 20.0
-LEAST_MEMORY = 1_000_000_000
 _MEMORY_TOPIC = "worker-restart-memory"  # Dask's nannies log there whom they stopped, and why
 
 Work = Callable[[str, Entry], None]
 log = logging.getLogger("compression.jobs")
-
-
-def default_memory_limit() -> int:
-    """Bytes a worker may use: 60 % of the machine, at most 8 GB."""
-    return min(MEMORY_LIMIT * 6 // 10, 8_000_000_000)
-
-
-def _configure() -> None:
-    dask.config.set(
-        {
-            # A run that kills its worker would kill the next one too.
-            "distributed.scheduler.allowed-failures": 0,
-            # A worker between runs holds memory of its own accord; only the limit counts.
-            "distributed.worker.memory.target": False,
-            "distributed.worker.memory.spill": False,
-            "distributed.worker.memory.pause": False,
-            "distributed.worker.multiprocessing-method": "spawn",
-        }
-    )
-
-
-def start_cluster(
-    workers: int, memory_limit: int, warm: str = "compression.worker"
-) -> LocalCluster:
-    """A scheduler and worker processes of one thread each, on free ports of the loopback address.
-
-    `warm` is the module each worker imports before it takes work.
-    """
-    _configure()
-    threads = os.environ.get("COMPRESSION_THREADS") or str(max(1, CPU_COUNT // workers))
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        memory_limit=memory_limit,
-        dashboard_address=None,
-        # Without a dashboard too there is a health route; its port must be free.
-        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-        preload=[warm],
-        env={"COMPRESSION_THREADS": threads, "OMP_NUM_THREADS": threads},
-    )
-
-
-class Deaths(logging.Handler):
-    """Remembers how worker processes ended, which Dask only logs; passes warnings on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: dict[int, str] = {}
-        logger = logging.getLogger("distributed.nanny")
-        logger.propagate = False
-        logger.setLevel(logging.INFO)
-        logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        pattern = r"Worker process (\d+) (was killed by signal (\d+)|exited .*)"
-        found = re.match(pattern, record.getMessage())
-        if found:
-            number = int(found[3] or 0)
-            name = signal.Signals(number).name if number in set(signal.Signals) else ""
-            self.words[int(found[1])] = f"{found[2]} {name}".strip()
-        elif record.levelno >= logging.WARNING:
-            log.log(record.levelno, record.getMessage())
 
 
 @dataclass
@@ -168,8 +109,8 @@ class Runner:
         for _stamp, event in self.client.get_events(_MEMORY_TOPIC):
             if event["pid"] == worker.pid:
                 return (
-                    f"Out of memory: the worker reached {_gigabytes(event['rss'])}, its limit is "
-                    f"{_gigabytes(worker.memory_limit)}. Choose a smaller model, or set "
+                    f"Out of memory: the worker reached {gigabytes(event['rss'])}, its limit is "
+                    f"{gigabytes(worker.memory_limit)}. Choose a smaller model, or set "
                     "COMPRESSION_MEMORY_LIMIT higher and start again."
                 )
         words = self._words(worker.pid)
@@ -194,20 +135,11 @@ class Runner:
                 job.cancelled_at = None
                 key = job.future.key
                 busy = [w for w, keys in self.client.processing().items() if key in keys]
-                self.client.run(_kill, workers=busy, nanny=True, on_error="ignore")
+                self.client.run(kill_worker, workers=busy, nanny=True, on_error="ignore")
 
     def close(self) -> None:
         """Give back what is running, to be done by the next runner."""
         self.store.release(self.owner)
-
-
-def _kill(dask_worker: Nanny) -> None:
-    if dask_worker.pid:
-        os.kill(dask_worker.pid, signal.SIGKILL)
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.2f} GB"
 
 
 def serve(runner: Runner, stop: threading.Event) -> None:
@@ -249,16 +181,6 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _memory(text: str) -> int:
-    try:
-        given = parse_bytes(text)
-    except ValueError:
-        given = 0
-    if given < LEAST_MEMORY:
-        raise InvalidInput("memory-limit", text, f"{_gigabytes(LEAST_MEMORY)} or more, as 6GB")
-    return int(given)
-
-
 def run(arguments: list[str] | None = None) -> None:
     """Be the runner until told to stop.
 
@@ -270,7 +192,7 @@ def run(arguments: list[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     _stop_with_parent(stop)
-    limit = _memory(options.memory_limit)
+    limit = parse_memory(options.memory_limit)
     store = open_store(options.store)
     with ExitStack() as stack:
         deaths = None
@@ -281,6 +203,9 @@ def run(arguments: list[str] | None = None) -> None:
         else:
             client = stack.enter_context(Client(options.scheduler))
         serve(Runner(store, client, _work, deaths), stop)
+        if options.scheduler is None:
+            # Do not wait for what they are in the midst of: it has been given back.
+            client.run(kill_worker, nanny=True, on_error="ignore")
 
 
 def _work(store_url: str, entry: Entry) -> None:
