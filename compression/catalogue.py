@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from difflib import get_close_matches
 from functools import cache
-from typing import Any
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from compression.errors import InvalidInput
+from compression.errors import CompressionError, InvalidInput
 from compression.paths import assets_dir
 from compression.run import Interval
 
@@ -84,13 +84,28 @@ class Card(BaseModel):
 def cards() -> dict[str, Card]:
     """Every model by id: the bundled ones first, then torchvision's ImageNet classifiers."""
     folder = assets_dir() / "models"
-    found: dict[str, Card] = {}
-    for path in sorted(folder.glob("*.json")):
-        if path.name != "imagenet.json":
-            card = Card.model_validate_json(path.read_text())
-            found[card.id] = card
-    listed: list[dict[str, Any]] = json.loads((folder / "imagenet.json").read_text())
-    return found | {entry["id"]: Card.model_validate(entry) for entry in listed}
+    files = [p for p in sorted(folder.glob("*.json")) if p.name != "imagenet.json"]
+    found = [*map(_read, files), *_read_list(folder / "imagenet.json")]
+    return {card.id: card for card in found}
+
+
+def _read(path: Path) -> Card:
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _read_list(path: Path) -> list[Card]:
+    try:
+        return [Card.model_validate(entry) for entry in json.loads(path.read_bytes())]
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> CompressionError:
+    reason = str(error).splitlines()[0]
+    return CompressionError(f"catalogue: {path} cannot be read ({reason}); install again")
 
 
 def card(model_id: str) -> Card:

@@ -30,7 +30,6 @@ from compression.store import Store, new_run, open_store
 app = typer.Typer(
     help="Make a model small and fast, and see what it costs: measured.",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -43,19 +42,19 @@ RunId = Annotated[str, typer.Argument(help="A run's id, or how it begins.", meta
 
 
 def _flag(setting: Setting) -> inspect.Parameter:
-    kind: Any = str if setting.choices else int if setting.integer else float
     default = "" if setting.default is None else f"; {setting.default} if not given"
     option = typer.Option(
         "--" + setting.name.replace("_", "-"),
         help=f"{setting.help} [{setting.allowed}{default}]",
-        metavar="|".join(setting.choices) or None,
+        metavar="|".join(setting.choices) or ("N" if setting.integer else "X"),
         show_default=False,
     )
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[kind | None, option],
+        # text: the recipe's own validation says what is allowed, in the same words everywhere
+        annotation=Annotated[str | None, option],
     )
 
 
@@ -105,7 +104,9 @@ def models(as_json: AsJson = False) -> None:
 @app.command()
 @_with_step_flags
 def run(
-    model: Annotated[str, typer.Argument(help="An id listed by `compression models`.")],
+    model: Annotated[
+        str, typer.Argument(help="An id listed by `compression models`.", metavar="MODEL")
+    ],
     *,
     dataset: Annotated[str | None, typer.Option(help="The model's own if not given.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Steps from a JSON file.")] = None,
@@ -214,7 +215,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _guarded(arguments: list[str] | None) -> int:
     try:
-        code = app(args=arguments, prog_name="compression", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        code = app(args=given or ["--help"], prog_name="compression", standalone_mode=False)
     except CompressionError as error:
         return _complain(str(error), 2)
     except typer.TyperException as error:

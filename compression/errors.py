@@ -5,6 +5,8 @@ Messages are one line: the field, what was given, what is allowed or what to do 
 
 from __future__ import annotations
 
+_LONGEST = 80
+
 
 class CompressionError(Exception):
     """Root of every error this package raises on purpose."""
@@ -14,8 +16,12 @@ class InvalidInput(CompressionError):
     """A value outside what is allowed. `str()` names the field, the value and the range."""
 
     def __init__(self, field: str, given: object, allowed: str) -> None:
-        super().__init__(f"{field}: got {given!r}, allowed: {allowed}")
-        self.field = field
+        self.field = " ".join(field.split())
+        super().__init__(f"{self.field}: got {_short(given)}, allowed: {allowed}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # pickle would call the class with the finished message alone
+        return _again, (type(self), self.field, str(self))
 
 
 class ModelUnavailable(CompressionError):
@@ -32,3 +38,14 @@ class ArtifactError(CompressionError):
 
 class Cancelled(CompressionError):
     """Somebody asked for the run to stop."""
+
+
+def _short(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _again(kind: type[InvalidInput], field: str, message: str) -> InvalidInput:
+    error = kind.__new__(kind, message)
+    error.field = field
+    return error

@@ -155,7 +155,7 @@ class Recipe(BaseModel):
         """12 hexadecimal digits that identify the recipe: a hash of its non-default settings."""
         plain = {
             "steps": [
-                {"step": s.step, **s.model_dump(mode="json", exclude_defaults=True)}
+                {"step": s.step, **_plain(s.model_dump(mode="json", exclude_defaults=True))}
                 for s in self.steps
             ],
             "seed": self.seed,
@@ -179,6 +179,11 @@ class Recipe(BaseModel):
     def to_json(self) -> str:
         """The canonical JSON form, with every setting spelled out except those that are unset."""
         return self.model_dump_json(exclude_none=True)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    # -0.0 equals 0.0, so it must read the same in a key
+    return {k: v + 0.0 if isinstance(v, float) else v for k, v in values.items()}
 
 
 def _listed(clauses: list[str]) -> str:
@@ -208,7 +213,7 @@ def parse_recipe(text: str, source: str = "recipe") -> Recipe:
     """
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(source, text[:40], f"a JSON object ({error})") from None
     if not isinstance(values, dict):
         raise InvalidInput(source, text[:40], 'a JSON object such as {"steps": [], "seed": 0}')
@@ -222,7 +227,7 @@ def read_recipe(path: Path) -> Recipe:
         InvalidInput: the file cannot be read or is not a recipe.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InvalidInput("recipe", str(path), f"a readable JSON file ({reason})") from None
@@ -231,7 +236,9 @@ def read_recipe(path: Path) -> Recipe:
 
 def _first(error: ValidationError) -> InvalidInput:
     found = error.errors(include_url=False)[0]
-    path = [str(p) for p in found["loc"] if str(p) not in STEPS]
+    # the kind of a step is in the location twice: once as the place, once as the tag
+    loc = found["loc"]
+    path = [str(p) for i, p in enumerate(loc) if not (i == 2 and loc[0] == "steps")]
     given: Any = found["input"]
     allowed = found["msg"][0].lower() + found["msg"][1:]
     if found["type"] == "extra_forbidden":
@@ -240,9 +247,15 @@ def _first(error: ValidationError) -> InvalidInput:
         given = given.get("step") if isinstance(given, dict) else given
         return InvalidInput(".".join([*path, "step"]), given, ", ".join(STEPS))
     if found["type"] == "value_error":
-        given = {k: v for k, v in given.items() if k != "step"} if isinstance(given, dict) else given
+        given = (
+            {k: v for k, v in given.items() if k != "step"} if isinstance(given, dict) else given
+        )
         path = path or ["prune"]
         allowed = allowed.removeprefix("value error, ")
+    if found["type"].endswith(("tuple_type", "list_type")):
+        allowed = "a list"
+    elif "dict" in found["type"] or "model" in found["type"]:
+        allowed = "a JSON object"
     return InvalidInput(".".join(path), given, _range(path[-1]) or allowed)
 
 
@@ -259,6 +272,7 @@ class Setting:
     high: float | None
     choices: tuple[str, ...]
     integer: bool
+    above: bool = False
 
     @property
     def allowed(self) -> str:
@@ -267,19 +281,23 @@ class Setting:
             return ", ".join(self.choices)
         if self.high is None:
             return f"{self.low:g} or more"
-        kind = "a whole number from" if self.integer else "from"
-        return f"{kind} {self.low:g} to {self.high:g}" + (
-            ", above 0" if self.name in ("temperature", "learning_rate") else ""
-        )
+        if self.integer:
+            return f"a whole number from {self.low or 0:.0f} to {self.high:.0f}"
+        return f"from {self.low:g} to {self.high:g}" + (", above 0" if self.above else "")
 
 
-def settings(step: type[_Step]) -> tuple[Setting, ...]:
+def settings(step: type[BaseModel]) -> tuple[Setting, ...]:
     """The settings of a step, in the order in which they are shown."""
     found = []
     for name, field in step.model_fields.items():
-        if name == "step":
+        if name in ("step", "steps"):
             continue
-        bounds = {k: getattr(m, k) for m in field.metadata for k in ("ge", "gt", "le", "lt") if hasattr(m, k)}
+        bounds = {
+            k: getattr(m, k)
+            for m in field.metadata
+            for k in ("ge", "gt", "le", "lt")
+            if hasattr(m, k)
+        }
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         literal = [a for a in get_args(field.annotation) if isinstance(a, str)]
         found.append(
@@ -293,14 +311,13 @@ def settings(step: type[_Step]) -> tuple[Setting, ...]:
                 high=bounds.get("le", bounds.get("lt")),
                 choices=tuple(literal),
                 integer=field.annotation is int,
+                above="gt" in bounds,
             )
         )
     return tuple(found)
 
 
 def _range(name: str) -> str:
-    for step in STEPS.values():
-        for setting in settings(step):
-            if setting.name == name:
-                return setting.allowed
-    return ""
+    known = [s for step in STEPS.values() for s in settings(step)]
+    seed = [s for s in settings(Recipe) if s.name == "seed"]
+    return next((s.allowed for s in [*known, *seed] if s.name == name), "")

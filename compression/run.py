@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_serializer
 
 from compression.recipe import Recipe
 
@@ -28,7 +28,8 @@ ACTIVE = (State.QUEUED, State.RUNNING)
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no NaN: a figure that is not a number must be None
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Interval(_Value):
@@ -108,6 +109,10 @@ class Run(_Value):
     environment: dict[str, Any] = {}
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+
+    @field_serializer("recipe")
+    def _canonical(self, recipe: Recipe) -> dict[str, Any]:
+        return recipe.model_dump(mode="json", exclude_none=True)
 
     def to_json(self, indent: int | None = None) -> str:
         """The run as one JSON document; the recipe in its canonical form."""
