@@ -48,6 +48,20 @@ def build(architecture: str, classes: int) -> nn.Module:
     return model.eval()
 
 
+def skeleton(architecture: str, classes: int) -> nn.Module:
+    """As `build`, but without memory for the weights, on the meta device.
+
+    Raises:
+        InvalidInput: torchvision has no such classifier.
+    """
+    try:
+        with torch.device("meta"):
+            return build(architecture, classes)
+    except NotImplementedError:
+        # RegNet computes its widths with tensors, which must hold numbers.
+        return build(architecture, classes).to("meta")
+
+
 def load_model(model_id: str) -> nn.Module:
     """The pretrained model, float32 on the CPU, in evaluation mode.
 
@@ -153,7 +167,7 @@ def imagenet_card(architecture: str) -> dict[str, Any]:
     """The catalogue's entry for one of torchvision's ImageNet classifiers."""
     weights = tv.get_model_weights(architecture)["DEFAULT"]
     side = weights.transforms().crop_size[0]
-    model = build(architecture, len(weights.meta["categories"]))
+    model = skeleton(architecture, len(weights.meta["categories"]))
     top1 = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
     found = Card(
         id=f"imagenet/{architecture}",
@@ -163,7 +177,7 @@ def imagenet_card(architecture: str) -> dict[str, Any]:
         classes=len(weights.meta["categories"]),
         input_shape=(3, side, side),
         parameters=sum(p.numel() for p in model.parameters()),
-        macs=count_macs(model.to("meta"), (3, side, side)),
+        macs=count_macs(model, (3, side, side)),
         dense_bytes=parameter_bytes(model),
         bundled=False,
         file=os.path.basename(weights.url),
