@@ -14,7 +14,7 @@ st.set_page_config(
     layout="wide",
     menu_items={"Get help": None, "Report a bug": None, "About": "Compression Dashboard"},
 )
-st.logo(str(Path(__file__).resolve().parent / "logo.svg"), size="medium")
+st.logo(str(Path(__file__).resolve().parent / "logo.svg"), size="large")
 PAGES = [
     st.Page(explore.show, title="Explore", icon=":material/tune:", url_path="explore", default=True)
 ]

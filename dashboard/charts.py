@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import plotly.graph_objects as go
 
@@ -162,7 +163,6 @@ def trade_off_figure(chart: TradeOff, selected: str | None) -> go.Figure:
     _draw_runs(figure, chart)
     _draw_original(figure, chart)
     _draw_selected(figure, chart, selected)
-    kind = " · logarithmic" if logarithmic(chart) else ""
     figure.update_layout(
         height=430,
         margin={"l": 64, "r": 8, "t": 40, "b": 56},
@@ -171,9 +171,14 @@ def trade_off_figure(chart: TradeOff, selected: str | None) -> go.Figure:
         clickmode="event+select",
         dragmode="zoom",
     )
-    figure.update_xaxes(title=chart.x.label + kind, **_x_axis(chart))
+    figure.update_xaxes(title=_x_title(chart), **_x_axis(chart))
     figure.update_yaxes(title=chart.y.label, zeroline=False)
     return figure
+
+
+def _x_title(chart: TradeOff) -> str:
+    scale = ", logarithmic scale" if logarithmic(chart) else ""
+    return f"{chart.x.title} ({chart.x.unit}{scale})"
 
 
 def _x_axis(chart: TradeOff) -> dict[str, object]:
@@ -312,10 +317,10 @@ def cut(weights: Weights, threshold: float, high: float, bins: int = 60) -> Cut:
     """The spread of magnitudes from 0 to `high`, from the stored quantiles."""
     edges = [high * i / bins for i in range(bins + 1)]
     below = [weights.sparsity(edge) for edge in edges]
-    mass = [b - a for a, b in zip(below, below[1:], strict=False)]
+    mass = [b - a for a, b in pairwise(below)]
     top = max(mass) or 1.0
     return Cut(
-        tuple((a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)),
+        tuple((a + b) / 2 for a, b in pairwise(edges)),
         tuple(max(0.0, m) / top for m in mass),
         threshold,
         weights.sparsity(threshold),

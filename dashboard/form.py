@@ -51,7 +51,7 @@ _DEFAULT = Form()
 
 
 def first_form(weights: Weights | None) -> Form:
-    """Good settings to start from: 80 % zeros, as a threshold where the weights are known, 4 bits."""
+    """Good settings to start from: 80 % zeros, as a threshold if the weights are known, 4 bits."""
     if weights is None:
         return _DEFAULT
     highest = min(weights.threshold(DEFAULT_SPARSITY), min(weights.largest.values()))
@@ -151,7 +151,9 @@ def from_params(params: Mapping[str, str], start: Form) -> tuple[Form, tuple[str
     form, problems = start, []
     headlines = {n for names in HEADLINES.values() for n in names}
     if headlines & given.keys() or params.get("steps") == _NOTHING:
-        on = {step: bool(set(names) & given.keys()) for step, names in HEADLINES.items()}
+        on: dict[str, Any] = {
+            step: bool(set(names) & given.keys()) for step, names in HEADLINES.items()
+        }
         form = replace(form, **on)
         if form.prune:
             form = replace(form, by_sparsity="threshold" not in given)
@@ -161,7 +163,7 @@ def from_params(params: Mapping[str, str], start: Form) -> tuple[Form, tuple[str
         except InvalidInput as error:
             problems.append(f"{error}. Using {_text(getattr(form, name))} instead.")
         else:
-            form = replace(form, **{name: value})  # type: ignore[arg-type]
+            form = replace(form, **{name: value})
     return form, tuple(problems)
 
 
@@ -201,7 +203,7 @@ def _in_range(setting: Setting, text: str) -> Any:
 
 
 def refusal(form: Form, weights: Weights | None) -> str | None:
-    """Why these settings would leave a layer without weights, in plain words; None if they do not."""
+    """Why these settings would leave a layer without weights; None if they would not."""
     if not form.prune:
         return None
     if form.by_sparsity and form.sparsity >= 1:
@@ -219,7 +221,8 @@ def refusal(form: Form, weights: Weights | None) -> str | None:
         if form.by_sparsity
         else f"a threshold of at most {_floor(most):.3g}"
     )
-    return f"This would set every weight of {layers} to zero, and nothing could pass. Choose {allowed}."
+    what = f"This would set every weight of {layers} to zero, and nothing could pass."
+    return f"{what} Choose {allowed}."
 
 
 def _floor(value: float) -> float:

@@ -71,7 +71,7 @@ def points(difference: float) -> str:
 
 
 def _signed(value: float) -> str:
-    text = number(abs(value))
+    text = f"{abs(value):.2f}" if abs(value) < 10 else number(abs(value))
     return f"+{text}" if value > 0 else f"{_MINUS}{text}" if value < 0 else text
 
 

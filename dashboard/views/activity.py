@@ -61,7 +61,7 @@ def _progress(entry: Entry) -> tuple[float, str]:
         return 0.0, "Starting"
     fraction = min(max(progress.fraction, 0.0), 1.0)
     text = f"{progress.stage} · {100 * fraction:.0f} %"
-    if progress.seconds_left is not None:
+    if progress.seconds_left is not None and progress.seconds_left >= 1:
         text += f" · about {fmt.duration(progress.seconds_left)} left"
     return fraction, text
 

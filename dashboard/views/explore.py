@@ -35,7 +35,7 @@ def _page() -> None:
         results.show(card, entries, chosen)
     if entries:
         with st.container(border=True):
-            runs_table.show(card, entries, chosen)
+            runs_table.show(card, entries)
 
 
 def _header() -> Card:
@@ -61,15 +61,10 @@ def _header() -> Card:
 
 
 def _facts(card: Card) -> list[tuple[str, str]]:
-    channels, height, width = card.input_shape
-    facts = [
-        (fmt.count(card.parameters), "parameters"),
-        (fmt.size(card.dense_bytes), "as 32-bit numbers"),
-        (f" {fmt.TIMES} ".join(map(str, (height, width, channels))), "input"),
-        (f"{card.classes:,}", "classes"),
-    ]
+    facts = [(fmt.count(card.parameters), "parameters")]
     if card.macs is not None:
-        facts.insert(1, (fmt.count(card.macs), "MACs per image"))
+        facts.append((fmt.count(card.macs), "MACs per image"))
+    facts.append((fmt.size(card.dense_bytes), "as 32-bit numbers"))
     if card.test_top1 is not None:
         facts.append((fmt.percent(card.test_top1.value), "test accuracy"))
     elif card.published_top1 is not None:
@@ -79,6 +74,9 @@ def _facts(card: Card) -> list[tuple[str, str]]:
 
 def _about(card: Card) -> None:
     lines = [f"**{card.title}**", f"Architecture: torchvision `{card.architecture}`"]
+    shape = f" {fmt.TIMES} ".join(map(str, card.input_shape))
+    lines.append(f"Input: {shape} (channels, height, width); {card.classes:,} classes")
+    lines.append("MAC: one multiplication and addition, the usual unit of work")
     if card.test_top1 is not None:
         shown = fmt.accuracy_interval(card.test_top1)
         lines.append(f"Test accuracy: {fmt.percent(card.test_top1.value)} ({shown})")

@@ -65,7 +65,7 @@ def _prune(weights: Weights | None) -> None:
         controls.threshold_slider(weights, disabled=off)
     if not off:
         _cut(weights)
-    with st.expander("Finer settings for pruning"):
+    with st.expander("Finer settings for pruning", type="compact"):
         st.toggle(
             "Set sparsity instead",
             key="by_sparsity",
@@ -122,7 +122,7 @@ def _quantize() -> None:
     )
     off = not st.session_state["quantize"]
     controls.slider("bits", disabled=off)
-    with st.expander("Finer settings for bit width"):
+    with st.expander("Finer settings for bit width", type="compact"):
         for name in ("scheme", "granularity", "clipping"):
             controls.choice(name, disabled=off)
 
@@ -140,13 +140,13 @@ def _distill(card: Card) -> None:
     controls.slider("temperature", disabled=off)
     if not possible:
         st.caption("Off: teaching needs training images, and there are none for this model here.")
-    with st.expander("Finer settings for distillation"):
+    with st.expander("Finer settings for distillation", type="compact"):
         for name in ("epochs", "alpha", "learning_rate"):
             controls.entry(name, disabled=off)
 
 
 def _act(card: Card, form: Form, weights: Weights | None) -> None:
-    with st.expander("Seed and device"):
+    with st.expander("Seed and device", type="compact"):
         st.number_input(
             "Seed", 0, 2**31 - 1, step=1, key="seed", help="Fixes all randomness of a run."
         )

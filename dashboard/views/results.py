@@ -11,9 +11,10 @@ from compression.run import ACTIVE, Delta, Measurement, Run, State
 from compression.store import Entry
 from dashboard import charts, state
 from dashboard import format as fmt
-from dashboard.form import Form, first_runs, to_recipe
+from dashboard.form import Form, first_runs, from_recipe, to_recipe
 from dashboard.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
-from dashboard.views import recipe_panel
+from dashboard.views import details, recipe_panel
+from dashboard.views.details import ICONS
 
 _CHART = "trade_off"
 
@@ -28,6 +29,8 @@ def show(card: Card, entries: list[Entry], chosen: Entry | None) -> None:
             _trade_off(done, chosen.run.id if chosen else None)
     elif not any(e.run.state in ACTIVE for e in entries):
         _empty(card)
+    if chosen is not None:
+        details.show(chosen.run)
 
 
 def _empty(card: Card) -> None:
@@ -62,14 +65,37 @@ def _start(card: Card, name: str, form: Form) -> None:
 
 def _selected(card: Card, chosen: Entry) -> None:
     run = chosen.run
+    _headline(run)
     if run.state is State.DONE and run.compressed is not None and run.delta is not None:
         _cards(run, run.compressed, run.delta)
+        for note in run.notes:
+            st.caption(f":material/info: {note}")
     elif run.state is State.FAILED:
         st.error(f"**This run failed.** {_why(run)}", icon=":material/error:")
         _again(card, chosen)
     elif run.state is State.CANCELLED:
         st.info("This run was cancelled before it was measured.", icon=":material/cancel:")
         _again(card, chosen)
+
+
+def _headline(run: Run) -> None:
+    """Which run the cards are about, and a way to take its settings over."""
+    icon, colour = ICONS[run.state]
+    fits = from_recipe(run.recipe, state.form())
+    with st.container(horizontal=True, vertical_alignment="center"):
+        badge = f":{colour}-badge[:material/{icon}: {run.state.value}]"
+        st.markdown(f"**{run.recipe.sentence()}** {badge}  \n:small[:gray[Run {run.id}]]")
+        st.button(
+            "Use these settings",
+            key="use",
+            icon=":material/tune:",
+            on_click=state.put_form,
+            args=(fits,),
+            disabled=fits is None,
+            help="Sets the sliders as this run had them."
+            if fits
+            else "The three sliders cannot show a recipe with this order or number of steps.",
+        )
 
 
 def _why(run: Run) -> str:
@@ -105,26 +131,27 @@ def _accuracy_card(measured: Measurement, delta: Delta) -> None:
         _card("Accuracy", fmt.DASH, "Needs a data set", MEASURES["accuracy"].help)
         return
     change: dict[str, Any] = {}
+    note = fmt.accuracy_interval(measured.top1)
     if delta.top1 is not None:
+        note = f"Change {fmt.paired_interval(delta.top1)} points; {note}"
         sure = delta.top1.low > 0 or delta.top1.high < 0
         change = {
             "delta": fmt.points(delta.top1.value),
-            "delta_color": "normal" if sure else "off",
-            "delta_arrow": ("up" if delta.top1.value > 0 else "down") if sure else "off",
-            "delta_description": f"({fmt.paired_interval(delta.top1)})",
+            "delta_color": ("green" if delta.top1.value > 0 else "red") if sure else "off",
+            "delta_arrow": "off",
         }
     _card(
         "Accuracy",
         fmt.percent(measured.top1.value),
-        fmt.accuracy_interval(measured.top1),
+        note,
         f"{MEASURES['accuracy'].help} Below it, the change against the original on the same "
-        "images, with its 95 % interval; grey when it may be chance.",
+        "images; grey when it may be chance. Both come with their 95 % intervals.",
         **change,
     )
 
 
 def _size_card(run: Run, measured: Measurement, delta: Delta) -> None:
-    before = f"from {fmt.size(run.baseline.artifact_bytes)}" if run.baseline else ""
+    before = f"From {fmt.size(run.baseline.artifact_bytes)}" if run.baseline else ""
     change = {}
     if delta.size_ratio is not None:
         change = _factor(delta.size_ratio, "smaller", "larger", sure=True)
@@ -145,13 +172,14 @@ def _latency_card(run: Run, measured: Measurement, delta: Delta) -> None:
     ratio = delta.latency_ratio
     if ratio is not None:
         change = _factor(ratio.value, "faster", "slower", sure=ratio.low > 1 or ratio.high < 1)
-        change["delta_description"] = f"({fmt.ratio_interval(ratio)})"
     original = run.baseline.latency if run.baseline else None
-    before = f"from {fmt.milliseconds(original.p50_ms)}; " if original else ""
+    before = f"From {fmt.milliseconds(original.p50_ms)}" if original else ""
+    if ratio is not None:
+        before += f", {fmt.ratio_interval(ratio)}"
     _card(
         "Latency",
         fmt.milliseconds(measured.latency.p50_ms),
-        f"{before}{fmt.how_timed(measured.latency)}",
+        f"{before}; {fmt.how_timed(measured.latency)}",
         f"{MEASURES['latency'].help} Original and compressed take turns; the factor is original / "
         "compressed with its 95 % interval, grey when it may be noise.",
         **change,
@@ -161,15 +189,15 @@ def _latency_card(run: Run, measured: Measurement, delta: Delta) -> None:
 def _agreement_card(delta: Delta) -> None:
     help = "Share of the images that get the same label from both, right or wrong."
     if delta.agreement is None:
-        _card("Agreement with the original", fmt.DASH, "Needs a data set", help)
+        _card("Agreement", fmt.DASH, "Needs a data set", help)
         return
     note = ""
     if delta.flips is not None:
         note = (
-            f"{delta.flips.right_to_wrong:,} images went from right to wrong, "
-            f"{delta.flips.wrong_to_right:,} from wrong to right"
+            f"With the original; {delta.flips.right_to_wrong:,} images turned wrong, "
+            f"{delta.flips.wrong_to_right:,} turned right"
         )
-    _card("Agreement with the original", fmt.percent(delta.agreement), note, help)
+    _card("Agreement", fmt.percent(delta.agreement), note, help)
 
 
 def _factor(ratio: float, gain: str, loss: str, *, sure: bool) -> dict[str, Any]:
@@ -201,23 +229,25 @@ def _any(done: list[Run], name: str) -> bool:
 
 
 def _axes(has: dict[str, bool]) -> tuple[str, str, str]:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        y = _axis("Up", "axis_y", [n for n in VERTICAL if has[n]], 0)
-        x = _axis("Across", "axis_x", [n for n in HORIZONTAL if has[n] and n != y], 0)
+    places = st.columns(3)
+    with places[0]:
+        y = _axis("Vertical axis", "axis_y", [n for n in VERTICAL if has[n]])
+    with places[1]:
+        x = _axis("Horizontal axis", "axis_x", [n for n in HORIZONTAL if has[n] and n != y])
+    with places[2]:
         left = [n for n in COLOURS if has[n] and n not in (x, y)]
-        colour = _axis("Colour", "axis_colour", left or [x], 0)
+        colour = _axis("Colour", "axis_colour", left or [x])
     return x, y, colour
 
 
-def _axis(label: str, key: str, names: list[str], index: int) -> str:
+def _axis(label: str, key: str, names: list[str]) -> str:
     if st.session_state.get(key) not in names:
-        st.session_state[key] = names[index]
+        st.session_state[key] = names[0]
     chosen: str = st.selectbox(
         label,
         names,
         key=key,
         format_func=lambda n: MEASURES[n].title,
-        width=180,
         help="\n".join(f"- **{MEASURES[n].title}**: {MEASURES[n].help}" for n in names),
     )
     return chosen

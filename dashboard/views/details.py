@@ -1,0 +1,72 @@
+"""The selected run in full: every figure, the recipe, the machine."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from compression.run import Measurement, Run, State
+from dashboard import format as fmt
+
+ICONS = {
+    State.QUEUED: ("schedule", "gray"),
+    State.RUNNING: ("sync", "blue"),
+    State.DONE: ("check", "green"),
+    State.FAILED: ("error", "red"),
+    State.CANCELLED: ("cancel", "orange"),
+}
+
+
+def show(run: Run) -> None:
+    """Draw what is behind the four cards, folded away."""
+    with st.expander("All figures, the recipe and the machine of this run", key="details"):
+        figures, recipe = st.columns(2, gap="medium")
+        if run.compressed is not None:
+            figures.dataframe(figures_frame(run), hide_index=True, key="figures", height="content")
+        with recipe:
+            st.markdown("Recipe, as the command line reads it with `--recipe`")
+            st.code(json.dumps(json.loads(run.recipe.to_json()), indent=2), language="json")
+            if run.environment:
+                st.markdown("Where and how it was measured")
+                st.json(run.environment, expanded=False)
+
+
+def figures_frame(run: Run) -> pd.DataFrame:
+    """Every figure of a run beside the original's, as text."""
+    before, after = run.baseline, run.compressed
+    rows = [
+        (title, _shown(before, get), _shown(after, get))
+        for title, get in _FIGURES.items()
+        if after is not None
+    ]
+    return pd.DataFrame(rows, columns=["Figure", "Original", "Compressed"])
+
+
+def _shown(measured: Measurement | None, get: object) -> str:
+    if measured is None or not callable(get):
+        return fmt.DASH
+    value = get(measured)
+    return fmt.DASH if value is None else str(value)
+
+
+_FIGURES = {
+    "Accuracy": lambda m: m.top1 and fmt.percent(m.top1.value),
+    "Accuracy, 95 % interval": lambda m: (
+        m.top1 and f"{fmt.percent(m.top1.low)} to {fmt.percent(m.top1.high)}"
+    ),
+    "File size": lambda m: fmt.size(m.artifact_bytes),
+    "As 32-bit numbers": lambda m: fmt.size(m.dense_bytes),
+    "The same, gzipped": lambda m: fmt.size(m.gzip_bytes),
+    "Least possible (entropy)": lambda m: fmt.size(m.entropy_bound_bytes),
+    "Bits per weight": lambda m: fmt.number(m.bits_per_weight),
+    "Parameters": lambda m: fmt.count(m.parameters),
+    "Not zero": lambda m: fmt.count(m.nonzero),
+    "Sparsity": lambda m: fmt.percent(m.sparsity),
+    "MACs per image": lambda m: None if m.macs is None else fmt.count(m.macs),
+    "Latency, median": lambda m: m.latency and fmt.milliseconds(m.latency.p50_ms),
+    "Latency, 90th percentile": lambda m: m.latency and fmt.milliseconds(m.latency.p90_ms),
+    "Latency, 99th percentile": lambda m: m.latency and fmt.milliseconds(m.latency.p99_ms),
+    "Timed with": lambda m: m.latency and fmt.how_timed(m.latency),
+}
