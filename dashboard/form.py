@@ -194,7 +194,7 @@ def _in_range(setting: Setting, text: str) -> Any:
         value = int(text) if setting.integer else float(text)
     except ValueError:
         raise refused from None
-    above = setting.name in ("temperature", "learning_rate") and value <= 0
+    above = setting.above and value <= (setting.low or 0)
     if not math.isfinite(value) or above or value < (setting.low or 0):
         raise refused
     if setting.high is not None and value > setting.high:

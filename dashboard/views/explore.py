@@ -24,9 +24,9 @@ def _page() -> None:
     state.read_url()
     state.keep_form()
     card = _header()
-    _problems()
     entries = state.store().entries(card.id)
     chosen = state.selected(entries)
+    _problems()
     panel, main = st.columns([3, 7], gap="medium")
     with panel:
         recipe_panel.show(card)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -254,10 +255,15 @@ def _axis(label: str, key: str, names: list[str]) -> str:
 
 
 def _clicked() -> None:
-    event = st.session_state.get(_CHART) or {}
-    for point in (event.get("selection") or {}).get("points", []):
-        found = point.get("customdata") or [""]
-        run_id = found[0] if isinstance(found, list) else next(iter(found.values()), "")
-        if run_id:
-            state.select(str(run_id))
-            return
+    run_id = run_of(st.session_state.get(_CHART) or {})
+    if run_id:
+        state.select(run_id)
+
+
+def run_of(event: Mapping[str, Any]) -> str | None:
+    """The id of the run a click on the chart chose; None for the original or for no point."""
+    for point in event.get("selection", {}).get("points", []):
+        found = point.get("customdata")
+        if found:
+            return str(found[0])
+    return None

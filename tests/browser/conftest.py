@@ -1,0 +1,72 @@
+"""One Chromium and one dashboard for all browser tests; a watched page for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.browser.serve import CHROMIUM_FLAGS, Dashboard, dashboard, find_chromium
+
+_NOT_SENT = ("data", "blob", "about")
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a Chromium: skip and say what to install; on CI go on, and fail."""
+    if find_chromium() or os.environ.get("CI"):
+        return
+    reason = "needs a Chromium: apt-get install chromium (or put Google Chrome on the PATH)"
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = find_chromium()
+    if path is None:
+        pytest.fail("CI is set and there is no Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    with dashboard(tmp_path_factory.mktemp("dashboard")) as up:
+        yield up
+
+
+@pytest.fixture
+def page(browser: Browser, served: Dashboard) -> Iterator[Page]:
+    """A page at the dashboard. A request to any other host, or an error in the console, fails."""
+    context = browser.new_context(
+        base_url=served.url, viewport={"width": 1440, "height": 1000}, accept_downloads=True
+    )
+    context.set_default_timeout(30_000)
+    opened = context.new_page()
+    abroad: list[str] = []
+    errors: list[str] = []
+
+    def watch(request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in _NOT_SENT and parts.hostname != "127.0.0.1":
+            abroad.append(request.url)
+
+    def listen(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            errors.append(message.text)
+
+    context.on("request", watch)
+    context.on("console", listen)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert abroad == []
+    assert errors == []

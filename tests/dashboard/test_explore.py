@@ -1,0 +1,245 @@
+"""The page itself, drawn from a real store in every state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from compression.catalogue import cards
+from compression.run import Progress, State
+from compression.store import Store, new_run
+from dashboard.launch import SCRIPT, STORE_VARIABLE
+from tests.dashboard.runs import MODEL, done, ended, fill, recipe
+
+IMAGENET = "imagenet/resnet18"
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Opens the page on the test's store, with URL parameters."""
+    monkeypatch.setenv(STORE_VARIABLE, store.url)
+
+    def open_page(**params: str) -> AppTest:
+        at = AppTest.from_file(str(SCRIPT), default_timeout=30)
+        for name, value in params.items():
+            at.query_params[name] = value
+        return healthy(at.run())
+
+    return open_page
+
+
+def healthy(at: AppTest) -> AppTest:
+    assert not at.exception, [e.value for e in at.exception]
+    return at
+
+
+def text_of(at: AppTest) -> str:
+    shown = [*at.markdown, *at.caption, *at.error, *at.warning, *at.info]
+    return "\n".join(str(element.value) for element in shown)
+
+
+def metric_values(at: AppTest) -> dict[str, tuple[str, str]]:
+    return {m.label: (m.value, m.delta) for m in at.metric}
+
+
+def test_empty_page_starts_a_run_in_one_click(page: Open, store: Store) -> None:
+    at = page()
+    assert at.selectbox(key="model").value == MODEL
+    assert "Nothing measured for this model yet" in text_of(at)
+    healthy(at.button(key="first_balanced").click().run())
+    (entry,) = store.entries(MODEL)
+    assert entry.run.state is State.QUEUED
+    assert [s.step for s in entry.run.recipe.steps] == ["prune", "quantize"]
+    assert at.query_params["run"] == entry.run.id
+
+
+def test_the_first_models_are_the_bundled_ones(page: Open) -> None:
+    options = page().selectbox(key="model").options
+    bundled = [c.title for c in cards().values() if c.bundled]
+    assert set(options[: len(bundled)]) == set(bundled)
+    assert len(options) == len(cards())
+
+
+def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Store) -> None:
+    at = page()
+    at.toggle(key="by_sparsity").set_value(True).run()
+    at.slider(key="sparsity").set_value(0.7).run()
+    at.slider(key="bits").set_value(5).run()
+    at.toggle(key="distill").set_value(True).run()
+    healthy(at.slider(key="temperature").set_value(6.0).run())
+    sentence = recipe(sparsity=0.7, bits=5, temperature=6.0).sentence()
+    assert sentence in text_of(at)
+    params = dict(at.query_params)
+    assert params == {"model": MODEL, "sparsity": "0.7", "bits": "5", "temperature": "6"}
+    healthy(at.button(key="run").click().run())
+    (entry,) = store.entries(MODEL)
+    assert entry.run.recipe.sentence() == sentence
+
+
+def test_sparsity_follows_the_threshold(page: Open) -> None:
+    at = page(model=MODEL, threshold="0.01")
+    weights = cards()[MODEL].weights
+    assert weights is not None
+    assert f"{100 * weights.sparsity(0.01):.1f}" in text_of(at)
+    at.toggle(key="by_sparsity").set_value(True).run()
+    assert at.slider(key="sparsity").value == pytest.approx(weights.sparsity(0.01), abs=0.003)
+
+
+def test_everything_off_measures_the_original(page: Open) -> None:
+    at = page(steps="none")
+    assert "Measure the original as it is." in text_of(at)
+    assert at.slider(key="bits").disabled
+
+
+def test_done_run_fills_the_four_cards(page: Open, store: Store) -> None:
+    runs = fill(store)
+    at = page(run=runs[0].id)
+    values = metric_values(at)
+    assert list(values) == ["Accuracy", "File size", "Latency", "Agreement"]
+    assert values["Accuracy"] == ("91.5\N{NO-BREAK SPACE}%", "\N{MINUS SIGN}0.50 points")
+    assert values["File size"] == ("1.83\N{NO-BREAK SPACE}MB", "24.5× smaller")
+    assert values["Latency"] == ("0.930\N{NO-BREAK SPACE}ms", "1.08× faster")
+    assert values["Agreement"][0] == "96.1\N{NO-BREAK SPACE}%"
+    assert "Zeros make the file smaller" in text_of(at)
+
+
+def test_without_a_selection_the_newest_finished_run_is_shown(page: Open, store: Store) -> None:
+    runs = fill(store)
+    assert runs[2].id in text_of(page())
+
+
+def test_failed_run_says_why_and_runs_again(page: Open, store: Store) -> None:
+    failed = fill(store)[3]
+    at = page(run=failed.id)
+    assert "The worker ran out of memory (limit 2 GB)." in text_of(at)
+    assert not at.metric
+    healthy(at.button(key="again").click().run())
+    newest = store.entries(MODEL)[-1].run
+    assert (newest.state, newest.recipe) == (State.QUEUED, failed.recipe)
+
+
+def test_cancelled_run_says_so(page: Open, store: Store) -> None:
+    at = page(run=fill(store)[4].id)
+    assert "cancelled" in text_of(at)
+
+
+def test_running_run_shows_progress_and_can_be_cancelled(page: Open, store: Store) -> None:
+    store.add(new_run(MODEL, "fashion-mnist", recipe(bits=4)))
+    claimed = store.claim("somebody")
+    assert claimed is not None
+    store.report(claimed.run.id, Progress(stage="Quantizing", fraction=0.4, seconds_left=75))
+    at = page()
+    assert "Nothing measured" not in text_of(at)
+    (progress,) = at.get("progress")
+    assert progress.proto.text == "Quantizing · 40 % · about 1 min 15 s left"
+    assert progress.proto.value == 40
+    healthy(at.button(key=f"cancel_{claimed.run.id}").click().run())
+    assert store.get(claimed.run.id).cancelling
+    assert at.button(key=f"cancel_{claimed.run.id}").disabled
+
+
+def test_queued_run_waits_and_is_cancelled_at_once(page: Open, store: Store) -> None:
+    run = new_run(MODEL, "fashion-mnist", recipe(bits=4))
+    store.add(run)
+    at = page(run=run.id)
+    assert at.get("progress")[0].proto.text == "Waiting for its turn"
+    healthy(at.button(key=f"cancel_{run.id}").click().run())
+    assert store.get(run.id).run.state is State.CANCELLED
+
+
+def test_clicked_point_selects_its_run(page: Open, store: Store) -> None:
+    runs = fill(store)
+    at = page(run=runs[0].id)
+    event = {"selection": {"points": [{"customdata": [runs[1].id]}]}}
+    at.session_state["trade_off"] = event
+    from dashboard.views import results
+
+    assert results.run_of(event) == runs[1].id
+    assert results.run_of({"selection": {"points": []}}) is None
+
+
+def test_use_these_settings_moves_the_sliders(page: Open, store: Store) -> None:
+    at = page(run=fill(store)[2].id)
+    healthy(at.button(key="use").click().run())
+    assert at.slider(key="bits").value == 3
+    assert at.slider(key="sparsity").value == 0.95
+
+
+def test_same_settings_are_offered_not_measured_again(page: Open, store: Store) -> None:
+    runs = fill(store)
+    at = page(sparsity="0.8", bits="4")
+    assert "Already measured: 91.5" in text_of(at)
+    assert at.button(key="run").label == "Run again"
+    healthy(at.button(key="show_same").click().run())
+    assert at.query_params["run"] == runs[0].id
+
+
+def test_emptying_a_layer_is_refused_before_it_is_queued(page: Open) -> None:
+    at = page(threshold="5")
+    assert "every weight of" in text_of(at)
+    assert at.button(key="run").disabled
+
+
+def test_wrong_url_parameters_are_named_and_do_no_harm(page: Open) -> None:
+    at = page(model="nonsense", bits="33", run="abc", threshold="-1")
+    shown = text_of(at)
+    for part in ("'nonsense'", "'33'", "'abc'", "'-1'"):
+        assert part in shown
+    assert at.selectbox(key="model").value == MODEL
+    healthy(at.button(key="dismiss").click().run())
+    assert "'33'" not in text_of(at)
+
+
+def test_model_without_images_runs_for_size_and_latency_only(page: Open, store: Store) -> None:
+    at = page(model=IMAGENET)
+    assert at.toggle(key="distill").disabled
+    shown = text_of(at)
+    assert "Accuracy needs a data set" in shown
+    assert "there are none for this model here" in shown
+    assert "shown after the first run" in shown
+    healthy(at.button(key="run").click().run())
+    assert store.entries(IMAGENET)[0].run.dataset is None
+
+
+def test_model_without_images_shows_its_runs(page: Open, store: Store) -> None:
+    store.add(done(recipe(bits=8), None, 11_000_000, 17.0, 0.0, IMAGENET))
+    store.add(done(recipe(bits=4), None, 6_000_000, 16.0, 0.0, IMAGENET))
+    values = metric_values(page(model=IMAGENET))
+    assert values["Accuracy"][0] == "–"
+    assert values["File size"][0] == "6.00\N{NO-BREAK SPACE}MB"
+
+
+def test_changing_the_model_keeps_the_sparsity(page: Open) -> None:
+    at = page()
+    before = cards()[MODEL].weights
+    assert before is not None
+    share = before.sparsity(at.slider(key="threshold").value)
+    other = next(c for c in cards().values() if c.bundled and c.id != MODEL)
+    healthy(at.selectbox(key="model").set_value(other.id).run())
+    assert other.weights is not None
+    now = at.slider(key="threshold").value
+    assert other.weights.sparsity(now) == pytest.approx(share, abs=0.01)
+
+
+def test_a_store_that_goes_away_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(STORE_VARIABLE, f"sqlite:///{tmp_path}")
+    at = healthy(AppTest.from_file(str(SCRIPT), default_timeout=30).run())
+    assert len(at.error) == 1
+    assert at.error[0].value.startswith("store: ")
+
+
+def test_table_lists_every_run_and_filters(page: Open, store: Store) -> None:
+    fill(store)
+    store.add(ended(State.FAILED, recipe(bits=6), "Another reason."))
+    at = page()
+    assert len(at.dataframe(key="runs").value) == 6
+    at.multiselect(key="filter_states").set_value(["failed"]).run()
+    assert len(at.dataframe(key="runs").value) == 2
+    healthy(at.text_input(key="filter_words").set_value("MEMORY").run())
+    assert len(at.dataframe(key="runs").value) == 1
