@@ -46,8 +46,8 @@ TRAININGS: dict[str, Training] = {
     "resnet18": Training("sgd", 30, 128, 0.1, 5e-4, bf16=True),
     "mobilenet_v2": Training("adamw", 30, 128, 3e-3, 0.05),
     "mobilenet_v3_small": Training("adamw", 40, 128, 3e-3, 0.05),
-    "shufflenet_v2_x0_5": Training("adamw", 50, 128, 4e-3, 0.02),
-    "squeezenet1_1": Training("adamw", 50, 128, 1e-3, 0.02, bf16=True),
+    "shufflenet_v2_x0_5": Training("adamw", 40, 128, 4e-3, 0.02),
+    "squeezenet1_1": Training("adamw", 40, 128, 1e-3, 0.02, bf16=True),
 }
 
 
@@ -161,7 +161,8 @@ def write_bundle(name: str, model: nn.Module, t: Training) -> Path:
         test_top1=proportion(_correct(shipped, data.test), len(data.test)),
         training=(
             f"{t.epochs} epochs on {len(data.train):,} images, {t.optimizer}, "
-            f"batch {t.batch_size}, one-cycle learning rate up to {t.learning_rate:g}, weight decay {t.weight_decay:g}, "
+            f"batch {t.batch_size}, one-cycle learning rate up to {t.learning_rate:g}, "
+            f"weight decay {t.weight_decay:g}, "
             f"label smoothing {t.label_smoothing:g}, flips, shifts, random erasing, "
             "averaged weights"
         ),

@@ -1,0 +1,81 @@
+"""The README's generated tables: `python -m tests.readme` writes them, a test holds them true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from compression.catalogue import cards
+from compression.recipe import STEPS, settings
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: int = 0) -> str:
+    """A Markdown table whose last `right` columns are right-aligned."""
+    rule = [":--"] * (len(header) - right) + ["--:"] * right
+    lines = ([cell.replace("|", "\\|") for cell in cells] for cells in (header, rule, *rows))
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def replace_section(name: str, body: str, path: Path = README) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- /name -->`.
+
+    Raises:
+        ValueError: the markers are not there.
+    """
+    text = path.read_text(encoding="utf-8")
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if start not in text or end not in text:
+        raise ValueError(f"{path} has no section {start} ... {end}")
+    before, rest = text.split(start, 1)
+    after = rest.split(end, 1)[1]
+    path.write_text(f"{before}{start}\n{body}\n{end}{after}", encoding="utf-8")
+
+
+def settings_table() -> str:
+    """Every setting of every step, from the fields themselves."""
+    rows = [
+        [
+            f"`{name}`",
+            f"`{s.name}`",
+            f"{s.allowed}{f' ({s.unit})' if s.unit else ''}",
+            "" if s.default is None else str(s.default),
+            s.help,
+        ]
+        for name, step in STEPS.items()
+        for s in settings(step)
+    ]
+    return markdown_table(("step", "setting", "allowed", "default", "what it does"), rows)
+
+
+def models_table() -> str:
+    """The bundled models with what their cards say."""
+    rows = []
+    for card in cards().values():
+        if card.bundled and card.test_top1 and card.macs:
+            top1 = card.test_top1
+            rows.append(
+                [
+                    f"`{card.id}`",
+                    f"{card.parameters / 1e6:.3g} M",
+                    f"{card.dense_bytes / 1e6:.3g} MB",
+                    f"{card.macs / 1e6:.3g} M",
+                    f"{100 * top1.value:.1f} % ({100 * top1.low:.1f} to {100 * top1.high:.1f})",
+                ]
+            )
+    header = ("model", "parameters", "float32 size", "MACs", "top-1 on 10,000 test images")
+    return markdown_table(header, rows, right=4)
+
+
+TABLES = {"settings": settings_table, "models": models_table}
+
+
+def main() -> None:
+    """Write every generated table into the README."""
+    for name, table in TABLES.items():
+        replace_section(name, table())
+
+
+if __name__ == "__main__":
+    main()
