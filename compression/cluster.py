@@ -56,6 +56,9 @@ def _configure() -> None:
             "distributed.worker.memory.target": False,
             "distributed.worker.memory.spill": False,
             "distributed.worker.memory.pause": False,
+            # A nanny restarts its own worker; a cluster that gives up on both after a while would
+            # close a worker that was slow to start, and leave none.
+            "distributed.deploy.lost-worker-timeout": "30d",
             "distributed.worker.multiprocessing-method": "spawn",
         }
     )

@@ -31,14 +31,14 @@ class Prune(_Step):
 
     step: Literal["prune"] = "prune"
     threshold: float | None = Field(
-        None,
+        default=None,
         ge=0,
         title="Pruning threshold",
         description="Weights smaller than this in magnitude become zero.",
         json_schema_extra={"unit": "|w|"},
     )
     sparsity: float | None = Field(
-        None,
+        default=None,
         ge=0,
         le=1,
         title="Sparsity",
@@ -46,7 +46,7 @@ class Prune(_Step):
         json_schema_extra={"unit": "fraction"},
     )
     scope: Literal["global", "layer"] = Field(
-        "global",
+        default="global",
         title="Sparsity counted over",
         description="One ranking over the whole network, or the same sparsity in every layer.",
     )
@@ -69,7 +69,7 @@ class Quantize(_Step):
 
     step: Literal["quantize"] = "quantize"
     bits: int = Field(
-        8,
+        default=8,
         ge=2,
         le=8,
         title="Bit width",
@@ -77,17 +77,17 @@ class Quantize(_Step):
         json_schema_extra={"unit": "bits"},
     )
     scheme: Literal["symmetric", "affine"] = Field(
-        "symmetric",
+        default="symmetric",
         title="Grid",
         description="Symmetric about zero, or affine with a zero point of its own.",
     )
     granularity: Literal["channel", "tensor"] = Field(
-        "channel",
+        default="channel",
         title="One scale per",
         description="A scale for every output channel, or one for the whole tensor.",
     )
     clipping: Literal["mse", "minmax"] = Field(
-        "mse",
+        default="mse",
         title="Range",
         description="The range with the least squared error, or from smallest to largest weight.",
     )
@@ -101,7 +101,7 @@ class Distill(_Step):
 
     step: Literal["distill"] = "distill"
     temperature: float = Field(
-        4.0,
+        default=4.0,
         gt=0,
         le=50,
         title="Distillation temperature",
@@ -109,7 +109,7 @@ class Distill(_Step):
         json_schema_extra={"unit": "T"},
     )
     alpha: float = Field(
-        0.9,
+        default=0.9,
         ge=0,
         le=1,
         title="Weight of the original's answers",
@@ -117,7 +117,7 @@ class Distill(_Step):
         json_schema_extra={"unit": "fraction"},
     )
     epochs: int = Field(
-        1,
+        default=1,
         ge=1,
         le=100,
         title="Epochs",
@@ -125,7 +125,7 @@ class Distill(_Step):
         json_schema_extra={"unit": "epochs"},
     )
     learning_rate: float = Field(
-        0.01,
+        default=0.01,
         gt=0,
         le=1,
         title="Learning rate",
@@ -147,8 +147,10 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     max_steps: ClassVar[int] = 32
 
-    steps: tuple[Step, ...] = Field((), max_length=32)
-    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Fixes all randomness.")
+    steps: tuple[Step, ...] = Field(default=(), max_length=32)
+    seed: int = Field(
+        default=0, ge=0, le=2**31 - 1, title="Seed", description="Fixes all randomness."
+    )
 
     @property
     def key(self) -> str:
@@ -173,6 +175,9 @@ class Recipe(BaseModel):
         if not self.steps:
             return "Measure the original as it is."
         clauses = [s.sentence() for s in self.steps]
+        for i, step in enumerate(self.steps):
+            if isinstance(step, Quantize) and any(isinstance(s, Prune) for s in self.steps[:i]):
+                clauses[i] = clauses[i].replace("the weights", "the rest")
         text = ", then ".join(clauses) if len(clauses) < 3 else _listed(clauses)
         return text[0].upper() + text[1:] + "."
 

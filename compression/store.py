@@ -7,6 +7,7 @@ transaction, so a process that dies leaves nothing half-written.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -336,7 +337,7 @@ def open_store(url: str | None = None) -> Store:
         _create_tables(engine)
     except (ArgumentError, NoSuchModuleError) as error:
         raise StoreError(
-            f"store: got {url!r}, allowed: a URL such as sqlite:///runs.sqlite or "
+            f"store: got {_masked(url)!r}, allowed: a URL such as sqlite:///runs.sqlite or "
             f"postgresql+psycopg://user@host/name ({_reason(error)})"
         ) from None
     except (SQLAlchemyError, OSError, ImportError) as error:
@@ -368,6 +369,10 @@ def _create_tables(engine: sa.Engine) -> None:
     except SQLAlchemyError:
         # Two processes may make the tables of a new store at once: then they are there by now.
         _meta.create_all(engine)
+
+
+def _masked(url: str) -> str:
+    return re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", url)
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

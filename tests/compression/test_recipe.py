@@ -116,7 +116,7 @@ def test_sentence_is_one_line_ending_in_a_full_stop(recipe: Recipe) -> None:
 def test_sentence_says_what_will_happen() -> None:
     recipe = Recipe(steps=(Prune(sparsity=0.8), Quantize(bits=4), Distill()))
     assert recipe.sentence() == (
-        "Zero the smallest 80 % of weights, store the weights in 4 bits, "
+        "Zero the smallest 80 % of weights, store the rest in 4 bits, "
         "then teach for 1 epoch at T = 4."
     )
 
@@ -188,7 +188,7 @@ def test_files(tmp_path: Path) -> None:
 
 def test_recipes_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Recipe().seed = 1  # type: ignore[misc]
+        Recipe().seed = 1
 
 
 def test_errors_travel_between_processes() -> None:
@@ -207,14 +207,14 @@ def test_settings_agree_with_what_validation_allows(name: str) -> None:
         allowed = setting.choices or [v for v in (setting.high, setting.low) if v is not None]
         for value in allowed[:1] if setting.above else allowed:
             parse(STEPS[name], {**base, setting.name: value})
-        too_far = ["nonsense"] if setting.choices else [(setting.low or 0) - 1]
+        too_far: list[object] = ["nonsense"] if setting.choices else [(setting.low or 0) - 1]
         if setting.high is not None:
             too_far.append(setting.high + 1)
         if setting.above:
             too_far.append(setting.low)
-        for value in too_far:
+        for wrong in too_far:
             with pytest.raises(InvalidInput) as caught:
-                parse(STEPS[name], {**base, setting.name: value})
+                parse(STEPS[name], {**base, setting.name: wrong})
             assert caught.value.field == setting.name
             assert setting.allowed in str(caught.value)
 
