@@ -55,8 +55,9 @@ def pack(model: nn.Module, *, architecture: str, classes: int, details: Mapping[
     Raises:
         InvalidInput: the model is not of that architecture, or `details` is not such JSON.
     """
-    _check_fit(model, architecture, classes)
-    index, arrays = dissect(model)
+    state = plain(model).state_dict()
+    _check_fit(state, architecture, classes)
+    index, arrays = dissect(model, state)
     coded = encode(arrays)
     table = zlib.compress(write_numbers(index + coded.index), 9)
     lengths = _LENGTHS.pack(len(table), len(coded.words))
@@ -72,9 +73,14 @@ def unpack(data: bytes) -> nn.Module:
         ArtifactError: the data is not one of our files, is damaged, or is of a newer version.
     """
     header = _read_header(data)
-    model = _skeleton(header)
     try:
+        model = _skeleton(header.architecture, header.classes)
         state = _read_state(memoryview(data)[header.end : -_DIGEST], model.state_dict())
+    except InvalidInput:
+        raise ArtifactError(
+            f"the file is of the architecture {str(header.architecture)[:60]!r}, which the "
+            "installed torchvision does not have"
+        ) from None
     except (ValueError, zlib.error) as error:
         raise ArtifactError(f"the file is damaged: {error}") from None
     model.load_state_dict(state, assign=True)
@@ -130,12 +136,10 @@ def load(path: Path) -> nn.Module:
         raise ArtifactError(f"{path}: {error}") from None
 
 
-def _check_fit(model: nn.Module, architecture: str, classes: int) -> None:
+def _check_fit(found: Mapping[str, Tensor], architecture: str, classes: int) -> None:
     if not 1 <= classes <= MAX_CLASSES:
         raise InvalidInput("classes", classes, f"from 1 to {MAX_CLASSES}")
-    with torch.device("meta"):
-        expected = build(architecture, classes).state_dict()
-    found = plain(model).state_dict()
+    expected = _skeleton(architecture, classes).state_dict()
     for name in [*expected, *found]:
         want, have = _describe(expected.get(name)), _describe(found.get(name))
         if want != have:
@@ -218,16 +222,14 @@ def _checked(header: _Header) -> _Header:
     return header
 
 
-def _skeleton(header: _Header) -> nn.Module:
-    """The architecture without memory for its weights."""
+def _skeleton(architecture: str, classes: int) -> nn.Module:
+    """The architecture, where possible without memory for its weights."""
     try:
         with torch.device("meta"):
-            return build(header.architecture, header.classes)
-    except InvalidInput:
-        raise ArtifactError(
-            f"the file is of the architecture {str(header.architecture)[:60]!r}, which the "
-            "installed torchvision does not have"
-        ) from None
+            return build(architecture, classes)
+    except NotImplementedError:  # RegNet computes its widths with tensors
+        with torch.random.fork_rng(devices=[]):
+            return build(architecture, classes)
 
 
 def _read_state(payload: memoryview, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -91,9 +91,11 @@ class FakeQuantize(nn.Module):
             return snapped
         least = (self.low - self.zero_point) * self.scale
         most = (self.high - self.zero_point) * self.scale
-        inside = torch.clamp(weight, least, most)
+        # Not clamp: it halves the gradient at the ends of the range, where many weights are.
+        inside = (weight >= least) & (weight <= most)
+        passing = torch.where(inside, weight, weight.detach())
         # The bracket is exactly zero, so that the values used in training are on the grid too.
-        return snapped + (inside - inside.detach())
+        return snapped + (passing - passing.detach())
 
 
 def compressible(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

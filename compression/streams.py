@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compression.entropy import Decoder, Symbols, draw, entropy_bytes, fold, unfold
-from compression.layers import FakeQuantize, Grid, part, plain
+from compression.layers import FakeQuantize, Grid, part
 
 # What an entry of the state dict is stored as. The order is part of the format: only append.
 _DTYPES: tuple[np.dtype, ...] = tuple(
@@ -49,8 +49,8 @@ class _Pools:
                 yield Symbols(np.ascontiguousarray(plane), 256)
 
 
-def dissect(model: nn.Module) -> tuple[list[int], list[Symbols]]:
-    """The state of `plain(model)` as whole numbers that say how it is stored, and arrays."""
+def dissect(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[int], list[Symbols]]:
+    """The `state` of `plain(model)` as whole numbers that say how it is stored, and arrays."""
     index: list[int] = []
     arrays: list[Symbols] = []
     pools = _Pools()
@@ -59,7 +59,7 @@ def dissect(model: nn.Module) -> tuple[list[int], list[Symbols]]:
         for name, module in model.named_modules()
         if isinstance(held := part(module, FakeQuantize), FakeQuantize)
     }
-    for name, tensor in plain(model).state_dict().items():
+    for name, tensor in state.items():
         tensor = tensor.detach().cpu()
         index.append(int(_is_channels_last(tensor)))
         coded = _codes(tensor, grids[name]) if name in grids else None
@@ -230,7 +230,7 @@ def _restore(
         if has_zero:
             zero = torch.from_numpy(next(pools["zero_point", _INT16]).copy()).reshape(shape)
         grid = Grid(scale, zero, low, low + codes - 1)
-        return grid.decode(torch.from_numpy(array).to(torch.int16).reshape(like.shape) + low)
+        return grid.decode(torch.from_numpy(array.astype(np.int16)).reshape(like.shape) + low)
     numbers = next(pools[_role(name, like), entry.dtype])
     if array is not None:
         full = np.zeros(like.numel(), numbers.dtype)

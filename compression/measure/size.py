@@ -55,7 +55,7 @@ def measure_sizes(model: nn.Module, packed: bytes, original_parameters: int) -> 
         artifact_bytes=len(packed),
         dense_bytes=_dense_bytes(twin),
         gzip_bytes=_gzip_bytes(twin),
-        entropy_bound_bytes=round(sum(map(entropy_bytes, dissect(model)[1]))),
+        entropy_bound_bytes=round(sum(map(entropy_bytes, dissect(model, twin.state_dict())[1]))),
         parameters=sum(p.numel() for p in twin.parameters()),
         nonzero=sum(int(p.count_nonzero()) for p in twin.parameters()),
         sparsity=zeros / total if total else 0.0,

@@ -1,0 +1,374 @@
+"""The file of a compressed model loads back bit for bit, and is refused when anything is wrong."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import resource
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from compression.artifact import details, load, pack, unpack
+from compression.artifact import save as save_artifact
+from compression.errors import ArtifactError, CompressionError, InvalidInput
+from compression.layers import Grid, compressible, hold, plain, weight_of
+from compression.measure.size import measure_sizes
+from compression.models import build, load_model
+from compression.quantize.affine import minmax, mse
+
+SMALL = ("squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _grid(weight: Tensor, bits: int, affine: bool, per_channel: bool) -> Grid:
+    shape = (weight.shape[0] if per_channel else 1,) + (1,) * (weight.ndim - 1)
+    step = (0.2 + torch.rand(shape)) * weight.std() / 2 ** (bits - 1) * 4
+    high = 2**bits - 1 if affine else 2 ** (bits - 1) - 1
+    zero = torch.randint(0, high + 1, shape) if affine else torch.zeros(shape)
+    return Grid(step, zero.to(torch.int16), 0 if affine else -high, high)
+
+
+def _model(name: str, seed: int = 0) -> nn.Module:
+    """Stock architecture with batch norm as after training: nothing is all ones or zeros."""
+    torch.manual_seed(seed)
+    model = build(name, 10)
+    for key, value in model.state_dict().items():
+        if value.ndim == 1 and value.is_floating_point():
+            value.add_(torch.rand_like(value))
+        elif key.endswith("num_batches_tracked"):
+            value.fill_(70_000 + seed)
+    return model
+
+
+def _pack(module: nn.Module, name: str, **extra: Any) -> bytes:
+    return pack(module, architecture=name, classes=10, details=extra)
+
+
+def _assert_same(model: nn.Module, loaded: nn.Module) -> None:
+    """Equal names, bits and memory layout; so also equal predictions."""
+    twin = plain(model).eval()
+    expected, found = twin.state_dict(), loaded.state_dict()
+    assert list(expected) == list(found)
+    for name, tensor in expected.items():
+        other = found[name]
+        assert tensor.dtype == other.dtype and tensor.shape == other.shape, name
+        raw = [t.contiguous().flatten().view(torch.uint8) for t in (tensor, other)]
+        assert torch.equal(*raw), name
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for x in (images, images.contiguous(memory_format=torch.channels_last)):
+            assert torch.equal(twin(x), loaded(x))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    name=st.sampled_from(SMALL),
+    seed=st.integers(0, 10_000),
+    channels_last=st.booleans(),
+    half=st.booleans(),
+    choices=st.lists(
+        st.tuples(
+            st.sampled_from([None, 0.0, 0.5, 0.9, 1.0]),
+            st.one_of(st.none(), st.tuples(st.integers(2, 8), st.booleans(), st.booleans())),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+)
+def test_any_mixture_loads_back_bit_for_bit(
+    name: str, seed: int, channels_last: bool, half: bool, choices: list[Any]
+) -> None:
+    model = _model(name, seed)
+    if half:
+        model = model.half().float()
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    for i, (_, layer) in enumerate(compressible(model)):
+        sparsity, quantize = choices[i % len(choices)]
+        weight = weight_of(layer)
+        mask = None if sparsity is None else torch.rand_like(weight) >= sparsity
+        hold(layer, mask, _grid(weight, *quantize) if quantize else None)
+    data = _pack(model, name)
+    assert data == _pack(model, name)
+    loaded = unpack(data)
+    _assert_same(model, loaded)
+    assert not loaded.training and all(p.requires_grad for p in loaded.parameters())
+    assert _pack(plain(model), name)  # without its grids, too
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("affine", [False, True])
+def test_every_bit_width(bits: int, affine: bool) -> None:
+    model = _model("squeezenet1_1")
+    for i, (_, layer) in enumerate(compressible(model)):
+        hold(layer, None, minmax(weight_of(layer), bits, not affine, i % 2 == 0))
+    data = _pack(model, "squeezenet1_1")
+    _assert_same(model, unpack(data))
+    weights = sum(weight_of(layer).numel() for _, layer in compressible(model))
+    assert len(data) < weights * bits / 8 * 1.02 + 20_000
+
+
+def test_odd_numbers_survive() -> None:
+    model = _model("squeezenet1_1")
+    first = next(model.parameters())
+    odd = [-0.0, 0.0, float("nan"), float("inf"), -float("inf"), 1e-45, 65504.0, 65520.0, 3e38]
+    with torch.no_grad():
+        first.view(-1)[: len(odd)] = torch.tensor(odd)
+    loaded = unpack(_pack(model, "squeezenet1_1"))
+    found = next(loaded.parameters())
+    assert torch.equal(first.view(torch.int32), found.view(torch.int32))
+
+
+@pytest.mark.parametrize("name", ["swin_t", "googlenet", "inception_v3", "regnet_y_400mf"])
+def test_architectures_with_peculiar_state(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(name, 10)
+    random_state = torch.get_rng_state()
+    data = _pack(model, name)
+    assert torch.equal(random_state, torch.get_rng_state())
+    expected, found = model.state_dict(), unpack(data).state_dict()
+    assert list(expected) == list(found)
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    """The bundled ResNet-18, 80 % sparse, 4 bits, batch norm in full precision."""
+    model = load_model("fashion-mnist/resnet18")
+    for _, layer in compressible(model):
+        size = weight_of(layer).abs()
+        hold(layer, size > size.flatten().kthvalue(int(0.8 * size.numel())).values, None)
+        hold(layer, None, mse(weight_of(layer), 4, True, True))
+    for key, value in model.state_dict().items():
+        if "running" in key:
+            value.mul_(1.0001)
+    return model
+
+
+def test_a_quantized_resnet_is_near_its_bound_and_far_below_dense(resnet: nn.Module) -> None:
+    data = _pack(resnet, "resnet18", model="fashion-mnist/resnet18")
+    sizes = measure_sizes(resnet, data, original_parameters=11_000_000)
+    assert sizes.entropy_bound_bytes <= len(data) <= 1.005 * sizes.entropy_bound_bytes + 1000
+    assert sizes.dense_bytes > 20 * len(data)
+    assert sizes.sparsity >= 0.8
+    _assert_same(resnet, unpack(data))
+
+
+@pytest.fixture(scope="module")
+def packed() -> bytes:
+    model = _model("shufflenet_v2_x0_5")
+    for _, layer in compressible(model):
+        weight = weight_of(layer)
+        hold(layer, torch.rand_like(weight) > 0.8, _grid(weight, 3, True, True))
+    return _pack(model, "shufflenet_v2_x0_5", model="a", steps=[1])
+
+
+def test_it_is_a_safetensors_file_and_says_what_it_is(packed: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_artifact(path, packed)
+    assert path.read_bytes() == packed and os.listdir(tmp_path) == [path.name]
+    assert list(load_file(path)) == ["payload"]
+    assert details(packed) == {"model": "a", "steps": [1]}
+    assert torch.equal(
+        load(path)(torch.ones(1, 3, 32, 32)), unpack(packed)(torch.ones(1, 3, 32, 32))
+    )
+
+
+def _refused(data: bytes) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        unpack(data)
+    text = str(caught.value)
+    assert text and "\n" not in text
+    return text
+
+
+def test_a_flipped_bit_anywhere_is_found(packed: bytes) -> None:
+    header = 8 + struct.unpack_from("<Q", packed)[0]
+    rng = random.Random(0)
+    places = [*range(header + 40), *range(len(packed) - 40, len(packed))]
+    places += rng.sample(range(header, len(packed)), 400)
+    for at in places:
+        broken = bytearray(packed)
+        broken[at] ^= 1 << rng.randrange(8)
+        _refused(bytes(broken))
+
+
+def test_a_cut_or_longer_file_is_refused(packed: bytes) -> None:
+    for percent in range(100):
+        _refused(packed[: len(packed) * percent // 100])
+    for cut in range(1, 40):
+        _refused(packed[:-cut])
+    _refused(packed + b"\0")
+
+
+def _seal(header: dict[str, Any] | bytes, payload: bytes) -> bytes:
+    """A file with a right checksum, whatever it holds."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    body = struct.pack("<Q", len(text)) + text + payload
+    return body + hashlib.blake2b(body, digest_size=16).digest()
+
+
+def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
+    size = struct.unpack_from("<Q", data)[0]
+    return json.loads(data[8 : 8 + size]), data[8 + size : -16]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("format", "compression-dashboard/2", "version 2"),
+        ("format", "else/1", "not a file"),
+        ("architecture", "resnet19", "resnet19"),
+        ("architecture", "resnet18", "damaged"),
+        ("classes", "0", "classes"),
+        ("classes", "999999999999", "classes"),
+        ("classes", "many", "not a file"),
+        ("classes", "11", "damaged"),
+        ("details", "[1]", "details"),
+        ("details", "[" * 100_000, "not a file"),
+        ("details", 7, "not a file"),
+    ],
+)
+def test_false_claims_are_refused(packed: bytes, field: str, value: Any, says: str) -> None:
+    header, payload = _parts(packed)
+    header["__metadata__"][field] = value
+    assert says in _refused(_seal(header, payload))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"__metadata__": 1}',
+        b'{"__metadata__": {"format": "compression-dashboard/1"}}',
+        b'{"__metadata__": {"format": "compression-dashboard/1"}, "payload": {"data_offsets": 1}}',
+    ],
+)
+def test_foreign_headers_are_refused(header: bytes) -> None:
+    _refused(_seal(header, b"x" * 100))
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    state = build("squeezenet1_1", 10).state_dict()
+    torch.save(state, tmp_path / "pickle")
+    foreign = [b"", b"\0" * 8, b"\0" * 1000, b"PK\x03\x04" * 100, random.Random(0).randbytes(5000)]
+    for data in [*foreign, save(state), (tmp_path / "pickle").read_bytes()]:
+        _refused(data)
+    for path in (tmp_path / "none", tmp_path, Path("/dev/zero"), tmp_path / "pickle"):
+        with pytest.raises(ArtifactError, match=path.name):
+            load(path)
+
+
+def test_terabytes_are_refused_without_making_room(packed: bytes) -> None:
+    header, payload = _parts(packed)
+    claims = [struct.pack("<Q", 1 << 40) + b"{}" * 20, struct.pack("<Q", 1 << 63) + b"{}" * 20]
+    header["payload"] = {"dtype": "U8", "shape": [1 << 42], "data_offsets": [0, 1 << 42]}
+    claims.append(_seal(header, payload))
+    header, _ = _parts(packed)
+    claims.append(_seal(header, struct.pack("<II", 2**32 - 1, 2**32 - 1) + payload[8:]))
+    tracemalloc.start()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for claim in claims:
+        _refused(claim)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20 and grown < 200 << 10  # bytes, KiB
+
+
+def test_crafted_contents_never_raise_anything_else(packed: bytes) -> None:
+    """The checksum is right, the contents are not: refused, or a model of the right shape."""
+    header, payload = _parts(packed)
+    index, words = struct.unpack_from("<II", payload)
+    numbers = zlib.decompress(payload[8 : 8 + index])
+    rng = random.Random(0)
+    for _ in range(150):
+        broken, rest = bytearray(numbers), bytearray(payload[8 + index :])
+        where = rng.choice([broken, rest, broken])
+        for _ in range(rng.choice([1, 3, 30])):
+            where[rng.randrange(len(where))] = rng.randrange(256)
+        if rng.random() < 0.2:
+            del broken[rng.randrange(len(broken)) :]
+        table = zlib.compress(bytes(broken))
+        body = struct.pack("<II", len(table), words) + table + bytes(rest)
+        header["payload"]["data_offsets"] = [0, len(body) + 16]
+        try:
+            found = unpack(_seal(header, body)).state_dict()
+        except ArtifactError:
+            continue
+        like = build("shufflenet_v2_x0_5", 10).state_dict()
+        assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in like.items()}
+
+
+def test_an_index_that_inflates_without_end_is_refused(packed: bytes) -> None:
+    header, _ = _parts(packed)
+    bomb = zlib.compress(b"\0" * (200 << 20), 9)
+    body = struct.pack("<II", len(bomb), 0) + bomb
+    header["payload"]["data_offsets"] = [0, len(body) + 16]
+    tracemalloc.start()
+    _refused(_seal(header, body))
+    assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "classes", "extra", "says"),
+    [
+        ("squeezenet1_1", "shufflenet_v2_x0_5", 10, {}, "model"),
+        ("squeezenet1_1", "squeezenet1_1", 11, {}, "classes"),
+        ("squeezenet1_1", "squeezenet1_1", 0, {}, "classes"),
+        ("squeezenet1_1", "nothing", 10, {}, "architecture"),
+        ("squeezenet1_1", "squeezenet1_1", 10, {"x": object()}, "details"),
+        ("squeezenet1_1", "squeezenet1_1", 10, {"x": float("nan")}, "details"),
+        ("squeezenet1_1", "squeezenet1_1", 10, {"x": "y" * 70_000}, "details"),
+    ],
+)
+def test_what_cannot_be_packed(
+    model: str, name: str, classes: int, extra: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        pack(build(model, 10), architecture=name, classes=classes, details=extra)
+
+
+def test_half_precision_modules_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="float16"):
+        _pack(build("squeezenet1_1", 10).half(), "squeezenet1_1")
+
+
+def test_a_failed_write_leaves_what_was_there(
+    packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(b"before")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CompressionError, match="No space left"):
+        save_artifact(path, packed)
+    assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["model"]
+    with pytest.raises(CompressionError, match="cannot be written"):
+        save_artifact(tmp_path / "none" / "model", packed)
