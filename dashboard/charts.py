@@ -204,17 +204,13 @@ def _draw_front(figure: go.Figure, chart: TradeOff) -> None:
 def _draw_runs(figure: go.Figure, chart: TradeOff) -> None:
     if not chart.points:
         return
-    known = [p.colour for p in chart.points if p.colour is not None]
-    colours = [FRONT if p.colour is None else p.colour * chart.colour.scale for p in chart.points]
-    if len(known) < len(chart.points):
-        colours = [FRONT] * len(chart.points)
     figure.add_scatter(
         x=[p.x * chart.x.scale for p in chart.points],
         y=[p.y * chart.y.scale for p in chart.points],
         error_x=_bars(chart.points, chart.x, lambda p: p.x, lambda p: p.x_bounds),
         error_y=_bars(chart.points, chart.y, lambda p: p.y, lambda p: p.y_bounds),
         mode="markers",
-        marker=_marker(colours, chart.colour, bool(known) and len(known) == len(chart.points)),
+        marker=_marker(chart),
         customdata=[[p.run_id] for p in chart.points],
         hovertext=[_hover(p, chart) for p in chart.points],
         hoverinfo="text",
@@ -225,17 +221,20 @@ def _draw_runs(figure: go.Figure, chart: TradeOff) -> None:
     )
 
 
-def _marker(colours: Sequence[object], measure: Measure, coloured: bool) -> dict[str, object]:
-    marker: dict[str, object] = {"size": 14, "color": colours, "line": {"width": 1.5}}
-    if coloured:
-        bar = {
-            "title": {"text": f"{measure.title}<br>{measure.unit.split(' of ')[0]}"},
-            "thickness": 10,
-            "outlinewidth": 0,
-            "len": 0.9,
-        }
-        marker |= {"colorscale": [list(c) for c in SCALE], "showscale": True, "colorbar": bar}
-    return marker
+def _marker(chart: TradeOff) -> dict[str, object]:
+    """Coloured by the third measure where every run has it and they differ; else all alike."""
+    marker: dict[str, object] = {"size": 14, "color": SCALE[0][1], "line": {"width": 1.5}}
+    known = [p.colour * chart.colour.scale for p in chart.points if p.colour is not None]
+    if len(known) < len(chart.points) or min(known) == max(known):
+        return marker
+    bar = {
+        "title": {"text": f"{chart.colour.title}<br>{chart.colour.unit.split(' of ')[0]}"},
+        "thickness": 10,
+        "outlinewidth": 0,
+        "len": 0.9,
+    }
+    scale = [list(c) for c in SCALE]
+    return marker | {"color": known, "colorscale": scale, "showscale": True, "colorbar": bar}
 
 
 def _bars(

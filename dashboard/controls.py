@@ -59,6 +59,7 @@ def threshold_slider(weights: Weights | None, disabled: bool) -> None:
         key="threshold",
         help=setting.help,
         disabled=disabled,
+        persist_state="session",
         label_visibility="collapsed",
     )
 
@@ -80,6 +81,7 @@ def slider(name: str, disabled: bool = False) -> None:
         key=name,
         help=setting.help,
         disabled=disabled,
+        persist_state="session",
         label_visibility="collapsed",
     )
 
@@ -94,6 +96,7 @@ def choice(name: str, disabled: bool = False) -> None:
         key=name,
         help=setting.help,
         disabled=disabled,
+        persist_state="session",
     )
 
 
@@ -114,4 +117,5 @@ def entry(name: str, disabled: bool = False) -> None:
         key=name,
         help=setting.help,
         disabled=disabled,
+        persist_state="session",
     )

@@ -98,13 +98,6 @@ def put_form(new: Form) -> None:
         st.session_state[name] = value
 
 
-def keep_form() -> None:
-    """Hold values of widgets that are not drawn this time, which Streamlit would forget."""
-    for name in NAMES:
-        if name in st.session_state:
-            st.session_state[name] = st.session_state[name]
-
-
 def write_url(model: str, now: Form) -> None:
     """Make the URL say what the page shows; the selected run is already there."""
     wanted = {"model": model, **to_params(now)}

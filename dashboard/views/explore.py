@@ -22,7 +22,6 @@ def show() -> None:
 
 def _page() -> None:
     state.read_url()
-    state.keep_form()
     card = _header()
     entries = state.store().entries(card.id)
     chosen = state.selected(entries)
@@ -46,6 +45,7 @@ def _header() -> Card:
             "Model",
             state.model_ids(),
             key="model",
+            persist_state="session",
             format_func=lambda m: known[m].title,
             on_change=_model_changed,
             help="The bundled models come first; they and their images need no network. "

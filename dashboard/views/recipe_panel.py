@@ -54,6 +54,7 @@ def _prune(weights: Weights | None) -> None:
     st.toggle(
         "**Pruning**",
         key="prune",
+        persist_state="session",
         help="Sets the weights of least magnitude to zero. Zeros make the file smaller; "
         "they do not make it faster.",
     )
@@ -69,6 +70,7 @@ def _prune(weights: Weights | None) -> None:
         st.toggle(
             "Set sparsity instead",
             key="by_sparsity",
+            persist_state="session",
             on_change=_switch,
             args=(weights,),
             disabled=off,
@@ -117,6 +119,7 @@ def _quantize() -> None:
     st.toggle(
         "**Bit width**",
         key="quantize",
+        persist_state="session",
         help="Quantization: rounds every weight to one of 2ᵇ values, so that b bits hold it. "
         "The original has 32 bits.",
     )
@@ -132,6 +135,7 @@ def _distill(card: Card) -> None:
     st.toggle(
         "**Distillation temperature**",
         key="distill",
+        persist_state="session",
         disabled=not possible,
         help="Distillation: further training in which the compressed model learns to answer "
         "like the original.",
@@ -148,10 +152,20 @@ def _distill(card: Card) -> None:
 def _act(card: Card, form: Form, weights: Weights | None) -> None:
     with st.expander("Seed and device", type="compact"):
         st.number_input(
-            "Seed", 0, 2**31 - 1, step=1, key="seed", help="Fixes all randomness of a run."
+            "Seed",
+            0,
+            2**31 - 1,
+            step=1,
+            key="seed",
+            help="Fixes all randomness of a run.",
+            persist_state="session",
         )
         st.selectbox(
-            "Run on", DEVICES, key="device", format_func=lambda d: controls.CHOICES.get(d, d)
+            "Run on",
+            DEVICES,
+            key="device",
+            persist_state="session",
+            format_func=lambda d: controls.CHOICES.get(d, d),
         )
     form = state.form()
     recipe = to_recipe(form)

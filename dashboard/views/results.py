@@ -248,6 +248,7 @@ def _axis(label: str, key: str, names: list[str]) -> str:
         label,
         names,
         key=key,
+        persist_state="session",
         format_func=lambda n: MEASURES[n].title,
         help="\n".join(f"- **{MEASURES[n].title}**: {MEASURES[n].help}" for n in names),
     )
