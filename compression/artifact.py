@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from compression.entropy import Decoder, encode, read_numbers, write_numbers
 from compression.errors import ArtifactError, CompressionError, InvalidInput
 from compression.layers import plain
-from compression.models import build
+from compression.models import skeleton
 from compression.streams import assemble, dissect, read_plan
 
 VERSION = 1
@@ -74,7 +73,7 @@ def unpack(data: bytes) -> nn.Module:
     """
     header = _read_header(data)
     try:
-        model = _skeleton(header.architecture, header.classes)
+        model = skeleton(header.architecture, header.classes)
         state = _read_state(memoryview(data)[header.end : -_DIGEST], model.state_dict())
     except InvalidInput:
         raise ArtifactError(
@@ -139,7 +138,7 @@ def load(path: Path) -> nn.Module:
 def _check_fit(found: Mapping[str, Tensor], architecture: str, classes: int) -> None:
     if not 1 <= classes <= MAX_CLASSES:
         raise InvalidInput("classes", classes, f"from 1 to {MAX_CLASSES}")
-    expected = _skeleton(architecture, classes).state_dict()
+    expected = skeleton(architecture, classes).state_dict()
     for name in [*expected, *found]:
         want, have = _describe(expected.get(name)), _describe(found.get(name))
         if want != have:
@@ -220,16 +219,6 @@ def _checked(header: _Header) -> _Header:
             f"the file claims {header.classes} classes, at most {MAX_CLASSES} can be"
         )
     return header
-
-
-def _skeleton(architecture: str, classes: int) -> nn.Module:
-    """The architecture, where possible without memory for its weights."""
-    try:
-        with torch.device("meta"):
-            return build(architecture, classes)
-    except NotImplementedError:  # RegNet computes its widths with tensors
-        with torch.random.fork_rng(devices=[]):
-            return build(architecture, classes)
 
 
 def _read_state(payload: memoryview, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from dask.utils import parse_bytes
 from distributed import LocalCluster, Nanny
 from distributed.system import MEMORY_LIMIT
 
-from compression.errors import InvalidInput
+from compression.errors import CompressionError, InvalidInput
 
 LEAST_MEMORY = 1_000_000_000
 log = logging.getLogger("compression.jobs")
@@ -70,21 +70,28 @@ def start_cluster(
     """A scheduler and worker processes of one thread each, on free ports of the loopback address.
 
     `warm` is the module each worker imports before it takes work.
+
+    Raises:
+        CompressionError: no worker could be started.
     """
     _configure()
     threads = os.environ.get("COMPRESSION_THREADS") or str(max(1, CPU_COUNT // workers))
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        memory_limit=memory_limit,
-        dashboard_address=None,
-        # Without a dashboard too there is a health route; its port must be free.
-        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-        preload=[warm],
-        env={"COMPRESSION_THREADS": threads, "OMP_NUM_THREADS": threads},
-    )
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            memory_limit=memory_limit,
+            dashboard_address=None,
+            # Without a dashboard too there is a health route; its port must be free.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            preload=[warm],
+            env={"COMPRESSION_THREADS": threads, "OMP_NUM_THREADS": threads},
+        )
+    except (RuntimeError, OSError) as error:
+        cause = error.__cause__ or error
+        raise CompressionError(f"worker: it could not be started ({cause})") from error
 
 
 class Deaths(logging.Handler):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from compression.measure.accuracy import (
 from compression.measure.latency import Comparison, compare
 from compression.measure.size import Sizes, measure_sizes
 from compression.models import load_model
+from compression.paths import cache_dir, write_cached
 from compression.recipe import Recipe
 from compression.run import Delta, Flips, Interval, Measurement, Progress
 
@@ -61,11 +64,19 @@ def original_of(model_id: str) -> nn.Module:
 
 @lru_cache(maxsize=4)
 def _original_sizes(model_id: str) -> Sizes:
+    """Kept in the cache folder too: gzip alone takes seconds for a large model."""
     found = card(model_id)
+    name = hashlib.sha256(f"{found.id}|{found.file}|{found.date}".encode()).hexdigest()[:16]
+    path = cache_dir() / "originals" / f"{name}.json"
+    with suppress(OSError, ValueError, TypeError):
+        return Sizes(**json.loads(path.read_text()))
     sizes = measure_sizes(original_of(model_id), b"", original_parameters=found.parameters)
     # The original always counts as its float32 state dict, however it happens to be stored.
     bits = 8 * sizes.dense_bytes / found.parameters
-    return replace(sizes, artifact_bytes=sizes.dense_bytes, bits_per_weight=bits)
+    sizes = replace(sizes, artifact_bytes=sizes.dense_bytes, bits_per_weight=bits)
+    with suppress(OSError):
+        write_cached(path, json.dumps(asdict(sizes)).encode())
+    return sizes
 
 
 @lru_cache(maxsize=4)

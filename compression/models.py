@@ -59,7 +59,8 @@ def skeleton(architecture: str, classes: int) -> nn.Module:
             return build(architecture, classes)
     except NotImplementedError:
         # RegNet computes its widths with tensors, which must hold numbers.
-        return build(architecture, classes).to("meta")
+        with torch.random.fork_rng(devices=[]):
+            return build(architecture, classes).to("meta")
 
 
 def load_model(model_id: str) -> nn.Module:

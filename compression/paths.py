@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import platformdirs
@@ -30,3 +31,18 @@ def data_dir() -> Path:
     """What must be kept: the default store of runs. `COMPRESSION_DATA` overrides the default."""
     given = os.environ.get("COMPRESSION_DATA")
     return Path(given) if given else Path(platformdirs.user_data_dir(_NAME))
+
+
+def write_cached(path: Path, data: bytes) -> None:
+    """Write a file of the cache so that nobody ever reads half of it.
+
+    Raises:
+        OSError: it cannot be written; a cache can do without.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

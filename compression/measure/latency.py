@@ -10,8 +10,8 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from compression.paths import cache_dir
+from compression.paths import cache_dir, write_cached
 from compression.run import Latency, Ratio
 
 SECONDS = 1.0
@@ -195,19 +195,9 @@ def _graph(model: nn.Module, structure: str, example: Tensor) -> onnx.ModelProto
     for tensor in graph.graph.initializer:
         if tensor.name in known:
             tensor.ClearField("raw_data")
-    _write(path, graph.SerializeToString())
+    with suppress(OSError):
+        write_cached(path, graph.SerializeToString())
     return graph
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{random.SystemRandom().getrandbits(32):08x}")
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError:
-        # A cache that cannot be written only costs the next run an export.
-        return
 
 
 def _session(graph: onnx.ModelProto, model: nn.Module, example: Tensor, threads: int) -> Call:
