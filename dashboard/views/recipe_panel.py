@@ -51,32 +51,34 @@ def queue(card: Card, recipe: Recipe, device: str) -> None:
 
 
 def _prune(weights: Weights | None) -> None:
+    by_sparsity = st.session_state["by_sparsity"]
     st.toggle(
-        "**Pruning**",
+        "**Pruning sparsity**" if by_sparsity else "**Pruning threshold**",
         key="prune",
         persist_state="session",
         help="Sets the weights of least magnitude to zero. Zeros make the file smaller; "
         "they do not make it faster.",
     )
     off = not st.session_state["prune"]
-    by_sparsity = st.session_state["by_sparsity"]
     if by_sparsity:
         controls.slider("sparsity", disabled=off)
     else:
         controls.threshold_slider(weights, disabled=off)
     if not off:
         _cut(weights)
+    st.toggle(
+        "Set sparsity instead of a threshold",
+        key="by_sparsity",
+        persist_state="session",
+        on_change=_switch,
+        args=(weights,),
+        disabled=off,
+        help="Say which share of the weights to set to zero, instead of below which magnitude.",
+    )
     with st.expander("Finer settings for pruning", type="compact"):
-        st.toggle(
-            "Set sparsity instead",
-            key="by_sparsity",
-            persist_state="session",
-            on_change=_switch,
-            args=(weights,),
-            disabled=off,
-            help="Say which share of the weights to set to zero, instead of below which magnitude.",
-        )
         controls.choice("scope", disabled=off or not by_sparsity)
+        if not by_sparsity:
+            st.caption("A threshold is the same for every layer.")
 
 
 def _switch(weights: Weights | None) -> None:
@@ -93,7 +95,8 @@ def _switch(weights: Weights | None) -> None:
 
 def _cut(weights: Weights | None) -> None:
     if weights is None:
-        st.caption("How many weights a threshold sets to zero is shown after the first run.")
+        given = "threshold" if st.session_state["by_sparsity"] else "sparsity"
+        st.caption(f"The {given} that this gives is shown after the model's first run.")
         return
     high, _step = controls.threshold_range(weights)
     if st.session_state["by_sparsity"]:

@@ -85,7 +85,9 @@ def _headline(run: Run) -> None:
     fits = from_recipe(run.recipe, state.form())
     with st.container(horizontal=True, vertical_alignment="center"):
         badge = f":{colour}-badge[:material/{icon}: {run.state.value}]"
-        st.markdown(f"**{run.recipe.sentence()}** {badge}  \n:small[:gray[Run {run.id}]]")
+        st.markdown(
+            f"**{run.recipe.sentence()}** {badge}  \n:small[:gray[Run {run.id}]]", width="stretch"
+        )
         st.button(
             "Use these settings",
             key="use",

@@ -24,11 +24,12 @@ from tests.browser.serve import CHROMIUM_FLAGS, Dashboard, dashboard, find_chrom
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "screenshots"
 LARGEST = 400_000
 SCHEMES = ("light", "dark")
-_QUANTIZE = [{"step": "quantize", "bits": bits} for bits in (8, 4, 3, 2)]
-_PRUNE = [{"step": "prune", "sparsity": s} for s in (0.8, 0.9, 0.95)]
-_DISTILL = {"step": "distill", "temperature": 4.0}
+Steps = list[dict[str, object]]
+_QUANTIZE: Steps = [{"step": "quantize", "bits": bits} for bits in (8, 4, 3, 2)]
+_PRUNE: Steps = [{"step": "prune", "sparsity": s} for s in (0.8, 0.9, 0.95)]
+_DISTILL: dict[str, object] = {"step": "distill", "temperature": 4.0}
 # The last one is selected in the pictures.
-RECIPES: list[list[dict[str, object]]] = [
+RECIPES: list[Steps] = [
     [_QUANTIZE[0]],
     [_QUANTIZE[2]],
     [_QUANTIZE[3]],

@@ -46,6 +46,12 @@ def metric_values(at: AppTest) -> dict[str, tuple[str, str]]:
     return {m.label: (m.value, m.delta) for m in at.metric}
 
 
+def threshold_of(at: AppTest) -> float:
+    value = at.slider(key="threshold").value
+    assert isinstance(value, float)
+    return value
+
+
 def test_empty_page_starts_a_run_in_one_click(page: Open, store: Store) -> None:
     at = page()
     assert at.selectbox(key="model").value == MODEL
@@ -200,7 +206,7 @@ def test_model_without_images_runs_for_size_and_latency_only(page: Open, store: 
     shown = text_of(at)
     assert "Accuracy needs a data set" in shown
     assert "there are none for this model here" in shown
-    assert "shown after the first run" in shown
+    assert "shown after the model's first run" in shown
     healthy(at.button(key="run").click().run())
     assert store.entries(IMAGENET)[0].run.dataset is None
 
@@ -217,11 +223,11 @@ def test_changing_the_model_keeps_the_sparsity(page: Open) -> None:
     at = page()
     before = cards()[MODEL].weights
     assert before is not None
-    share = before.sparsity(at.slider(key="threshold").value)
+    share = before.sparsity(threshold_of(at))
     other = next(c for c in cards().values() if c.bundled and c.id != MODEL)
     healthy(at.selectbox(key="model").set_value(other.id).run())
     assert other.weights is not None
-    now = at.slider(key="threshold").value
+    now = threshold_of(at)
     assert other.weights.sparsity(now) == pytest.approx(share, abs=0.01)
 
 

@@ -1,0 +1,86 @@
+"""`python -m tests.browser.timings`: how quick the page is, in a real Chromium.
+
+Prints milliseconds from the command to the first paint of the whole page, and from a key press on
+the threshold slider to the slider's own value, to the text beside it and to the chart below it.
+Not a test: figures depend on what else the machine does, which is printed too.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.browser.serve import CHROMIUM_FLAGS, dashboard, find_chromium
+
+PRESSES = 30
+# Notes, frame by frame, when each of the three first differs after a key press.
+_WATCH = """() => {
+  const panel = document.querySelector('.st-key-recipe');
+  const look = {
+    value: () => panel.querySelector('.st-key-threshold [data-testid=stSliderThumbValue]')
+      ?.innerText,
+    text: () => panel.innerText.match(/[\\d.]+.%\\s*of the weights/)?.[0],
+    chart: () => panel.querySelector('.js-plotly-plot .shapelayer path')?.getAttribute('d'),
+  };
+  const seen = Object.fromEntries(Object.entries(look).map(([name, get]) => [name, get()]));
+  window.pressed = 0;
+  window.took = {};
+  document.addEventListener('keydown', () => {
+    window.pressed = performance.now();
+    window.took = {};
+  }, true);
+  const tick = () => {
+    for (const [name, get] of Object.entries(look)) {
+      const now = get();
+      if (now !== seen[name]) {
+        seen[name] = now;
+        window.took[name] ??= performance.now() - window.pressed;
+      }
+    }
+    requestAnimationFrame(tick);
+  };
+  tick();
+}"""
+
+
+def slider_times(page: Page) -> dict[str, list[float]]:
+    """Milliseconds from key press to change, for the value, the text and the chart."""
+    slider = page.locator(".st-key-threshold").get_by_role("slider")
+    page.wait_for_timeout(2000)
+    page.evaluate(_WATCH)
+    slider.focus()
+    found: dict[str, list[float]] = {"value": [], "text": [], "chart": []}
+    for i in range(PRESSES):
+        page.keyboard.press("ArrowRight" if i % 2 else "ArrowLeft")
+        page.wait_for_timeout(800)
+        for name, took in page.evaluate("window.took").items():
+            found[name].append(took)
+    return found
+
+
+def main() -> None:
+    """Start, measure, print."""
+    print("load of the machine:", *os.getloadavg())
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder, dashboard(Path(folder)) as up:
+            page.goto(up.url)
+            expect(page.locator(".st-key-run button")).to_be_visible(timeout=60_000)
+            print(f"command to first paint: {1000 * (time.monotonic() - started):.0f} ms")
+            for name, took in slider_times(page).items():
+                print(
+                    f"key press to {name}: median {statistics.median(took):.0f} ms, "
+                    f"largest {max(took):.0f} ms, {len(took)} of {PRESSES} seen"
+                )
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()
