@@ -180,7 +180,8 @@ def _execute(run: Run, device: str, split: str, quiet: bool) -> Run:
 def _progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
     columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Bar(*columns, console=console, transient=True, disable=quiet) as bar:
+    hidden = quiet or not console.is_terminal
+    with Bar(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("Starting", total=1.0)
         yield lambda p: bar.update(task, description=p.stage, completed=p.fraction)
 

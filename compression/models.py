@@ -7,9 +7,9 @@ ImageNet classifiers that the catalogue shows.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -102,7 +102,7 @@ def _downloaded_state(found: Card) -> dict[str, Tensor]:
     try:
         weights = tv.get_model_weights(found.architecture)["DEFAULT"]
         # torch prints "Downloading" on stdout, which belongs to the caller
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             state: dict[str, Tensor] = weights.get_state_dict(
                 progress=False, check_hash=True, weights_only=True
             )
