@@ -29,6 +29,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PORTS_TRIED = 50
 _STOP_SECONDS = 10.0
 _RUNNER_NICENESS = 5
+_FIRST_PAGE_SECONDS = 3.0
 _LONGEST_PAUSE = 30.0
 
 
@@ -148,12 +149,18 @@ class Runner:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+async def _after_first_page(runner: Runner) -> None:
+    # Loading torch in the worker beside the first page would slow that page.
+    await asyncio.sleep(_FIRST_PAGE_SECONDS)
+    runner.start()
+    await runner.keep()
+
+
 def _lifespan(runner: Runner, when_up: Callable[[], None]) -> Callable[[Any], Any]:
     @asynccontextmanager
     async def span(_app: Any) -> AsyncIterator[dict[str, Any]]:
-        runner.start()
-        keeper = asyncio.create_task(runner.keep())
-        asyncio.get_running_loop().call_later(0.2, when_up)
+        asyncio.get_running_loop().call_later(0.1, when_up)
+        keeper = asyncio.create_task(_after_first_page(runner))
         try:
             yield {}
         finally:
@@ -190,7 +197,9 @@ def _without_tracebacks() -> Iterator[None]:
 def _import_page() -> None:
     """Import what the page needs, then leave it out of every later garbage collection.
 
-    Streamlit collects after each run of the script; without this, polling tabs cost most of a core.
+    Before the server starts, and not in a thread beside it: Plotly trips over a numpy or pandas
+    that another thread is still importing. Streamlit collects after each run of the script;
+    without freezing, polling tabs cost most of a core.
     """
     import pandas
     import plotly.graph_objects

@@ -89,13 +89,12 @@ def _table(card: Card, entries: list[Entry]) -> None:
 
 def narrowed(table: pd.DataFrame, states: list[str], words: str) -> pd.DataFrame:
     """Rows in one of the states (any, if none is named) that contain the words."""
-    keep = pd.Series(True, index=table.index)
     if states:
-        keep &= table["state"].isin(states)
+        table = table[table["state"].isin(states)]
     if words.strip():
         text = table["recipe"] + " " + table["notes"]
-        keep &= text.str.contains(words.strip(), case=False, regex=False)
-    return table[keep]
+        table = table[text.str.contains(words.strip(), case=False, regex=False)]
+    return table
 
 
 def _picked(ids: list[str]) -> None:
