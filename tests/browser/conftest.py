@@ -8,10 +8,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.browser.serve import CHROMIUM_FLAGS, Dashboard, dashboard, find_chromium
 
+# The machine may be busy with other things.
+expect.set_options(timeout=30_000)
 _NOT_SENT = ("data", "blob", "about")
 _HERE = Path(__file__).parent
 

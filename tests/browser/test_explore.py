@@ -17,7 +17,8 @@ from compression.catalogue import Card, cards
 from compression.run import State
 from tests.browser.serve import Dashboard, memory_map
 
-RUN_SECONDS = 120.0
+pytestmark = pytest.mark.timeout(600)
+RUN_SECONDS = 200.0
 LONG = "&temperature=4&epochs=100"
 
 
