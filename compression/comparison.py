@@ -79,12 +79,19 @@ def _original_sizes(model_id: str) -> Sizes:
     return sizes
 
 
-@lru_cache(maxsize=4)
-def _original_predictions(model_id: str, split: str, device: str) -> Predictions:
-    data = load_dataset(str(card(model_id).dataset))
-    found = predict(original_of(model_id), data.split(split), device)
-    original_of(model_id).to("cpu")
-    return found
+_predictions: dict[tuple[str, str, str], Predictions] = {}
+
+
+def _original_predictions(
+    model_id: str, split: str, device: str, report: Report | None
+) -> Predictions:
+    key = (model_id, split, device)
+    if key not in _predictions:
+        tell = stage(report, "Measuring the original")
+        data = load_dataset(str(card(model_id).dataset))
+        _predictions[key] = predict(original_of(model_id), data.split(split), device, tell)
+        original_of(model_id).to("cpu")
+    return _predictions[key]
 
 
 def stage(report: Report | None, name: str) -> Callable[[float], None]:
@@ -116,14 +123,17 @@ def measure(
         CompressionError: the packed file does not load back bit for bit.
     """
     found = card(model_id)
-    stage(report, "Packing")
+    tell = stage(report, "Packing")
     details = {"model": found.id, "recipe": recipe.model_dump(mode="json", exclude_none=True)}
     packed = pack(model, architecture=found.architecture, classes=found.classes, details=details)
+    tell(0.3)
     shipped = unpack(packed)
+    tell(0.5)
     if not _same(shipped, plain(model)):
         raise CompressionError(f"model {found.id}: its packed file does not load back bit for bit")
     sizes = measure_sizes(model, packed, original_parameters=found.parameters)
     before = _original_sizes(model_id)
+    tell(1.0)
     accuracy = _accuracy(model_id, shipped, split, device, report) if found.dataset else None
     timing = _timing(found, shipped, split, device, report)
     return Figures(
@@ -136,7 +146,7 @@ def measure(
             size_ratio=before.artifact_bytes / sizes.artifact_bytes,
             latency_ratio=timing.ratio,
         ),
-        environment=_environment(device, split, packed, timing),
+        environment=_environment(found, device, split, packed, timing),
         notes=_notes(found, recipe, sizes, timing),
     )
 
@@ -152,9 +162,9 @@ class _Accuracy:
 def _accuracy(
     model_id: str, shipped: nn.Module, split: str, device: str, report: Report | None
 ) -> _Accuracy:
+    before = _original_predictions(model_id, split, device, report)
     tell = stage(report, "Measuring accuracy")
     data = load_dataset(str(card(model_id).dataset))
-    before = _original_predictions(model_id, split, device)
     after = predict(shipped, data.split(split), device, tell)
     changed = flips(before, after)
     n = len(after.labels)
@@ -229,8 +239,11 @@ def _same(a: nn.Module, b: nn.Module) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-def _environment(device: str, split: str, packed: bytes, timing: Comparison) -> dict[str, Any]:
+def _environment(
+    found: Card, device: str, split: str, packed: bytes, timing: Comparison
+) -> dict[str, Any]:
     return {
+        "weights": f"{found.file} {found.date}".strip(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "split": split,
         "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),

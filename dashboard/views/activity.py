@@ -32,23 +32,28 @@ def _watch(model: str, drawn: dict[str, str]) -> None:
         st.rerun()  # a run began or ended: the cards, the chart and the table change too
     for entry in entries:
         if entry.run.state in ACTIVE:
-            with st.container(border=True, key=f"active_{entry.run.id}"):
+            with st.container(
+                border=True,
+                key=f"active_{entry.run.id}",
+                horizontal=True,
+                vertical_alignment="center",
+            ):
                 _one(entry)
 
 
 def _one(entry: Entry) -> None:
-    words, button = st.columns([5, 1], vertical_alignment="center")
     fraction, text = _progress(entry)
-    words.markdown(f"{entry.run.recipe.sentence()}")
-    words.progress(fraction, text=text)
-    button.button(
+    with st.container():
+        st.markdown(entry.run.recipe.sentence())
+        st.progress(fraction, text=text)
+    st.button(
         "Stopping" if entry.cancelling else "Cancel",
         key=f"cancel_{entry.run.id}",
         icon=":material/stop_circle:",
         on_click=_cancel,
         args=(entry.run.id,),
         disabled=entry.cancelling,
-        width="stretch",
+        width="content",
     )
 
 

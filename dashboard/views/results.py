@@ -184,7 +184,7 @@ def _latency_card(run: Run, measured: Measurement, delta: Delta) -> None:
         fmt.milliseconds(measured.latency.p50_ms),
         f"{before}; {fmt.how_timed(measured.latency)}",
         f"{MEASURES['latency'].help} Original and compressed take turns; the factor is original / "
-        "compressed with its 95 % interval, grey when it may be noise.",
+        "compressed with its 95 % interval. No clear change: the interval holds 1.",
         **change,
     )
 
@@ -204,9 +204,11 @@ def _agreement_card(delta: Delta) -> None:
 
 
 def _factor(ratio: float, gain: str, loss: str, *, sure: bool) -> dict[str, Any]:
+    if not sure:
+        return {"delta": "no clear change", "delta_color": "off", "delta_arrow": "off"}
     word = gain if ratio >= 1 else loss
     shown = fmt.ratio(ratio if ratio >= 1 else 1 / ratio)
-    colour = "off" if not sure or ratio == 1 else "green" if ratio > 1 else "red"
+    colour = "off" if ratio == 1 else "green" if ratio > 1 else "red"
     return {"delta": f"{shown} {word}", "delta_color": colour, "delta_arrow": "off"}
 
 
