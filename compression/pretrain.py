@@ -47,7 +47,7 @@ TRAININGS: dict[str, Training] = {
     "mobilenet_v2": Training("adamw", 30, 128, 3e-3, 0.05),
     "mobilenet_v3_small": Training("adamw", 40, 128, 3e-3, 0.05),
     "shufflenet_v2_x0_5": Training("adamw", 40, 128, 4e-3, 0.02),
-    "squeezenet1_1": Training("adamw", 80, 128, 1.5e-3, 0.02, bf16=True),
+    "squeezenet1_1": Training("adamw", 40, 128, 1e-3, 0.02, bf16=True),
 }
 
 

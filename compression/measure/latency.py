@@ -77,7 +77,7 @@ def compare(
     return Comparison(
         baseline=_latency(np.concatenate([baseline, again]), backend, threads, batch),
         compressed=_latency(candidate, backend, threads, batch),
-        ratio=ratio_of_medians(baseline, candidate),
+        ratio=_against_both(baseline, again, candidate),
         control=ratio_of_medians(baseline, again),
         note=note,
     )
@@ -124,6 +124,15 @@ def ratio_of_medians(before: Times, after: Times) -> Ratio:
     low, high = np.quantile(ratios, (0.025, 0.975))
     value = float(np.median(before) / np.median(after))
     return Ratio(value=value, low=min(float(low), value), high=max(float(high), value))
+
+
+def _against_both(baseline: Times, again: Times, candidate: Times) -> Ratio:
+    """Where a session's memory happens to lie moves its median by a per cent or two, whatever it
+    runs: the interval must hold the ratio to either session of the original."""
+    one, other = (ratio_of_medians(times, candidate) for times in (baseline, again))
+    low, high = min(one.low, other.low), max(one.high, other.high)
+    value = float(np.median(np.concatenate([baseline, again])) / np.median(candidate))
+    return Ratio(value=value, low=min(low, value), high=max(high, value))
 
 
 def _latency(times: Times, backend: str, threads: int, batch: int) -> Latency:
