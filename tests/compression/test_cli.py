@@ -117,14 +117,24 @@ def test_only_finished_runs_are_certified(store: Store, capsys: pytest.CaptureFi
 
 def test_ctrl_c_stops_at_once_and_stores_nothing(store: Store) -> None:
     arguments = command("run", MODEL.id, "--epochs", "100", "--store", store.url)
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
-    while "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    time.sleep(5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them, and so this, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        until = time.monotonic() + 60
+        while "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        time.sleep(5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "stopped; nothing was stored" in err
