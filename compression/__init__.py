@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # PyTorch's threads spin while they wait for each other. With anything else running on the machine
-# that made evaluation on two cores five times slower than on one; asleep they lose nothing. The
-# thread library reads this once, when torch is first imported, here or in a worker we start.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# that made evaluation on two cores five times slower than on one; after a short spin they sleep.
+# The thread library reads this once, when torch is first imported, here or in a worker we start.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from compression.catalogue import card, cards
