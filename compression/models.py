@@ -160,8 +160,11 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
 
 
 def parameter_bytes(model: nn.Module) -> int:
-    """Bytes of the tensors of the state dict in float32."""
-    return sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    """Bytes of the tensors of the state dict, 4 to every floating-point number."""
+    return sum(
+        t.numel() * (4 if t.is_floating_point() else t.element_size())
+        for t in model.state_dict().values()
+    )
 
 
 def imagenet_card(architecture: str) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from compression.layers import FakeQuantize, Grid, Mask, compressible, hold, part
-from compression.paths import cache_dir
+from compression.paths import cache_dir, write_cached
 
 KEPT_IN_MEMORY = 4
 # Computing again is cheaper than reading for anything quicker than this.
@@ -81,12 +81,9 @@ def _write(path: Path, prefix: Prefix) -> None:
         codes = [grid.low, grid.high] if isinstance(grid, FakeQuantize) else None
         if mask is not None or codes is not None:
             held[name] = {"mask": mask is not None, "codes": codes}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part_file = path.with_suffix(f".{os.getpid()}")
     tensors = {k: v.detach().cpu().contiguous() for k, v in prefix.model.state_dict().items()}
     metadata = {"held": json.dumps(held), "notes": json.dumps(prefix.notes)}
-    save_file(tensors, part_file, metadata=metadata)
-    part_file.replace(path)
+    write_cached(path, save(tensors, metadata=metadata))
 
 
 def _read(path: Path, blank: nn.Module) -> Prefix:

@@ -1,4 +1,4 @@
-"""What every test shares: folders of its own, one thread, and no time limit on an example."""
+"""What every test shares: folders of its own, and no time limit on an example."""
 
 from __future__ import annotations
 

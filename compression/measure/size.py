@@ -11,6 +11,7 @@ from torch import nn
 
 from compression.entropy import entropy_bytes
 from compression.layers import compressible, plain, weight_of
+from compression.models import parameter_bytes
 from compression.streams import dissect
 
 # What `gzip` does when told nothing. One member for every piece, so that all cores can work.
@@ -53,20 +54,13 @@ def measure_sizes(model: nn.Module, packed: bytes, original_parameters: int) -> 
     zeros = total - sum(int(w.count_nonzero()) for w in weights)
     return Sizes(
         artifact_bytes=len(packed),
-        dense_bytes=_dense_bytes(twin),
+        dense_bytes=parameter_bytes(twin),
         gzip_bytes=_gzip_bytes(twin),
         entropy_bound_bytes=round(sum(map(entropy_bytes, dissect(model, twin.state_dict())[1]))),
         parameters=sum(p.numel() for p in twin.parameters()),
         nonzero=sum(int(p.count_nonzero()) for p in twin.parameters()),
         sparsity=zeros / total if total else 0.0,
         bits_per_weight=8 * len(packed) / original_parameters,
-    )
-
-
-def _dense_bytes(model: nn.Module) -> int:
-    return sum(
-        t.numel() * (4 if t.is_floating_point() else t.element_size())
-        for t in model.state_dict().values()
     )
 
 
