@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from compression.errors import CompressionError, InvalidInput
     from compression.models import load_model
     from compression.pipeline import compress, execute
-    from compression.recipe import Distill, Prune, Quantize, Recipe, parse_recipe, read_recipe
+    from compression.recipe import Recipe, parse_recipe, read_recipe
     from compression.run import Run, State
+    from compression.steps import Distill, Prune, Quantize
     from compression.store import Store, new_run, open_store
 
 _HOMES = {
@@ -35,9 +36,9 @@ _HOMES = {
     "load_model": "models",
     "compress": "pipeline",
     "execute": "pipeline",
-    "Distill": "recipe",
-    "Prune": "recipe",
-    "Quantize": "recipe",
+    "Distill": "steps",
+    "Prune": "steps",
+    "Quantize": "steps",
     "Recipe": "recipe",
     "parse_recipe": "recipe",
     "read_recipe": "recipe",

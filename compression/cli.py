@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,8 +24,10 @@ from compression import tables
 from compression.catalogue import card, cards
 from compression.errors import CompressionError, InvalidInput
 from compression.paths import data_dir
-from compression.recipe import STEPS, Recipe, Setting, parse, read_recipe, settings
+from compression.recipe import Recipe, parse, read_recipe
 from compression.run import Progress, Run, State
+from compression.settings import Setting, settings
+from compression.steps import STEPS
 from compression.store import Store, new_run, open_store
 
 app = typer.Typer(
@@ -42,11 +45,12 @@ RunId = Annotated[str, typer.Argument(help="A run's id, or how it begins.", meta
 
 
 def _flag(setting: Setting) -> inspect.Parameter:
-    default = "" if setting.default is None else f"; {setting.default} if not given"
+    default = "" if setting.default in (None, ()) else f"; {setting.default} if not given"
     option = typer.Option(
-        "--" + setting.name.replace("_", "-"),
+        setting.flag,
         help=f"{setting.help} [{setting.allowed}{default}]",
-        metavar="|".join(setting.choices) or ("N" if setting.integer else "X"),
+        metavar=("," if setting.several else "|").join(setting.choices)
+        or ("N" if setting.integer else "X"),
         show_default=False,
     )
     return inspect.Parameter(
@@ -62,30 +66,38 @@ def _with_step_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Replace `**flags` in a command's signature by one option for every setting of every step."""
     known = inspect.signature(command, eval_str=True).parameters.values()
     fixed = [p for p in known if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    flags = [_flag(s) for step in STEPS.values() for s in settings(step)]
+    flags = {s.name: _flag(s) for step in STEPS.values() for s in settings(step)}
     # typer reads the signature to make its options
-    command.__signature__ = inspect.Signature([*fixed, *flags])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*fixed, *flags.values()])  # type: ignore[attr-defined]
     return command
 
 
 def build_recipe(flags: dict[str, Any], file: Path | None, seed: int | None) -> Recipe:
     """The recipe that the flags ask for, in the order prune, quantize, distill; or the file's.
 
+    A setting that several steps have goes to each of them, and makes none of them by itself.
+
     Raises:
         InvalidInput: a setting out of range, or both a file and flags.
     """
     given = {name: value for name, value in flags.items() if value is not None}
+    counts = Counter(s.name for step in STEPS.values() for s in settings(step))
     steps = [
         {"step": name, **chosen}
         for name, step in STEPS.items()
         if (chosen := {s.name: given[s.name] for s in settings(step) if s.name in given})
+        and any(counts[setting] == 1 for setting in chosen)
     ]
+    unused = sorted(given.keys() - {name for step in steps for name in step})
+    if unused and file is None:
+        raise InvalidInput(unused[0], given[unused[0]], "a step to go with, such as --bits 4")
     if file is None:
         for values in steps:
             parse(STEPS[values["step"]], values)
         return parse(Recipe, {"steps": steps, "seed": seed or 0})
     if given:
-        names = ", ".join("--" + name.replace("_", "-") for name in given)
+        known = {s.name: s.flag for step in STEPS.values() for s in settings(step)}
+        names = ", ".join(known[name] for name in given)
         raise InvalidInput("recipe", str(file), f"a file alone, without {names}")
     recipe = read_recipe(file)
     return recipe if seed is None else parse(Recipe, {**recipe.model_dump(), "seed": seed})

@@ -23,8 +23,9 @@ from compression.prefixes import Prefix
 from compression.prune.patterns import below, refuse_empty, smallest_global, smallest_per_layer
 from compression.prune.scores import SCORES
 from compression.quantize.affine import CLIPPINGS
-from compression.recipe import Distill, Prune, Quantize, Recipe
+from compression.recipe import Recipe
 from compression.run import Run, State
+from compression.steps import Distill, Prune, Quantize
 
 DEVICES = ("auto", "cpu", "cuda")
 

@@ -1,4 +1,4 @@
-"""Recipes: which steps, with which settings, in which order. Settings only; nothing runs here.
+"""Recipes: which steps, in which order, from which seed. Settings only; nothing runs here.
 
 Ranges, units and help live in the fields. Widgets, command-line flags and the reference table in
 the README are made from them by `settings()`.
@@ -9,136 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compression.errors import InvalidInput
-
-
-class _Step(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def sentence(self) -> str:
-        """What this step does, as a clause in plain words."""
-        raise NotImplementedError
-
-
-class Prune(_Step):
-    """Set the weights of least magnitude to zero (Han et al., 2015)."""
-
-    step: Literal["prune"] = "prune"
-    threshold: float | None = Field(
-        default=None,
-        ge=0,
-        title="Pruning threshold",
-        description="Weights smaller than this in magnitude become zero.",
-        json_schema_extra={"unit": "|w|"},
-    )
-    sparsity: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        title="Sparsity",
-        description="Fraction of the weights to set to zero, smallest first.",
-        json_schema_extra={"unit": "fraction"},
-    )
-    scope: Literal["global", "layer"] = Field(
-        default="global",
-        title="Sparsity counted over",
-        description="One ranking over the whole network, or the same sparsity in every layer.",
-    )
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.threshold is None) == (self.sparsity is None):
-            raise ValueError("exactly one of threshold and sparsity")
-        return self
-
-    def sentence(self) -> str:
-        if self.threshold is not None:
-            return f"zero every weight smaller than {self.threshold:.3g}"
-        where = "" if self.scope == "global" else " of every layer"
-        return f"zero the smallest {100 * (self.sparsity or 0):.3g} % of weights{where}"
-
-
-class Quantize(_Step):
-    """Round the weights to a grid of 2**bits values per scale (Jacob et al., 2018)."""
-
-    step: Literal["quantize"] = "quantize"
-    bits: int = Field(
-        default=8,
-        ge=2,
-        le=8,
-        title="Bit width",
-        description="Bits per weight.",
-        json_schema_extra={"unit": "bits"},
-    )
-    scheme: Literal["symmetric", "affine"] = Field(
-        default="symmetric",
-        title="Grid",
-        description="Symmetric about zero, or affine with a zero point of its own.",
-    )
-    granularity: Literal["channel", "tensor"] = Field(
-        default="channel",
-        title="One scale per",
-        description="A scale for every output channel, or one for the whole tensor.",
-    )
-    clipping: Literal["mse", "minmax"] = Field(
-        default="mse",
-        title="Range",
-        description="The range with the least squared error, or from smallest to largest weight.",
-    )
-
-    def sentence(self) -> str:
-        return f"store the weights in {self.bits} bits"
-
-
-class Distill(_Step):
-    """Teach the compressed model to answer like the original (Hinton et al., 2015)."""
-
-    step: Literal["distill"] = "distill"
-    temperature: float = Field(
-        default=4.0,
-        gt=0,
-        le=50,
-        title="Distillation temperature",
-        description="Softens the original's answers: higher shows more of its second guesses.",
-        json_schema_extra={"unit": "T"},
-    )
-    alpha: float = Field(
-        default=0.9,
-        ge=0,
-        le=1,
-        title="Weight of the original's answers",
-        description="1 learns only from the original's answers, 0 only from the labels.",
-        json_schema_extra={"unit": "fraction"},
-    )
-    epochs: int = Field(
-        default=1,
-        ge=1,
-        le=100,
-        title="Epochs",
-        description="Passes over the training images.",
-        json_schema_extra={"unit": "epochs"},
-    )
-    learning_rate: float = Field(
-        default=0.01,
-        gt=0,
-        le=1,
-        title="Learning rate",
-        description="Largest step size; falls to zero along a cosine.",
-    )
-
-    def sentence(self) -> str:
-        count = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-        return f"teach for {count} at T = {self.temperature:.3g}"
-
-
-Step = Annotated[Prune | Quantize | Distill, Field(discriminator="step")]
-STEPS: dict[str, type[_Step]] = {"prune": Prune, "quantize": Quantize, "distill": Distill}
+from compression.settings import settings
+from compression.steps import STEPS, Prune, Quantize, Step
 
 
 class Recipe(BaseModel):
@@ -207,7 +85,7 @@ def parse(kind: type[_T], values: Mapping[str, Any]) -> _T:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise _first(error) from None
+        raise _first(error, kind.__name__.lower()) from None
 
 
 def parse_recipe(text: str, source: str = "recipe") -> Recipe:
@@ -239,7 +117,7 @@ def read_recipe(path: Path) -> Recipe:
     return parse_recipe(text, "recipe")
 
 
-def _first(error: ValidationError) -> InvalidInput:
+def _first(error: ValidationError, kind: str) -> InvalidInput:
     found = error.errors(include_url=False)[0]
     # the kind of a step is in the location twice: once as the place, once as the tag
     loc = found["loc"]
@@ -255,71 +133,13 @@ def _first(error: ValidationError) -> InvalidInput:
         given = (
             {k: v for k, v in given.items() if k != "step"} if isinstance(given, dict) else given
         )
-        path = path or ["prune"]
+        path = path or [kind]
         allowed = allowed.removeprefix("value error, ")
     if found["type"].endswith(("tuple_type", "list_type")):
         allowed = "a list"
     elif "dict" in found["type"] or "model" in found["type"]:
         allowed = "a JSON object"
     return InvalidInput(".".join(path), given, _range(path[-1]) or allowed)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of a step, as widgets, flags and tables need it."""
-
-    name: str
-    title: str
-    help: str
-    unit: str
-    default: Any
-    low: float | None
-    high: float | None
-    choices: tuple[str, ...]
-    integer: bool
-    above: bool = False
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values in words."""
-        if self.choices:
-            return ", ".join(self.choices)
-        if self.high is None:
-            return f"{self.low:g} or more"
-        if self.integer:
-            return f"a whole number from {self.low or 0:.0f} to {self.high:.0f}"
-        return f"from {self.low:g} to {self.high:g}" + (", above 0" if self.above else "")
-
-
-def settings(step: type[BaseModel]) -> tuple[Setting, ...]:
-    """The settings of a step, in the order in which they are shown."""
-    found = []
-    for name, field in step.model_fields.items():
-        if name in ("step", "steps"):
-            continue
-        bounds = {
-            k: getattr(m, k)
-            for m in field.metadata
-            for k in ("ge", "gt", "le", "lt")
-            if hasattr(m, k)
-        }
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        literal = [a for a in get_args(field.annotation) if isinstance(a, str)]
-        found.append(
-            Setting(
-                name=name,
-                title=field.title or name,
-                help=field.description or "",
-                unit=str(extra.get("unit", "")),
-                default=field.default,
-                low=bounds.get("ge", bounds.get("gt")),
-                high=bounds.get("le", bounds.get("lt")),
-                choices=tuple(literal),
-                integer=field.annotation is int,
-                above="gt" in bounds,
-            )
-        )
-    return tuple(found)
 
 
 def _range(name: str) -> str:

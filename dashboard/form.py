@@ -13,7 +13,9 @@ from typing import Any
 
 from compression.catalogue import Weights
 from compression.errors import InvalidInput
-from compression.recipe import STEPS, Distill, Prune, Quantize, Recipe, Setting, parse, settings
+from compression.recipe import Recipe, parse
+from compression.settings import Setting, settings
+from compression.steps import STEPS, Distill, Prune, Quantize
 
 DEFAULT_SPARSITY = 0.8
 DEFAULT_BITS = 4

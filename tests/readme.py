@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compression.catalogue import cards
-from compression.recipe import STEPS, settings
+from compression.settings import settings
+from compression.steps import STEPS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

@@ -17,8 +17,10 @@ from compression import tables
 from compression.catalogue import cards
 from compression.cli import build_recipe, main
 from compression.errors import InvalidInput
-from compression.recipe import STEPS, Distill, Prune, Quantize, Recipe, settings
+from compression.recipe import Recipe
 from compression.run import Interval, Ratio, Run, State
+from compression.settings import settings
+from compression.steps import STEPS, Distill, Prune, Quantize
 from compression.store import Store, new_run, open_store
 
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
@@ -145,8 +147,8 @@ def test_ctrl_c_stops_at_once_and_stores_nothing(store: Store) -> None:
 BAD: list[tuple[list[str], str]] = [
     (["--threshold", "-1"], "threshold: got '-1', allowed: 0 or more"),
     (["--sparsity", "1.5"], "sparsity: got '1.5', allowed: from 0 to 1"),
-    (["--sparsity", "0.5", "--threshold", "0.1"], "exactly one of threshold and sparsity"),
-    (["--scope", "layer"], "exactly one of threshold and sparsity"),
+    (["--sparsity", "0.5", "--threshold", "0.1"], "exactly one of threshold, sparsity and max_drop"),
+    (["--scope", "layer"], "exactly one of threshold, sparsity and max_drop"),
     (["--bits", "1"], "bits: got '1', allowed: a whole number from 2 to 8"),
     (["--bits", "33"], "bits: got '33', allowed: a whole number from 2 to 8"),
     (["--bits", "many"], "bits: got 'many', allowed: a whole number from 2 to 8"),

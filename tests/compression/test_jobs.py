@@ -23,8 +23,9 @@ from compression.catalogue import cards
 from compression.cluster import Deaths, parse_memory, start_cluster
 from compression.errors import InvalidInput
 from compression.jobs import Runner
-from compression.recipe import Distill, Prune, Quantize, Recipe
+from compression.recipe import Recipe
 from compression.run import Progress, Run, State
+from compression.steps import Distill, Prune, Quantize
 from compression.store import Entry, Store, new_run, open_store
 
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)

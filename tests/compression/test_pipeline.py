@@ -12,8 +12,9 @@ from compression.comparison import original_of
 from compression.errors import Cancelled, InvalidInput
 from compression.layers import FakeQuantize, Mask, compressible, part, weight_of
 from compression.pipeline import compress, execute, resolve_device
-from compression.recipe import Distill, Prune, Quantize, Recipe
+from compression.recipe import Recipe
 from compression.run import Progress, Run, State
+from compression.steps import Distill, Prune, Quantize
 from compression.store import new_run
 
 MODEL, DATA = "fashion-mnist/squeezenet1_1", "fashion-mnist"

@@ -12,18 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compression.errors import InvalidInput
-from compression.recipe import (
-    STEPS,
-    Distill,
-    Prune,
-    Quantize,
-    Recipe,
-    Step,
-    parse,
-    parse_recipe,
-    read_recipe,
-    settings,
-)
+from compression.recipe import Recipe, parse, parse_recipe, read_recipe
+from compression.settings import settings
+from compression.steps import STEPS, Distill, Prune, Quantize, Step
 
 fractions = st.floats(0, 1)
 prunes = st.one_of(
@@ -127,7 +118,7 @@ BAD: list[tuple[Any, str, str]] = [
     ({"step": "prune", "sparsity": -0.1}, "sparsity", "from 0 to 1"),
     ({"step": "prune", "sparsity": float("nan")}, "sparsity", "nan"),
     ({"step": "prune", "threshold": float("inf")}, "threshold", "inf"),
-    ({"step": "prune"}, "steps.0", "exactly one of threshold and sparsity"),
+    ({"step": "prune"}, "steps.0", "exactly one of threshold, sparsity and max_drop"),
     ({"step": "prune", "threshold": 0.1, "sparsity": 0.1}, "steps.0", "exactly one"),
     ({"step": "quantize", "bits": 1}, "bits", "a whole number from 2 to 8"),
     ({"step": "quantize", "bits": 33}, "bits", "33"),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from compression.recipe import Distill, Prune, Quantize, Recipe
+from compression.recipe import Recipe
 from compression.run import Delta, Flips, Interval, Latency, Measurement, Ratio, Run, State
+from compression.steps import Distill, Prune, Quantize
 from compression.store import new_run
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from compression.errors import InvalidInput, StoreError
-from compression.recipe import Prune, Recipe
+from compression.recipe import Recipe
 from compression.run import ACTIVE, Progress, Run, State
+from compression.steps import Prune
 from compression.store import MAX_ATTEMPTS, Entry, Store, new_run, open_store
 
 RECIPE = Recipe(steps=(Prune(sparsity=0.5),))
