@@ -24,6 +24,7 @@ from compression import tables
 from compression.catalogue import card, cards
 from compression.errors import CompressionError, InvalidInput
 from compression.paths import data_dir
+from compression.presets import PRESETS, apply_preset, as_flags, costs
 from compression.recipe import Recipe, parse, read_recipe
 from compression.run import Progress, Run, State
 from compression.settings import Setting, settings
@@ -72,13 +73,21 @@ def _with_step_flags(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def build_recipe(flags: dict[str, Any], file: Path | None, seed: int | None) -> Recipe:
+def build_recipe(
+    flags: dict[str, Any],
+    file: Path | None,
+    seed: int | None,
+    preset: str | None = None,
+    *,
+    images: bool = True,
+) -> Recipe:
     """The recipe that the flags ask for, in the order prune, quantize, distill; or the file's.
 
-    A setting that several steps have goes to each of them, and makes none of them by itself.
+    A setting that several steps have goes to each of them, and makes none of them by itself; nor
+    does a preset. `images` says whether there are any to calibrate on.
 
     Raises:
-        InvalidInput: a setting out of range, or both a file and flags.
+        InvalidInput: a setting out of range, both a file and flags, or a preset without a step.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     counts = Counter(s.name for step in STEPS.values() for s in settings(step))
@@ -92,12 +101,17 @@ def build_recipe(flags: dict[str, Any], file: Path | None, seed: int | None) -> 
     if unused and file is None:
         raise InvalidInput(unused[0], given[unused[0]], "a step to go with, such as --bits 4")
     if file is None:
+        if preset is not None:
+            if not steps:
+                apply_preset(preset, {"step": "prune"}, images=images)
+                raise InvalidInput("preset", preset, "a step to go with, such as --bits 4")
+            steps = [apply_preset(preset, values, images=images) for values in steps]
         for values in steps:
             parse(STEPS[values["step"]], values)
         return parse(Recipe, {"steps": steps, "seed": seed or 0})
-    if given:
+    if given or preset:
         known = {s.name: s.flag for step in STEPS.values() for s in settings(step)}
-        names = ", ".join(known[name] for name in given)
+        names = ", ".join([known[name] for name in given] + (["--preset"] if preset else []))
         raise InvalidInput("recipe", str(file), f"a file alone, without {names}")
     recipe = read_recipe(file)
     return recipe if seed is None else parse(Recipe, {**recipe.model_dump(), "seed": seed})
@@ -114,6 +128,27 @@ def models(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def presets(as_json: AsJson = False) -> None:
+    """List the presets: what each does, what it sets, and what it costs."""
+    found, measured = list(PRESETS.values()), costs()
+    if not as_json:
+        _print(tables.presets(found))
+        _print(tables.costs(found, measured))
+        print(tables.costs_conditions(measured))
+        return
+    document = [
+        {
+            **{k: getattr(p, k) for k in ("name", "title", "description", "calibrates", "values")},
+            "flags": as_flags(p),
+            "seconds": {m: measured.of(m, p.name) for m, c in cards().items() if c.bundled},
+        }
+        for p in found
+    ]
+    about = {"machine": measured.machine, "command": measured.command}
+    _print_json({"presets": document, "measured": about if measured.seconds else None})
+
+
+@app.command()
 @_with_step_flags
 def run(
     model: Annotated[
@@ -122,6 +157,13 @@ def run(
     *,
     dataset: Annotated[str | None, typer.Option(help="The model's own if not given.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Steps from a JSON file.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="How each step works, as `compression presets` lists; other flags win over it.",
+            metavar="|".join(PRESETS),
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Fixes all randomness; 0 if not given.")] = None,
     store: StoreUrl = None,
@@ -129,8 +171,8 @@ def run(
     **flags: Any,
 ) -> None:
     """Compress a model and measure it on validation images."""
-    chosen = build_recipe(flags, recipe, seed)
     own = card(model).dataset
+    chosen = build_recipe(flags, recipe, seed, preset, images=own is not None)
     if dataset not in (None, own):
         raise InvalidInput("dataset", dataset, own or f"none: there is none for {model} yet")
     opened = open_store(store)

@@ -139,6 +139,8 @@ def _first(error: ValidationError, kind: str) -> InvalidInput:
         allowed = "a list"
     elif "dict" in found["type"] or "model" in found["type"]:
         allowed = "a JSON object"
+    if len(path) > 1 and path[-1].isdigit() and path[-2] != "steps":
+        path.pop()  # which of several choices it was is seen from what was given
     return InvalidInput(".".join(path), given, _range(path[-1]) or allowed)
 
 

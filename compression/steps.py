@@ -34,11 +34,13 @@ _REPAIR = Field(
     description="batchnorm: estimate the statistics of batch normalisation again; "
     "bias: take each layer's mean output error off its bias.",
 )
-_REPAIRED = {"batchnorm": "batch normalisation", "bias": "biases"}
+_REPAIRED = {"batchnorm": "repaired", "bias": "biases corrected"}
 
 
-def _repaired(repair: tuple[str, ...]) -> str:
-    return f", and repair {' and '.join(_REPAIRED[r] for r in repair)}" if repair else ""
+def _how(*words: str | None) -> str:
+    """Words on how a step works, in brackets; nothing if there are none."""
+    said = [word for word in words if word]
+    return f" ({', '.join(said)})" if said else ""
 
 
 class Prune(_Step):
@@ -57,7 +59,7 @@ class Prune(_Step):
         ge=0,
         le=1,
         title="Sparsity",
-        description="Fraction of the weights to set to zero, smallest first.",
+        description="Fraction of the weights to set to zero, least important first.",
         json_schema_extra={"unit": "fraction"},
     )
     max_drop: float | None = Field(
@@ -131,38 +133,44 @@ class Prune(_Step):
                 raise ValueError(f"pattern channels with score {', '.join(CHANNEL_SCORES)}")
             if self.scope == "allocated":
                 raise ValueError("pattern channels with scope global or layer")
+            if self.update != "none":
+                raise ValueError("pattern channels with update none; repair instead")
         elif self.score == "batchnorm":
             raise ValueError("score batchnorm only with pattern channels")
         return self
 
     def sentence(self) -> str:
-        by = "" if self.score == "magnitude" else f" by {_SCORED[self.score]}"
-        after = ", adjust those that stay" if self.update == "obs" else ""
-        return self._amount(by) + after + _repaired(self.repair)
+        return self._amount() + _how(
+            _SCORED.get(self.score),
+            "compensated" if self.update == "obs" else None,
+            *(_REPAIRED[r] for r in self.repair),
+        )
 
-    def _amount(self, by: str) -> str:
+    def _amount(self) -> str:
         if self.threshold is not None:
             return f"zero every weight smaller than {self.threshold:.3g}"
         if self.fixed_pattern:
             keep, group = self.pattern.split(":")
-            return f"keep the best {keep} of every {group} weights{by}"
-        where = {"global": "", "layer": " of every layer", "allocated": ", where it costs least"}
+            return f"keep {keep} of every {group} weights"
         what = "channels" if self.pattern == "channels" else "weights"
         verb = "remove" if self.pattern == "channels" else "zero"
         if self.max_drop is not None:
-            return f"{verb} as many {what} as {self.max_drop:.3g} points of accuracy allow{by}"
-        share = f"{100 * (self.sparsity or 0):.3g} %"
-        return f"{verb} the smallest {share} of {what}{where[self.scope]}{by}"
+            points = "1 point" if self.max_drop == 1 else f"{self.max_drop:.3g} points"
+            return f"{verb} as many {what} as a loss of {points} allows"
+        which = "smallest" if self.score == "magnitude" else "least important"
+        share = f"the {which} {100 * (self.sparsity or 0):.3g} %"
+        where = {"global": "", "layer": " of every layer", "allocated": ", where it costs least"}
+        return f"{verb} {share} of {what}{where[self.scope]}"
 
 
 CHANNEL_SCORES = ("magnitude", "taylor", "batchnorm", "random")
 _SCORED = {
     "activation": "|w x|",
     "taylor": "|w g|",
-    "fisher": "Fisher score",
-    "obs": "OBS score",
+    "fisher": "Fisher",
+    "obs": "OBS",
     "batchnorm": "batch-norm scale",
-    "random": "lot",
+    "random": "random score",
 }
 
 
@@ -253,15 +261,18 @@ class Quantize(_Step):
         return self
 
     def sentence(self) -> str:
-        if self.average_bits is None:
-            text = f"store the weights in {self.bits} bits"
-        else:
-            text = f"store the weights in {self.average_bits:.3g} bits on average"
+        text = f"store the weights in {self.average_bits or self.bits:.3g} bits"
+        if self.average_bits is not None:
+            text += " on average"
         if self.activation_bits is not None:
-            text += f" and round activations to {self.activation_bits}"
-        if self.rounding != "nearest":
-            text += f" by {_ROUNDED[self.rounding]}"
-        return text + _repaired(self.repair)
+            text += f", activations in {self.activation_bits}"
+        edges = self.edge_bits is not None and f"first and last layer in {self.edge_bits}"
+        return text + _how(
+            _ROUNDED.get(self.rounding),
+            edges or None,
+            "equalized" if self.equalization != "none" else None,
+            *(_REPAIRED[r] for r in self.repair),
+        )
 
 
 _ROUNDED = {"gptq": "GPTQ", "adaround": "learned rounding"}

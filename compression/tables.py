@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from rich import box
 from rich.table import Table
 
-from compression.catalogue import Card
+from compression.catalogue import Card, cards
+from compression.presets import Costs, Preset, as_flags
 from compression.run import Delta, Interval, Latency, Measurement, Ratio, Run
 from compression.store import Entry
 
@@ -150,14 +151,14 @@ def runs(entries: Iterable[Entry]) -> Table:
     return table
 
 
-def models(cards: Iterable[Card]) -> Table:
+def models(found: Iterable[Card]) -> Table:
     """One line a model."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
     for title in ("parameters", "float32 size", "test top-1 (95 % interval)"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("weights", no_wrap=True)
-    for card in cards:
+    for card in found:
         published = f"{percent(card.published_top1)} published" if card.published_top1 else NONE
         table.add_row(
             card.id,
@@ -167,3 +168,38 @@ def models(cards: Iterable[Card]) -> Table:
             "bundled" if card.bundled else "downloaded when first used",
         )
     return table
+
+
+NOT_MEASURED = "not measured"
+
+
+def presets(found: Iterable[Preset]) -> Table:
+    """One line a preset: what it does, and the flags it stands for."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("preset", no_wrap=True)
+    table.add_column("what it does")
+    table.add_column("sets")
+    for preset in found:
+        lines = [f"{step}: {' '.join(flags)}" for step, flags in as_flags(preset).items()]
+        table.add_row(preset.name, preset.description, "\n".join(lines))
+    return table
+
+
+def costs(found: Iterable[Preset], measured: Costs) -> Table:
+    """One line a bundled model: seconds that each preset takes."""
+    names = [preset.name for preset in found]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("model", no_wrap=True)
+    for name in names:
+        table.add_column(f"{name}, s", justify="right", no_wrap=True)
+    for model in (m for m, c in cards().items() if c.bundled):
+        taken = [measured.of(model, name) for name in names]
+        table.add_row(model, *(NOT_MEASURED if s is None else digits(s) for s in taken))
+    return table
+
+
+def costs_conditions(measured: Costs) -> str:
+    """How and where the seconds were measured, in one line."""
+    if not measured.seconds:
+        return "Seconds are filled in by: python -m tests.benchmarks.costs --write"
+    return f"Seconds of {measured.command}, on {measured.machine}."

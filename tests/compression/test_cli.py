@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from compression import tables
 from compression.catalogue import cards
 from compression.cli import build_recipe, main
 from compression.errors import InvalidInput
+from compression.presets import PRESETS, Costs
 from compression.recipe import Recipe
 from compression.run import Interval, Ratio, Run, State
 from compression.settings import settings
@@ -147,7 +150,7 @@ def test_ctrl_c_stops_at_once_and_stores_nothing(store: Store) -> None:
 BAD: list[tuple[list[str], str]] = [
     (["--threshold", "-1"], "threshold: got '-1', allowed: 0 or more"),
     (["--sparsity", "1.5"], "sparsity: got '1.5', allowed: from 0 to 1"),
-    (["--sparsity", "0.5", "--threshold", "0.1"], "exactly one of threshold, sparsity and max_drop"),
+    (["--sparsity", "0.5", "--threshold", "0.1"], "exactly one of threshold, sparsity and"),
     (["--scope", "layer"], "exactly one of threshold, sparsity and max_drop"),
     (["--bits", "1"], "bits: got '1', allowed: a whole number from 2 to 8"),
     (["--bits", "33"], "bits: got '33', allowed: a whole number from 2 to 8"),
@@ -156,10 +159,18 @@ BAD: list[tuple[list[str], str]] = [
     (["--scheme", "round"], "scheme: got 'round', allowed: symmetric, affine"),
     (["--seed", "-1"], "seed: got -1, allowed: a whole number from 0"),
     (["--seed", "x"], "'--seed'"),
+    (["--preset", "better"], "preset: got 'better', allowed: a step to go with"),
+    (["--preset", "perfect", "--bits", "4"], "preset: got 'perfect', allowed: fast, better, best"),
+    (["--repair", "bias"], "repair: got 'bias', allowed: a step to go with"),
+    (["--bits", "4", "--repair", "luck"], "repair: got 'luck', allowed: none, or some of batchnorm, bias"),
+    (["--max-drop", "-1"], "max_drop: got '-1', allowed: from 0 to 100"),
+    (["--prune-pattern", "2:4", "--sparsity", "0.5"], "2:4 says how many go"),
+    (["--bits", "3", "--average-bits", "4"], "average_bits of at most bits"),
     (["--dataset", "mnist"], f"dataset: got 'mnist', allowed: {MODEL.dataset}"),
     (["--recipe", "/nonexistent.json"], "recipe: got '/nonexistent.json'"),
     (["--recipe", "/proc/self/mem"], "recipe: got '/proc/self/mem'"),
     (["--recipe", "/dev/null", "--bits", "4"], "a file alone, without --bits"),
+    (["--recipe", "/dev/null", "--preset", "best"], "a file alone, without --preset"),
     (["--store", "nothing"], "store: got 'nothing'"),
     (["--store", "sqlite:////dev/null/runs.sqlite"], "cannot be opened"),
     (["--speed", "1"], "--speed"),
@@ -257,12 +268,13 @@ def test_every_setting_is_a_flag_with_its_help_and_range(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    out = " ".join(said(capsys, "run", "--help")[0].split())
+    # a line may be broken after a hyphen
+    out = "".join(said(capsys, "run", "--help")[0].split())
     for step in STEPS.values():
         for setting in settings(step):
-            assert f"--{setting.name.replace('_', '-')} " in out
-            assert setting.help in out
-            assert setting.allowed in out
+            assert setting.flag in out
+            for text in (setting.help, setting.allowed):
+                assert "".join(text.split()) in out
 
 
 def test_flags_make_the_recipe_in_the_order_prune_quantize_distill() -> None:
@@ -272,6 +284,54 @@ def test_flags_make_the_recipe_in_the_order_prune_quantize_distill() -> None:
     )
     assert build_recipe({"scheme": "affine"}, None, None).steps == (Quantize(scheme="affine"),)
     assert build_recipe({}, None, None) == Recipe()
+
+
+def test_a_preset_says_how_and_explicit_flags_win() -> None:
+    flags = {"sparsity": "0.8", "bits": "4", "epochs": "1"}
+    made = build_recipe(flags, None, None, "better").steps
+    assert made == (
+        Prune(sparsity=0.8, **PRESETS["better"].values["prune"]),
+        Quantize(bits=4, **PRESETS["better"].values["quantize"]),
+        Distill(),
+    )
+    own = {**flags, "score": "random", "rounding": "nearest", "repair": "none"}
+    assert build_recipe(own, None, None, "better").steps == (
+        Prune(sparsity=0.8, score="random", update="obs"),
+        Quantize(bits=4),
+        Distill(),
+    )
+
+
+def test_a_model_without_images_has_only_the_preset_that_can_do_without() -> None:
+    with pytest.raises(InvalidInput, match="preset: got 'better', allowed: fast: the others need"):
+        build_recipe({"bits": "4"}, None, None, "better", images=False)
+    made = build_recipe({"bits": "4"}, None, None, "fast", images=False)
+    assert made.steps == (Quantize(bits=4),)
+
+
+def test_presets_are_listed_with_flags_that_make_them(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = json.loads(said(capsys, "presets", "--json")[0])["presets"]
+    assert [p["name"] for p in listed] == list(PRESETS)
+    for preset in listed:
+        for step, amount in (("prune", {"sparsity": "0.5"}), ("quantize", {"bits": "4"})):
+            given = dict(flag.split(" ") for flag in preset["flags"][step])
+            names = {s.flag: s.name for s in settings(STEPS[step])}
+            flags = {names[flag]: value for flag, value in given.items()}
+            same = build_recipe(amount, None, None, preset["name"])
+            assert build_recipe(amount | flags, None, None) == same
+    out, _ = said(capsys, "presets")
+    assert all(f"{name}, s" in out for name in PRESETS)
+    assert all(f"{c.id} " in out for c in cards().values() if c.bundled)
+
+
+def test_costs_are_shown_where_they_were_measured() -> None:
+    measured = Costs(machine="a machine", command="python", seconds={MODEL.id: {"fast": 1.234}})
+    console = Console(width=200, file=io.StringIO())
+    console.print(tables.costs(PRESETS.values(), measured))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    (row,) = [line for line in lines if MODEL.id in line]
+    assert row.split()[1:] == ["1.23", *tables.NOT_MEASURED.split() * 2]
+    assert "a machine" in tables.costs_conditions(measured)
 
 
 def test_a_recipe_file_keeps_its_seed_unless_another_is_given(tmp_path: Path) -> None:
@@ -312,5 +372,5 @@ def test_help_is_quick_for_it_needs_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout.endswith("False\n")
-    for name in ("models", "run", "runs", "show", "certify"):
+    for name in ("models", "presets", "run", "runs", "show", "certify"):
         assert name in done.stdout

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # Each room, and the rooms it may use. A new module is put in here or the test below fails.
-_PLAIN = ("errors", "paths", "settings", "steps", "recipe", "run", "store", "catalogue")
+_PLAIN = ("errors", "paths", "settings", "steps", "recipe", "run", "store", "catalogue", "presets")
 _BASE = ("layers", "models", "data", "entropy", "streams")
 _PARTS = ("prune", "quantize", "distill", "artifact", "measure")
 _WHOLE = ("prefixes", "comparison", "pipeline")

@@ -14,19 +14,41 @@ from hypothesis import strategies as st
 from compression.errors import InvalidInput
 from compression.recipe import Recipe, parse, parse_recipe, read_recipe
 from compression.settings import settings
-from compression.steps import STEPS, Distill, Prune, Quantize, Step
+from compression.steps import CHANNEL_SCORES, STEPS, Distill, Prune, Quantize, Step
 
 fractions = st.floats(0, 1)
+repairs = st.lists(st.sampled_from(["batchnorm", "bias"]), max_size=2).map(tuple)
+scores = st.sampled_from(["magnitude", "activation", "taylor", "fisher", "obs", "random"])
 prunes = st.one_of(
     st.builds(Prune, threshold=st.floats(0, 1e6), scope=st.sampled_from(["global", "layer"])),
-    st.builds(Prune, sparsity=fractions, scope=st.sampled_from(["global", "layer"])),
+    st.builds(
+        Prune,
+        sparsity=fractions,
+        scope=st.sampled_from(["global", "layer", "allocated"]),
+        score=scores,
+        update=st.sampled_from(["none", "obs"]),
+        repair=repairs,
+    ),
+    st.builds(Prune, pattern=st.sampled_from(["2:4", "4:8"]), score=scores, repair=repairs),
+    st.builds(
+        Prune,
+        max_drop=st.floats(0, 100),
+        pattern=st.just("channels"),
+        score=st.sampled_from(CHANNEL_SCORES),
+        round_to=st.integers(1, 64),
+    ),
 )
 quantizes = st.builds(
     Quantize,
-    bits=st.integers(2, 8),
+    bits=st.integers(4, 8),
     scheme=st.sampled_from(["symmetric", "affine"]),
     granularity=st.sampled_from(["channel", "tensor"]),
-    clipping=st.sampled_from(["mse", "minmax"]),
+    clipping=st.sampled_from(["mse", "minmax", "percentile"]),
+    rounding=st.sampled_from(["nearest", "gptq", "adaround"]),
+    edge_bits=st.none() | st.integers(2, 8),
+    average_bits=st.none() | st.floats(2, 4),
+    activation_bits=st.none() | st.integers(4, 8),
+    repair=repairs,
 )
 distills = st.builds(
     Distill,
@@ -127,6 +149,7 @@ BAD: list[tuple[Any, str, str]] = [
     ({"step": "quantize", "quantize": 1}, "steps.0.quantize", "no such setting"),
     ({"step": "distill", "temperature": 0}, "temperature", "from 0 to 50, above 0"),
     ({"step": "distill", "epochs": 0}, "epochs", "a whole number from 1 to 100"),
+    ({"step": "quantize", "repair": ["luck"]}, "steps.0.repair", "some of batchnorm, bias"),
     ({"step": "melt"}, "step", "prune, quantize, distill"),
     ({"sparsity": 0.5}, "step", "prune, quantize, distill"),
     (7, "steps.0", "a JSON object"),
@@ -188,16 +211,39 @@ def test_errors_travel_between_processes() -> None:
     assert (type(twin), str(twin), twin.field) == (InvalidInput, str(error), "bits")
 
 
+# What a setting's extremes need beside them to be allowed.
+BESIDE: dict[str, dict[str, Any]] = {
+    "threshold": {},
+    "sparsity": {},
+    "max_drop": {},
+    "batchnorm": {"sparsity": 0.5, "pattern": "channels"},
+    "2:4": {},
+    "4:8": {},
+}
+
+
+def beside(step: str, name: str, value: Any = None) -> dict[str, Any]:
+    other = {"sparsity": 0.5} if step == "prune" else {}
+    return BESIDE.get(name, BESIDE.get(str(value), other))
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_settings_agree_with_what_validation_allows(name: str) -> None:
-    needed = {"prune": {"sparsity": 0.5}}.get(name, {})
     for setting in settings(STEPS[name]):
         assert setting.title
         assert setting.help.endswith(".")
-        base = {} if setting.name in ("threshold", "sparsity") else needed
-        allowed = setting.choices or [v for v in (setting.high, setting.low) if v is not None]
-        for value in allowed[:1] if setting.above else allowed:
-            parse(STEPS[name], {**base, setting.name: value})
+        allowed: list[Any] = [v for v in (setting.high, setting.low) if v is not None]
+        if setting.above:
+            allowed = allowed[:1]
+        if setting.choices:
+            allowed = [(v,) for v in setting.choices] if setting.several else [*setting.choices]
+        for value in [*allowed, setting.default] if setting.optional else allowed:
+            if value is None and setting.name in ("threshold", "sparsity", "max_drop"):
+                continue
+            around = beside(name, setting.name) | beside(name, setting.name, value)
+            if value in ("2:4", "4:8"):
+                around = {}
+            parse(STEPS[name], {**around, setting.name: value})
         too_far: list[object] = ["nonsense"] if setting.choices else [(setting.low or 0) - 1]
         if setting.high is not None:
             too_far.append(setting.high + 1)
@@ -205,11 +251,61 @@ def test_settings_agree_with_what_validation_allows(name: str) -> None:
             too_far.append(setting.low)
         for wrong in too_far:
             with pytest.raises(InvalidInput) as caught:
-                parse(STEPS[name], {**base, setting.name: wrong})
+                parse(STEPS[name], {**beside(name, setting.name), setting.name: wrong})
             assert caught.value.field == setting.name
             assert setting.allowed in str(caught.value)
 
 
-def test_names_of_settings_are_unique_so_that_each_can_be_a_flag() -> None:
-    names = [s.name for step in STEPS.values() for s in settings(step)]
-    assert len(names) == len(set(names))
+def test_a_name_in_several_steps_is_the_same_setting_so_that_each_can_be_a_flag() -> None:
+    found: dict[str, Any] = {}
+    for setting in (s for step in STEPS.values() for s in settings(step)):
+        assert found.setdefault(setting.name, setting) == setting
+    flags = [s.flag for s in found.values()]
+    assert len(flags) == len(set(flags))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"pattern": "2:4", "sparsity": 0.5}, "2:4 says how many go"),
+        ({"threshold": 0.1, "score": "obs"}, "a threshold only with score magnitude"),
+        ({"threshold": 0.1, "pattern": "channels"}, "a threshold only with pattern unstructured"),
+        ({"sparsity": 0.5, "pattern": "channels", "score": "obs"}, "pattern channels with score"),
+        ({"sparsity": 0.5, "pattern": "channels", "scope": "allocated"}, "scope global or layer"),
+        ({"sparsity": 0.5, "pattern": "channels", "update": "obs"}, "update none"),
+        ({"sparsity": 0.5, "score": "batchnorm"}, "only with pattern channels"),
+        ({"sparsity": 0.5, "max_drop": 1}, "exactly one"),
+    ],
+    ids=str,
+)
+def test_settings_that_exclude_each_other_are_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        parse(Prune, values)
+
+
+def test_an_average_is_at_most_the_most_a_layer_may_get() -> None:
+    assert parse(Quantize, {"bits": 4, "average_bits": 4}).average_bits == 4
+    with pytest.raises(InvalidInput, match="average_bits of at most bits"):
+        parse(Quantize, {"bits": 4, "average_bits": 4.5})
+
+
+@pytest.mark.parametrize("text", ["bias,batchnorm", "batchnorm, bias", ["bias", "batchnorm"]])
+def test_several_choices_are_one_set_however_they_are_written(text: Any) -> None:
+    found = parse(Quantize, {"repair": text})
+    assert found == Quantize(repair=("batchnorm", "bias"))
+    assert parse(Quantize, {"repair": "none"}) == Quantize()
+
+
+def test_sentences_say_how_in_brackets() -> None:
+    prune = Prune(sparsity=0.8, score="obs", update="obs", repair=("batchnorm",))
+    quantize = Quantize(bits=4, rounding="gptq", repair=("batchnorm",))
+    assert Recipe(steps=(prune, quantize)).sentence() == (
+        "Zero the least important 80 % of weights (OBS, compensated, repaired), "
+        "then store the rest in 4 bits (GPTQ, repaired)."
+    )
+    assert Prune(pattern="2:4").sentence() == "keep 2 of every 4 weights"
+    assert Prune(max_drop=1, pattern="channels").sentence() == (
+        "remove as many channels as a loss of 1 point allows"
+    )
+    mixed = Quantize(average_bits=3.5, activation_bits=8)
+    assert mixed.sentence() == "store the weights in 3.5 bits on average, activations in 8"

@@ -1,0 +1,231 @@
+"""Presets: what a person wants, as settings of how each step works. No torch.
+
+A preset never says how much: amounts, bit widths and patterns are the person's own. Explicit
+settings win over it, and what does not go with them is left at its default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from compression.errors import CompressionError, InvalidInput
+from compression.paths import assets_dir
+from compression.recipe import Recipe
+from compression.settings import settings
+from compression.steps import STEPS
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings for each kind of step. `calibrates` says that it cannot work without images."""
+
+    name: str
+    title: str
+    description: str
+    calibrates: bool
+    values: Mapping[str, Mapping[str, Any]]
+
+
+_BETTER: dict[str, dict[str, Any]] = {
+    "prune": {"score": "obs", "update": "obs", "repair": ("batchnorm",)},
+    "quantize": {"rounding": "gptq", "repair": ("batchnorm",)},
+}
+PRESETS: dict[str, Preset] = {
+    "fast": Preset(
+        "fast",
+        "Fast",
+        "Smallest weights first, nearest value; then batch normalisation is repaired.",
+        False,
+        {"prune": {"repair": ("batchnorm",)}, "quantize": {"repair": ("batchnorm",)}},
+    ),
+    "better": Preset(
+        "better",
+        "Better",
+        "Removes the weights that matter least; those that stay make up for what is lost.",
+        True,
+        _BETTER,
+    ),
+    "best": Preset(
+        "best",
+        "Best",
+        "As Better, and learns for every weight whether to round it up or down.",
+        True,
+        {**_BETTER, "quantize": {**_BETTER["quantize"], "rounding": "adaround"}},
+    ),
+}
+# What the page starts with, and what a recipe is called that fits several.
+DEFAULT_PRESET = "fast"
+
+# What is asked for, rather than how it is done: no preset touches these.
+_ASKED = {
+    "prune": ("threshold", "sparsity", "max_drop", "pattern", "round_to"),
+    "quantize": ("bits", "edge_bits", "average_bits", "activation_bits"),
+}
+_IMAGES: dict[str, tuple[str, ...] | None] = {
+    "max_drop": None,
+    "average_bits": None,
+    "activation_bits": None,
+    "repair": None,
+    "scope": ("allocated",),
+    "score": ("activation", "taylor", "fisher", "obs"),
+    "update": ("obs",),
+    "rounding": ("gptq", "adaround"),
+}
+
+
+def governed(step: str) -> tuple[str, ...]:
+    """The settings of a kind of step that say how it works, which a preset decides."""
+    asked = _ASKED.get(step)
+    return tuple(s.name for s in settings(STEPS[step]) if s.name not in asked) if asked else ()
+
+
+def needs_images(name: str, value: Any) -> bool:
+    """Whether this value of a setting can only be had with images to calibrate on."""
+    if name not in _IMAGES or value in (None, ()):
+        return False
+    values = _IMAGES[name]
+    return values is None or value in values
+
+
+def idle(step: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that have no effect beside these, and why in one sentence."""
+    why: dict[str, str] = {}
+    pattern = str(values.get("pattern", ""))
+    if step == "prune":
+        if values.get("threshold") is not None:
+            said = "A threshold looks at the magnitude of single weights, in every layer alike."
+            why |= dict.fromkeys(("scope", "score", "pattern"), said)
+        if ":" in pattern:
+            said = "The pattern itself says how many weights go, in every layer alike."
+            why |= dict.fromkeys(("threshold", "sparsity", "max_drop", "scope"), said)
+        if pattern == "channels":
+            why["update"] = "With whole channels, the repair makes up for the loss."
+        else:
+            why["round_to"] = "Only whole channels are counted in multiples."
+    if step == "quantize":
+        if values.get("average_bits") is None:
+            why["sensitivity"] = "Every layer gets the same bits."
+        if values.get("activation_bits") is None:
+            said = "Activations stay float32."
+            why |= dict.fromkeys(("activation_clipping", "activation_granularity"), said)
+    return why
+
+
+def goes_with(step: str, values: Mapping[str, Any], name: str, value: Any) -> bool:
+    """Whether a setting has an effect beside these, and its value is not refused."""
+    if name in idle(step, values):
+        return False
+    try:
+        STEPS[step].model_validate({**values, "step": step, name: value})
+    except ValidationError:
+        return False
+    return True
+
+
+def merge(step: str, given: Mapping[str, Any], wished: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and of what is wished whatever goes with it."""
+    found = dict(given)
+    for name, value in wished.items():
+        if name not in found and goes_with(step, found, name, value):
+            found[name] = value
+    return found
+
+
+def apply_preset(name: str, values: Mapping[str, Any], *, images: bool = True) -> dict[str, Any]:
+    """The settings of a step, `values["step"]` among them, with those of a preset added.
+
+    Without images, what needs them is left out.
+
+    Raises:
+        InvalidInput: there is no such preset, or it needs images and there are none.
+    """
+    if name not in PRESETS:
+        raise InvalidInput("preset", name, ", ".join(PRESETS))
+    preset = PRESETS[name]
+    if preset.calibrates and not images:
+        raise InvalidInput("preset", name, f"{', '.join(available(False))}: {NO_IMAGES}")
+    step = str(values["step"])
+    wished = preset.values.get(step, {})
+    return merge(
+        step, values, {k: v for k, v in wished.items() if images or not needs_images(k, v)}
+    )
+
+
+NO_IMAGES = "the others need images to calibrate on, and this model has none here"
+
+
+def available(images: bool) -> tuple[str, ...]:
+    """The presets that can be had with images, or without."""
+    return tuple(p.name for p in PRESETS.values() if images or not p.calibrates)
+
+
+def preset_of(recipe: Recipe, *, images: bool = True, first: str | None = None) -> str | None:
+    """The preset that makes this recipe of what it asks for; None if none does.
+
+    Where several do, `first` is it, or else the default one.
+    """
+    names = [n for n in (first, DEFAULT_PRESET, *PRESETS) if n in available(images)]
+    return next((n for n in names if n and _makes(n, recipe, images)), None)
+
+
+def _makes(name: str, recipe: Recipe, images: bool) -> bool:
+    for step in recipe.steps:
+        how = governed(step.step)
+        asked = {k: v for k, v in step if k not in how and v is not None}
+        if STEPS[step.step].model_validate(apply_preset(name, asked, images=images)) != step:
+            return False
+    return True
+
+
+class Costs(BaseModel):
+    """Seconds that each preset takes, by model and preset, and where that was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    machine: str = ""
+    command: str = ""
+    seconds: dict[str, dict[str, float]] = {}
+
+    def of(self, model: str, preset: str) -> float | None:
+        """Seconds, or None if not measured."""
+        return self.seconds.get(model, {}).get(preset)
+
+
+def costs_path() -> Path:
+    """The file that `python -m tests.benchmarks.costs --write` writes."""
+    return assets_dir() / "costs.json"
+
+
+@cache
+def costs() -> Costs:
+    """What the presets were measured to take; empty where nothing was.
+
+    Raises:
+        CompressionError: the file is damaged.
+    """
+    path = costs_path()
+    if not path.exists():
+        return Costs()
+    try:
+        return Costs.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CompressionError(f"presets: {path} cannot be read ({reason})") from None
+
+
+def as_flags(preset: Preset) -> dict[str, tuple[str, ...]]:
+    """What a preset sets for each kind of step, as flags of the command line."""
+    return {step: tuple(_flags(step, values.items())) for step, values in preset.values.items()}
+
+
+def _flags(step: str, values: Iterable[tuple[str, Any]]) -> Iterable[str]:
+    flags = {s.name: s.flag for s in settings(STEPS[step])}
+    for name, value in values:
+        yield f"{flags[name]} {','.join(value) if isinstance(value, tuple) else value}"
