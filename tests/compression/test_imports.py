@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Each room, and the rooms it may use. A new module is put in here or the test below fails.
 _PLAIN = ("errors", "paths", "settings", "steps", "recipe", "run", "store", "catalogue", "presets")
-_BASE = ("layers", "models", "data", "entropy", "streams")
+_BASE = ("layers", "activations", "models", "data", "entropy", "streams")
 _PARTS = ("prune", "quantize", "distill", "artifact", "measure")
 _WHOLE = ("prefixes", "comparison", "pipeline")
 _USERS = ("worker", "cluster", "jobs", "tables", "cli", "pretrain")
