@@ -13,10 +13,31 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 # Each room, and the rooms it may use. A new module is put in here or the test below fails.
-_PLAIN = ("errors", "paths", "settings", "steps", "recipe", "run", "store", "catalogue", "presets")
-_BASE = ("layers", "activations", "models", "data", "entropy", "streams")
+_PLAIN = (
+    "errors",
+    "paths",
+    "settings",
+    "steps",
+    "recipe",
+    "run",
+    "store",
+    "catalogue",
+    "presets",
+    "structures",
+)
+_BASE = (
+    "layers",
+    "activations",
+    "allocation",
+    "models",
+    "data",
+    "entropy",
+    "streams",
+    "inputs",
+    "widths",
+)
 _PARTS = ("prune", "quantize", "distill", "artifact", "measure")
-_WHOLE = ("prefixes", "comparison", "pipeline")
+_WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "pipeline")
 _USERS = ("worker", "cluster", "jobs", "tables", "cli", "pretrain")
 MAY_USE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_PLAIN, _PLAIN),
