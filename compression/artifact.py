@@ -4,6 +4,9 @@ A safetensors file with one tensor of bytes: the length of the index and of the 
 little-endian 32-bit numbers), the index (deflated), the words, the raw bytes, and a BLAKE2b digest
 of every byte of the file before it. Nothing in it is ever executed, and no array is made that the
 architecture does not ask for.
+
+Version 2 starts its index with how many channels each layer has fewer than the architecture, and
+with the grids of the layers' inputs; a model with neither is written as version 1.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +25,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compression.entropy import Decoder, encode, read_numbers, write_numbers
+from compression.activations import hold_inputs, input_grids
+from compression.entropy import Decoder, draw, encode, read_numbers, write_numbers
 from compression.errors import ArtifactError, CompressionError, InvalidInput
+from compression.inputs import input_grids_of, input_state, read_inputs, write_inputs
 from compression.layers import plain
 from compression.models import skeleton
 from compression.streams import assemble, dissect, read_plan
+from compression.widths import resize, runs, widths
 
-VERSION = 1
+VERSION = 2
 MAX_CLASSES = 65_536
 MAX_DETAILS = 65_536
 _FORMAT = "compression-dashboard"
@@ -40,6 +46,7 @@ _LENGTHS = struct.Struct("<II")
 
 @dataclass(frozen=True)
 class _Header:
+    version: int
     architecture: str
     classes: int
     details: dict[str, Any]
@@ -54,14 +61,18 @@ def pack(model: nn.Module, *, architecture: str, classes: int, details: Mapping[
     Raises:
         InvalidInput: the model is not of that architecture, or `details` is not such JSON.
     """
-    state = plain(model).state_dict()
-    _check_fit(state, architecture, classes)
-    index, arrays = dissect(model, state)
+    twin = plain(model)
+    state, inputs = twin.state_dict(), input_grids(model)
+    fewer = _check_fit(twin, state, architecture, classes)
+    index, arrays = dissect(model, {**state, **input_state(inputs)})
+    version = 2 if any(fewer) or inputs else 1
+    if version == 2:
+        index = [*fewer, *write_inputs(twin, inputs), *index]
     coded = encode(arrays)
     table = zlib.compress(write_numbers(index + coded.index), 9)
     lengths = _LENGTHS.pack(len(table), len(coded.words))
     payload = lengths + table + coded.words + coded.raw
-    header = _write_header(architecture, classes, details, len(payload) + _DIGEST)
+    header = _write_header(version, architecture, classes, details, len(payload) + _DIGEST)
     return header + payload + _digest(header, payload)
 
 
@@ -74,7 +85,7 @@ def unpack(data: bytes) -> nn.Module:
     header = _read_header(data)
     try:
         model = skeleton(header.architecture, header.classes)
-        state = _read_state(memoryview(data)[header.end : -_DIGEST], model.state_dict())
+        _read_into(model, memoryview(data)[header.end : -_DIGEST], header)
     except InvalidInput:
         raise ArtifactError(
             f"the file is of the architecture {str(header.architecture)[:60]!r}, which the "
@@ -82,7 +93,6 @@ def unpack(data: bytes) -> nn.Module:
         ) from None
     except (ValueError, zlib.error) as error:
         raise ArtifactError(f"the file is damaged: {error}") from None
-    model.load_state_dict(state, assign=True)
     return model.eval()
 
 
@@ -135,10 +145,19 @@ def load(path: Path) -> nn.Module:
         raise ArtifactError(f"{path}: {error}") from None
 
 
-def _check_fit(found: Mapping[str, Tensor], architecture: str, classes: int) -> None:
+def _check_fit(
+    model: nn.Module, found: Mapping[str, Tensor], architecture: str, classes: int
+) -> list[int]:
+    """How much narrower each width is than the architecture's; all else must be the same."""
     if not 1 <= classes <= MAX_CLASSES:
         raise InvalidInput("classes", classes, f"from 1 to {MAX_CLASSES}")
-    expected = skeleton(architecture, classes).state_dict()
+    stock = skeleton(architecture, classes)
+    full, own = widths(stock), widths(model)
+    if own != full:
+        # A model of another architecture is told by its layers below, in words.
+        with suppress(ValueError):
+            resize(stock, own)
+    expected = stock.state_dict()
     for name in [*expected, *found]:
         want, have = _describe(expected.get(name)), _describe(found.get(name))
         if want != have:
@@ -146,6 +165,9 @@ def _check_fit(found: Mapping[str, Tensor], architecture: str, classes: int) -> 
             raise InvalidInput("model", f"{name}: {have}", allowed)
     if list(expected) != list(found):
         raise InvalidInput("model", "other order of layers", f"the order in {architecture}")
+    if own != full and not runs(stock, classes):
+        raise InvalidInput("model", "other widths", f"what runs, with {classes} classes")
+    return [f - o for f, o in zip(full, own, strict=True)]
 
 
 def _describe(tensor: Tensor | None) -> str:
@@ -161,7 +183,9 @@ def _digest(*parts: bytes | memoryview) -> bytes:
     return digest.digest()
 
 
-def _write_header(architecture: str, classes: int, details: Mapping[str, Any], size: int) -> bytes:
+def _write_header(
+    version: int, architecture: str, classes: int, details: Mapping[str, Any], size: int
+) -> bytes:
     try:
         said = json.dumps(dict(details), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -173,7 +197,7 @@ def _write_header(architecture: str, classes: int, details: Mapping[str, Any], s
             "architecture": architecture,
             "classes": str(classes),
             "details": said,
-            "format": f"{_FORMAT}/{VERSION}",
+            "format": f"{_FORMAT}/{version}",
         },
         "payload": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]},
     }
@@ -204,7 +228,11 @@ def _read_header(data: bytes) -> _Header:
         if _digest(memoryview(data)[:-_DIGEST]) != data[-_DIGEST:]:
             raise ArtifactError("the file is damaged: its checksum does not match")
         header = _Header(
-            said["architecture"], int(said["classes"]), json.loads(said["details"]), end
+            int(version),
+            said["architecture"],
+            int(said["classes"]),
+            json.loads(said["details"]),
+            end,
         )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise foreign from None
@@ -221,17 +249,38 @@ def _checked(header: _Header) -> _Header:
     return header
 
 
-def _read_state(payload: memoryview, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _read_into(model: nn.Module, payload: memoryview, header: _Header) -> None:
+    """Give a model on the meta device the file's widths, numbers and grids of inputs."""
+    numbers, words, raw = _read_parts(payload, len(model.state_dict()))
+    inputs = {}
+    if header.version >= 2:
+        _read_widths(numbers, model, header.classes)
+        inputs = read_inputs(numbers, model)
+    own = model.state_dict()
+    like = {**own, **input_state(inputs)}
+    state = assemble(read_plan(numbers, like), Decoder(numbers, words, raw), like)
+    model.load_state_dict({name: state[name] for name in own}, assign=True)
+    hold_inputs(model, input_grids_of(inputs, state))
+
+
+def _read_widths(numbers: Iterator[int], model: nn.Module, classes: int) -> None:
+    full = widths(model)
+    own = [width - draw(numbers) for width in full]
+    resize(model, own)
+    if own != list(full) and not runs(model, classes):
+        raise ValueError("its layers do not fit each other")
+
+
+def _read_parts(payload: memoryview, tensors: int) -> tuple[Iterator[int], bytes, bytes]:
+    """The numbers of the index, the coded words and the raw bytes."""
     index_bytes, words_bytes = _LENGTHS.unpack_from(payload)
     at = _LENGTHS.size
     if at + index_bytes + words_bytes > len(payload):
         raise ValueError("its parts are longer than the file")
     inflater = zlib.decompressobj()
-    index = inflater.decompress(payload[at : at + index_bytes], 4096 * (len(state) + 16))
+    index = inflater.decompress(payload[at : at + index_bytes], 4096 * (tensors + 16))
     if not inflater.eof:
         raise ValueError("the index is too long")
-    numbers = read_numbers(index)
     at += index_bytes
     words, raw = payload[at : at + words_bytes], payload[at + words_bytes :]
-    plan = read_plan(numbers, state)
-    return assemble(plan, Decoder(numbers, bytes(words), bytes(raw)), state)
+    return read_numbers(index), bytes(words), bytes(raw)

@@ -19,10 +19,12 @@ import onnxruntime
 import torch
 from torch import nn
 
+from compression.activations import input_grids
 from compression.artifact import pack, unpack
 from compression.catalogue import Card, card
 from compression.data import load_dataset, prepare
 from compression.errors import CompressionError
+from compression.inputs import input_state
 from compression.layers import plain
 from compression.measure.accuracy import (
     Predictions,
@@ -34,10 +36,12 @@ from compression.measure.accuracy import (
 )
 from compression.measure.latency import Comparison, compare
 from compression.measure.size import Sizes, measure_sizes
-from compression.models import load_model
+from compression.models import count_macs, load_model
+from compression.notes import notes
 from compression.paths import cache_dir, write_cached
 from compression.recipe import Recipe
 from compression.run import Delta, Flips, Interval, Measurement, Progress
+from compression.widths import widths
 
 Report = Callable[[Progress], None]
 
@@ -136,9 +140,11 @@ def measure(
     tell(1.0)
     accuracy = _accuracy(model_id, shipped, split, device, report) if found.dataset else None
     timing = _timing(found, shipped, split, device, report)
+    narrower = widths(shipped) != widths(original_of(model_id))
+    macs = count_macs(shipped, found.input_shape) if narrower else found.macs
     return Figures(
         baseline=_measurement(before, found.macs, accuracy, timing, 0),
-        compressed=_measurement(sizes, found.macs, accuracy, timing, 1),
+        compressed=_measurement(sizes, macs, accuracy, timing, 1),
         delta=Delta(
             top1=accuracy.change if accuracy else None,
             flips=accuracy.flips if accuracy else None,
@@ -147,7 +153,7 @@ def measure(
             latency_ratio=timing.ratio,
         ),
         environment=_environment(found, device, split, packed, timing),
-        notes=_notes(found, recipe, sizes, timing),
+        notes=notes(found, recipe, sizes, timing, macs if narrower else None),
     )
 
 
@@ -185,8 +191,8 @@ def _timing(
     else:
         noise = torch.Generator().manual_seed(0)
         example = torch.randn(1, *found.input_shape, generator=noise)
-    original, structure = original_of(found.id), f"{found.architecture}-{found.classes}"
-    result = compare(original, shipped, structure, example, device, report=tell)
+    original, architecture = original_of(found.id), f"{found.architecture}-{found.classes}"
+    result = compare(original, shipped, architecture, example, device, report=tell)
     original.to("cpu")
     return result
 
@@ -209,33 +215,10 @@ def _measurement(
     )
 
 
-def _notes(found: Card, recipe: Recipe, sizes: Sizes, timing: Comparison) -> tuple[str, ...]:
-    notes = []
-    if found.dataset is None:
-        notes.append("Accuracy needs a data set; there is none for this model here.")
-    if timing.note:
-        notes.append(timing.note)
-    kinds = {step.step for step in recipe.steps}
-    if sizes.sparsity >= 0.05:
-        notes.append(
-            f"{100 * sizes.sparsity:.3g} % of the weights are zero but stay in dense float32 "
-            "kernels, so the file is smaller and the latency is not."
-        )
-    elif "quantize" in kinds:
-        notes.append(
-            "Latency is that of float32 kernels: the quantized weights are stored in few bits and "
-            "unpacked before they are used, so the file is smaller and the latency is not."
-        )
-    if found.bundled and not kinds & {"quantize", "distill"}:
-        notes.append(
-            "The original's weights are exact in half precision, so the file stores them in "
-            "2 bytes each: that alone is a ratio of 2."
-        )
-    return tuple(notes)
-
-
 def _same(a: nn.Module, b: nn.Module) -> bool:
     left, right = a.state_dict(), b.state_dict()
+    left |= input_state(input_grids(a))
+    right |= input_state(input_grids(b))
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 

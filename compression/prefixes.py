@@ -1,7 +1,7 @@
 """Prefixes of recipes already computed: in memory for the next slider move, on disk if costly.
 
-A prefix is held as the tensors of its state dict plus how each weight is held, so that masks and
-grids come back as they were. No pickle.
+A prefix is held as the widths of its layers, the tensors of its state dict, and how each weight and
+each input is held, so that masks and grids come back as they were. No pickle.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from compression.activations import hold_inputs, input_grids
+from compression.inputs import input_grids_of, input_state
 from compression.layers import FakeQuantize, Grid, Mask, compressible, hold, part
 from compression.paths import cache_dir, write_cached
+from compression.widths import resize, widths
 
 KEPT_IN_MEMORY = 4
 # Computing again is cheaper than reading for anything quicker than this.
@@ -39,7 +42,7 @@ _memory: OrderedDict[str, Prefix] = OrderedDict()
 
 
 def find(key: str, blank: nn.Module) -> Prefix | None:
-    """A copy of the prefix kept under `key`, or None. `blank` is a model of the same structure."""
+    """A copy of the prefix kept under `key`, or None. `blank` is a model of its architecture."""
     if key in _memory:
         _memory.move_to_end(key)
         return copy.deepcopy(_memory[key])
@@ -81,19 +84,27 @@ def _write(path: Path, prefix: Prefix) -> None:
         codes = [grid.low, grid.high] if isinstance(grid, FakeQuantize) else None
         if mask is not None or codes is not None:
             held[name] = {"mask": mask is not None, "codes": codes}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in prefix.model.state_dict().items()}
-    metadata = {"held": json.dumps(held), "notes": json.dumps(prefix.notes)}
+    inputs = input_grids(prefix.model)
+    state = {**prefix.model.state_dict(), **input_state(inputs)}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    said = {
+        "widths": widths(prefix.model),
+        "held": held,
+        "inputs": {name: [grid.low, grid.high] for name, grid in inputs.items()},
+        "notes": prefix.notes,
+    }
+    metadata = {name: json.dumps(value) for name, value in said.items()}
     write_cached(path, save(tensors, metadata=metadata))
 
 
 def _read(path: Path, blank: nn.Module) -> Prefix:
     model = copy.deepcopy(blank)
     with safe_open(path, "pt") as file:
-        held = json.loads(file.metadata()["held"])
-        notes = json.loads(file.metadata()["notes"])
+        said = {name: json.loads(value) for name, value in file.metadata().items()}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    resize(model, said["widths"])
     modules = dict(compressible(model))
-    for name, how in held.items():
+    for name, how in said["held"].items():
         module = modules[name]
         parts = f"{name}.parametrizations.weight"
         mask = tensors[f"{parts}.0.mask"] if how["mask"] else None
@@ -104,8 +115,12 @@ def _read(path: Path, blank: nn.Module) -> Prefix:
             else None
         )
         hold(module, mask, grid)
-    model.load_state_dict(tensors)
-    return Prefix(model.to(memory_format=torch.channels_last).eval(), tuple(notes))
+    nothing = torch.empty(0)
+    inputs = {name: Grid(nothing, nothing, *codes) for name, codes in said["inputs"].items()}
+    grids = input_grids_of(inputs, tensors)
+    model.load_state_dict({k: v for k, v in tensors.items() if k not in input_state(inputs)})
+    hold_inputs(model, grids)
+    return Prefix(model.to(memory_format=torch.channels_last).eval(), tuple(said["notes"]))
 
 
 def _make_room() -> None:

@@ -28,7 +28,7 @@ _GRID = _SPARSE + 1
 _INT16 = _DTYPES.index(np.dtype("<i2"))
 # Bytes that a mask must save to pay for its own table.
 _MASK_TABLE = 8
-_MAX_CODES = 256
+MAX_CODES = 256
 
 Array = NDArray[np.generic]
 
@@ -79,7 +79,7 @@ def _codes(tensor: Tensor, grid: Grid) -> tuple[Tensor, Grid] | None:
     grid = Grid(
         scale.reshape(lead + scale.shape), zero.reshape(lead + zero.shape), grid.low, grid.high
     )
-    if grid.high - grid.low >= _MAX_CODES or tensor.dtype != torch.float32:
+    if grid.high - grid.low >= MAX_CODES or tensor.dtype != torch.float32:
         return None
     codes = grid.encode(tensor)
     back = grid.decode(codes)
@@ -156,7 +156,7 @@ def _read_entry(index: Iterator[int], like: Tensor) -> _Entry:
     floating = like.dtype == torch.float32
     if kind == _GRID:
         low, codes, full, has_zero = unfold(draw(index)), draw(index), draw(index), draw(index)
-        fits = 1 <= codes <= _MAX_CODES and full < 1 << like.ndim and has_zero < 2
+        fits = 1 <= codes <= MAX_CODES and full < 1 << like.ndim and has_zero < 2
         if not (fits and floating and abs(low) < 1 << 14):
             raise ValueError("the index holds a grid out of range")
         shape = tuple(n if full >> d & 1 else 1 for d, n in enumerate(like.shape))

@@ -6,12 +6,15 @@ these figures never suggest a speed that nothing has.
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +23,18 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from compression.activations import input_grids, release_inputs
 from compression.paths import cache_dir, write_cached
 from compression.run import Latency, Ratio
+from compression.widths import widths
 
 SECONDS = 0.6
 LEAST_CALLS, MOST_CALLS = 50, 2_000
 RESAMPLES, BLOCKS = 500, 25
 # Closest agreement of logits asked of an exported graph, relative to the largest logit.
 TOLERANCE = 1e-3
+# Without weights a graph takes some hundred kilobytes; every slider position of channels is one.
+MOST_GRAPHS = 200
 
 Call = Callable[[], object]
 Times = npt.NDArray[np.float64]
@@ -47,7 +54,7 @@ class Comparison:
 def compare(
     original: nn.Module,
     compressed: nn.Module,
-    structure: str,
+    architecture: str,
     example: Tensor,
     device: str = "cpu",
     threads: int = 1,
@@ -56,9 +63,12 @@ def compare(
     """Time both models on `example` [batch, 3, h, w], in random order within each round.
 
     ONNX Runtime float32 on a CPU when both graphs agree with PyTorch there, else PyTorch.
-    `structure` names what both share but for their weights; their graph is exported once per name.
+    Inputs held on grids are timed as they come, for no float32 kernel rounds them.
+    `architecture` names what both share but for their weights and widths; a graph is exported
+    once per architecture and widths.
     """
     note = None
+    original, compressed = _float(original), _float(compressed)
     backend = f"PyTorch {torch.__version__} on {device}"
     calls: list[Call] = []
     # Each twice, in an order that favours neither: where a session's memory happens to lie can
@@ -66,8 +76,9 @@ def compare(
     models = (original, compressed, compressed, original)
     if device == "cpu":
         try:
-            graph = _graph(original, structure, example)
-            calls = [_session(graph, m, example, threads) for m in models]
+            calls = [
+                _session(_graph(m, architecture, example), m, example, threads) for m in models
+            ]
             backend = f"ONNX Runtime {ort.__version__} float32"
         except _NotComparable as error:
             note = f"Latency was measured in PyTorch, because {error}."
@@ -84,6 +95,14 @@ def compare(
         control=ratio_of_medians(first, again),
         note=note,
     )
+
+
+def _float(model: nn.Module) -> nn.Module:
+    if not input_grids(model):
+        return model
+    twin = copy.deepcopy(model)
+    release_inputs(twin)
+    return twin
 
 
 def _interleave(calls: Sequence[Call], report: Callable[[float], None] | None) -> list[Times]:
@@ -177,16 +196,19 @@ class _NotComparable(Exception):
     """The graph cannot be exported, or does not predict what PyTorch predicts."""
 
 
-def _graph(model: nn.Module, structure: str, example: Tensor) -> onnx.ModelProto:
+def _graph(model: nn.Module, architecture: str, example: Tensor) -> onnx.ModelProto:
     """The exported graph with the weights left empty; from the cache when it was exported before.
 
     Not optimised by the exporter: then every initializer is an entry of the state dict by name,
     so that weights can be put in without another export. ONNX Runtime folds and fuses on loading.
     """
-    versions = f"{structure}|{tuple(example.shape)}|{torch.__version__}|{onnx.__version__}"
+    made_of = (architecture, tuple(example.shape), widths(model))
+    versions = f"{made_of}|{torch.__version__}|{onnx.__version__}"
     name = hashlib.sha256(versions.encode()).hexdigest()[:16]
-    path = cache_dir() / "graphs" / f"{structure.replace('/', '-')}-{name}.onnx"
+    path = cache_dir() / "graphs" / f"{architecture.replace('/', '-')}-{name}.onnx"
     if path.exists():
+        with suppress(OSError):
+            os.utime(path)
         return onnx.load(path)
     try:
         program = torch.onnx.export(
@@ -208,7 +230,15 @@ def _graph(model: nn.Module, structure: str, example: Tensor) -> onnx.ModelProto
             tensor.ClearField("raw_data")
     with suppress(OSError):
         write_cached(path, graph.SerializeToString())
+        _make_room(path.parent)
     return graph
+
+
+def _make_room(folder: Path) -> None:
+    """Keep the graphs used last."""
+    files = sorted(folder.glob("*.onnx"), key=lambda p: p.stat().st_mtime)
+    for file in files[:-MOST_GRAPHS]:
+        file.unlink(missing_ok=True)
 
 
 def _session(graph: onnx.ModelProto, model: nn.Module, example: Tensor, threads: int) -> Call:

@@ -235,7 +235,7 @@ def _parts(data: bytes) -> tuple[dict[str, Any], bytes]:
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("format", "compression-dashboard/2", "version 2"),
+        ("format", "compression-dashboard/3", "version 3"),
         ("format", "else/1", "not a file"),
         ("architecture", "resnet19", "resnet19"),
         ("architecture", "resnet18", "damaged"),
