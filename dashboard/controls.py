@@ -9,24 +9,16 @@ from typing import Any
 import streamlit as st
 
 from compression.catalogue import Weights
-from dashboard.form import SETTINGS
+from dashboard import state
+from dashboard.form import SETTINGS, Form, choices
+from dashboard.words import word
 
-CHOICES = {
-    "global": "The whole network",
-    "layer": "Each layer by itself",
-    "symmetric": "Symmetric about zero",
-    "affine": "Shifted to fit (affine)",
-    "channel": "Output channel",
-    "tensor": "Layer",
-    "mse": "Least squared error",
-    "minmax": "Smallest to largest weight",
-    "auto": "Automatic: GPU if there is one",
-    "cpu": "Processor (CPU)",
-    "cuda": "NVIDIA GPU (CUDA)",
-}
-UNITS = {"T": "", "|w|": "", "fraction": "", "epochs": "", "bits": " bits"}
-_COARSE = {"temperature": 0.5, "sparsity": 0.005, "alpha": 0.05}
+_COARSE = {"temperature": 0.5, "sparsity": 0.005, "max_drop": 0.1}
+_FORMATS = {"sparsity": "percent", "bits": "%d bits", "temperature": "T = %g"}
+_ENTRIES = {"learning_rate": 0.005, "alpha": 0.05, "average_bits": 0.25}
 _DEFAULT_THRESHOLD_RANGE = 0.1
+_MOST_POINTS = 5.0
+UNSET = 0
 
 
 def threshold_range(weights: Weights | None) -> tuple[float, float]:
@@ -64,7 +56,7 @@ def threshold_slider(weights: Weights | None, disabled: bool) -> None:
     )
 
 
-def slider(name: str, disabled: bool = False) -> None:
+def slider(name: str, disabled: bool = False, on_change: Callable[[], None] | None = None) -> None:
     """A headline slider over the whole allowed range."""
     setting = SETTINGS[name]
     low, high = setting.low or 0, setting.high or 1
@@ -72,40 +64,78 @@ def slider(name: str, disabled: bool = False) -> None:
     step = 1 if setting.integer else _COARSE[name]
     if name == "temperature":  # zero itself is not allowed
         low = min(step, st.session_state[name])
+    if name == "max_drop":  # more is allowed, but nobody wants it
+        high = max(_MOST_POINTS, math.ceil(st.session_state[name]))
     st.slider(
         setting.title,
         kind(low),
         kind(high),
         step=kind(step),
-        format="percent" if name == "sparsity" else "%d bits" if name == "bits" else "T = %g",
+        format=_FORMATS.get(name, f"%.1f {setting.unit}"),
         key=name,
         help=setting.help,
         disabled=disabled,
+        on_change=on_change,
         persist_state="session",
         label_visibility="collapsed",
     )
 
 
-def choice(name: str, disabled: bool = False) -> None:
-    """A setting with a few named values."""
+def choice(
+    form: Form, name: str, disabled: bool = False, on_change: Callable[[], None] | None = None
+) -> None:
+    """A setting with a few named values: those that go with the rest of the form."""
     setting = SETTINGS[name]
+    options = choices(form, name, state.images())
+    if setting.several:
+        st.pills(
+            setting.title,
+            options,
+            selection_mode="multi",
+            format_func=lambda value: word(setting.name, value),
+            key=name,
+            help=setting.help,
+            disabled=disabled or not options,
+            on_change=on_change,
+            persist_state="session",
+        )
+        return
     st.selectbox(
         setting.title,
-        setting.choices,
-        format_func=lambda value: CHOICES.get(value, value),
+        options,
+        format_func=lambda value: word(setting.name, value),
         key=name,
         help=setting.help,
-        disabled=disabled,
+        disabled=disabled or len(options) < 2,
+        on_change=on_change,
         persist_state="session",
     )
 
 
-def entry(name: str, disabled: bool = False) -> None:
-    """A number that is typed."""
+def optional_bits(name: str, unset: str, offered: tuple[int, ...], disabled: bool) -> None:
+    """Bits, or none said. What the form has is offered too."""
+    setting = SETTINGS[name]
+    now = st.session_state[name]
+    options = [UNSET, *sorted({*offered, now} - {UNSET}, reverse=True)]
+    st.selectbox(
+        setting.title,
+        options,
+        format_func=lambda bits: f"{bits} bits" if bits else unset,
+        key=name,
+        help=setting.help,
+        disabled=disabled,
+        on_change=state.adapt,
+        persist_state="session",
+    )
+
+
+def entry(name: str, disabled: bool = False, high: float | None = None) -> None:
+    """A number that is typed, of at most `high` if that is less than the setting allows."""
     setting = SETTINGS[name]
     whole = setting.integer
-    low, high = setting.low or 0, setting.high or 1
-    step = 1 if whole else {"learning_rate": 0.005, "alpha": 0.05}[name]
+    low = setting.low or 0
+    high = min(v for v in (setting.high or 1, high) if v is not None)
+    step = 1 if whole else _ENTRIES[name]
     if name == "learning_rate":
         low = min(0.0001, st.session_state[name])
     st.number_input(

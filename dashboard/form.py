@@ -1,84 +1,104 @@
-"""The sliders' values as one frozen value, and its ways to a recipe and to the URL and back.
+"""The recipe panel's values as one read-only mapping, and its ways to a recipe and back.
 
-URL parameters have the names of the recipe's settings, which are also the command line's. A step
-is on when its headline setting is there.
+Keys are the names of the recipe's settings; a setting that several steps have is there once for
+each, as STEP_NAME. Beside them: which steps are on, `amount` (which setting says how much to
+prune), `mixed` (whether layers get different bits), `seed` and `device`.
 """
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from compression.catalogue import Weights
-from compression.errors import InvalidInput
+from compression.presets import (
+    apply_preset,
+    goes_with,
+    governed,
+    idle,
+    merge,
+    needs_images,
+    preset_of,
+)
 from compression.recipe import Recipe, parse
 from compression.settings import Setting, settings
-from compression.steps import STEPS, Distill, Prune, Quantize
+from compression.steps import STEPS
 
-DEFAULT_SPARSITY = 0.8
-DEFAULT_BITS = 4
+Form = Mapping[str, Any]
+
 DEVICES = ("auto", "cpu", "cuda")
-HEADLINES = {"prune": ("threshold", "sparsity"), "quantize": ("bits",), "distill": ("temperature",)}
-SETTINGS: dict[str, Setting] = {s.name: s for step in STEPS.values() for s in settings(step)}
-_NOTHING = "none"
+AMOUNTS = ("threshold", "sparsity", "max_drop")
+CUSTOM = "custom"
+_COUNTS = Counter(s.name for step in STEPS.values() for s in settings(step))
+KEYS: dict[str, dict[str, str]] = {
+    step: {s.name: s.name if _COUNTS[s.name] == 1 else f"{step}_{s.name}" for s in settings(kind)}
+    for step, kind in STEPS.items()
+}
+SETTINGS: dict[str, Setting] = {
+    KEYS[step][s.name]: s for step, kind in STEPS.items() for s in settings(kind)
+}
+STEP_OF: dict[str, str] = {key: step for step, keys in KEYS.items() for key in keys.values()}
+
+# Where the sliders stand at first; every other setting stands at its own default.
+_FIRST: dict[str, Any] = {
+    "prune": True,
+    "quantize": True,
+    "distill": False,
+    "amount": "sparsity",
+    "mixed": False,
+    "seed": 0,
+    "device": "auto",
+    "threshold": 0.01,
+    "sparsity": 0.8,
+    "max_drop": 1.0,
+    "bits": 4,
+    "average_bits": 4.0,
+}
+PLAIN: Form = {key: s.default for key, s in SETTINGS.items()} | _FIRST
+NAMES = tuple(PLAIN)
 
 
-@dataclass(frozen=True)
-class Form:
-    """What the recipe panel shows. Threshold is a magnitude, sparsity a fraction."""
-
-    prune: bool = True
-    by_sparsity: bool = True
-    threshold: float = 0.01
-    sparsity: float = DEFAULT_SPARSITY
-    scope: str = "global"
-    quantize: bool = True
-    bits: int = DEFAULT_BITS
-    scheme: str = "symmetric"
-    granularity: str = "channel"
-    clipping: str = "mse"
-    distill: bool = False
-    temperature: float = 4.0
-    alpha: float = 0.9
-    epochs: int = 1
-    learning_rate: float = 0.01
-    seed: int = 0
-    device: str = "auto"
+def asked(form: Form, step: str) -> dict[str, Any]:
+    """What a step is asked for: the settings that no preset decides and that are in force."""
+    how = governed(step)
+    values = {name: form[key] for name, key in KEYS[step].items() if name not in how}
+    unused = {name for name in AMOUNTS if name != form["amount"]}
+    if form["amount"] == "threshold":
+        unused.add("pattern")
+    elif ":" in form["pattern"]:
+        unused.update(AMOUNTS)
+    if not form["mixed"]:
+        unused.add("average_bits")
+    values = {k: v for k, v in values.items() if v is not None and k not in unused}
+    return {k: v for k, v in values.items() if k not in idle(step, values)}
 
 
-NAMES = tuple(field.name for field in fields(Form))
-_DEFAULT = Form()
+def in_force(form: Form, step: str) -> dict[str, Any]:
+    """All settings of a step that have an effect as the form stands."""
+    values = asked(form, step)
+    why = idle(step, values)
+    return values | {n: form[KEYS[step][n]] for n in governed(step) if n not in why}
 
 
-def first_form(weights: Weights | None) -> Form:
-    """Good settings to start from: 80 % zeros, as a threshold if the weights are known, 4 bits."""
-    if weights is None:
-        return _DEFAULT
-    highest = min(weights.threshold(DEFAULT_SPARSITY), min(weights.largest.values()))
-    return replace(_DEFAULT, by_sparsity=False, threshold=_floor(highest))
+def without_effect(form: Form, key: str) -> str | None:
+    """Why a setting has no effect as the form stands; None if it has."""
+    step = STEP_OF[key]
+    name = next(n for n, k in KEYS[step].items() if k == key)
+    return idle(step, asked(form, step)).get(name)
 
 
-def first_runs(form: Form, weights: Weights | None) -> dict[str, Form]:
-    """Three runs worth starting with, by name; none of them empties a layer."""
-    most = weights.sparsity(min(weights.largest.values())) if weights else 1.0
-    off = replace(form, prune=False, by_sparsity=True, scope="global", distill=False, quantize=True)
-
-    def pruned(sparsity: float, bits: int) -> Form:
-        allowed = min(sparsity, math.floor(most * 20) / 20)
-        return replace(off, prune=True, sparsity=allowed, bits=bits)
-
-    return {
-        "Careful": replace(off, bits=8),
-        "Balanced": pruned(DEFAULT_SPARSITY, DEFAULT_BITS),
-        "Bold": pruned(0.9, 3),
-    }
-
-
-def round_threshold(value: float) -> float:
-    """Three significant digits: what a person reads is what is applied."""
-    return float(f"{value:.2e}")
+def choices(form: Form, key: str, images: bool = True) -> tuple[str, ...]:
+    """The choices of a setting that go with the others, and with there being images or not."""
+    step, setting = STEP_OF[key], SETTINGS[key]
+    others = {k: v for k, v in in_force(form, step).items() if k != setting.name}
+    if setting.name == "pattern":  # what goes with it is settled when it changes
+        return setting.choices
+    return tuple(
+        c
+        for c in setting.choices
+        if (images or not needs_images(setting.name, c))
+        and goes_with(step, others, setting.name, (c,) if setting.several else c)
+    )
 
 
 def to_recipe(form: Form) -> Recipe:
@@ -87,23 +107,17 @@ def to_recipe(form: Form) -> Recipe:
     Raises:
         InvalidInput: a setting is out of range.
     """
-    steps: list[Any] = []
-    if form.prune:
-        chosen = {"sparsity": form.sparsity, "scope": form.scope}
-        steps.append(parse(Prune, chosen if form.by_sparsity else {"threshold": form.threshold}))
-    if form.quantize:
-        steps.append(parse(Quantize, _pick(form, "bits", "scheme", "granularity", "clipping")))
-    if form.distill:
-        names = ("temperature", "alpha", "epochs", "learning_rate")
-        steps.append(parse(Distill, _pick(form, *names)))
-    return parse(Recipe, {"steps": steps, "seed": form.seed})
+    steps = [parse(kind, in_force(form, step)) for step, kind in STEPS.items() if form[step]]
+    return parse(Recipe, {"steps": steps, "seed": form["seed"]})
 
 
-def _pick(form: Form, *names: str) -> dict[str, Any]:
-    return {name: getattr(form, name) for name in names}
+def asked_recipe(form: Form) -> Recipe:
+    """What is asked for alone, without how it is done: short to say."""
+    steps = [parse(kind, asked(form, step)) for step, kind in STEPS.items() if form[step]]
+    return parse(Recipe, {"steps": steps, "seed": form["seed"]})
 
 
-def from_recipe(recipe: Recipe, before: Form = _DEFAULT) -> Form | None:
+def from_recipe(recipe: Recipe, before: Form = PLAIN) -> Form | None:
     """The settings that make this recipe, or None if the sliders cannot make it.
 
     What the recipe does not set stays as it was `before`.
@@ -112,124 +126,53 @@ def from_recipe(recipe: Recipe, before: Form = _DEFAULT) -> Form | None:
     places = [order.index(step.step) for step in recipe.steps]
     if places != sorted(set(places)):
         return None
-    values: dict[str, Any] = {name: name in {s.step for s in recipe.steps} for name in STEPS}
+    found = {**before, **dict.fromkeys(STEPS, False), "seed": recipe.seed}
     for step in recipe.steps:
-        values |= {k: v for k, v in step.model_dump(exclude_none=True).items() if k != "step"}
-        if isinstance(step, Prune):
-            values["by_sparsity"] = step.sparsity is not None
-    return replace(before, **values, seed=recipe.seed)
+        found[step.step] = True
+        values = {KEYS[step.step][name]: value for name, value in step if name != "step"}
+        kept = (*AMOUNTS, "average_bits")
+        found |= {k: v for k, v in values.items() if v is not None or k not in kept}
+        if step.step == "prune":
+            given = [name for name in AMOUNTS if values[name] is not None]
+            found["amount"] = given[0] if given else "sparsity"
+        if step.step == "quantize":
+            found["mixed"] = values["average_bits"] is not None
+    return found if to_recipe(found) == recipe else None
 
 
-def to_params(form: Form) -> dict[str, str]:
-    """The URL parameters of these settings: headline settings always, finer ones if changed."""
-    on = {name for name in STEPS if getattr(form, name)}
-    found: dict[str, str] = {}
-    for step, kind in STEPS.items():
-        for setting in settings(kind) if step in on else ():
-            name, value = setting.name, getattr(form, setting.name)
-            if step == "prune" and name == ("threshold" if form.by_sparsity else "sparsity"):
-                continue
-            if step == "prune" and name == "scope" and not form.by_sparsity:
-                continue
-            if name in HEADLINES[step] or value != getattr(_DEFAULT, name):
-                found[name] = _text(value)
-    if not on:
-        found["steps"] = _NOTHING
-    return found | {n: _text(_pick(form, n)[n]) for n in ("seed", "device") if _changed(form, n)}
-
-
-def _changed(form: Form, name: str) -> bool:
-    return bool(getattr(form, name) != getattr(_DEFAULT, name))
-
-
-def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def from_params(params: Mapping[str, str], start: Form) -> tuple[Form, tuple[str, ...]]:
-    """Settings read from URL parameters, and a sentence for each one that could not be used."""
-    known = {*SETTINGS, "seed", "device"}
-    given = {name: text for name, text in params.items() if name in known}
-    form, problems = start, []
-    headlines = {n for names in HEADLINES.values() for n in names}
-    if headlines & given.keys() or params.get("steps") == _NOTHING:
-        on: dict[str, Any] = {
-            step: bool(set(names) & given.keys()) for step, names in HEADLINES.items()
-        }
-        form = replace(form, **on)
-        if form.prune:
-            form = replace(form, by_sparsity="threshold" not in given)
-    for name, text in given.items():
-        try:
-            value = read_value(name, text)
-        except InvalidInput as error:
-            problems.append(f"{error}. Using {_text(getattr(form, name))} instead.")
-        else:
-            form = replace(form, **{name: value})
-    return form, tuple(problems)
-
-
-def read_value(name: str, text: str) -> Any:
-    """One setting from text.
+def with_preset(form: Form, preset: str, images: bool = True) -> Form:
+    """The form with every setting of how steps work as a preset has it.
 
     Raises:
-        InvalidInput: not a value this setting allows.
+        InvalidInput: the preset needs images and there are none.
     """
-    if name == "device":
-        if text not in DEVICES:
-            raise InvalidInput(name, text, ", ".join(DEVICES))
-        return text
-    if name == "seed":
-        if not (text.isascii() and text.isdigit() and int(text) < 2**31):
-            raise InvalidInput(name, text, "a whole number from 0 to 2147483647")
-        return int(text)
-    return _in_range(SETTINGS[name], text)
+    changed: dict[str, Any] = {}
+    for step, keys in KEYS.items():
+        if how := governed(step):
+            given = {"step": step, **asked(form, step)}
+            made = apply_preset(preset, given, images=images)
+            changed |= {keys[n]: made.get(n, SETTINGS[keys[n]].default) for n in how}
+    return {**form, **changed}
 
 
-def _in_range(setting: Setting, text: str) -> Any:
-    refused = InvalidInput(setting.name, text, setting.allowed)
-    if setting.choices:
-        if text not in setting.choices:
-            raise refused
-        return text
-    try:
-        value = int(text) if setting.integer else float(text)
-    except ValueError:
-        raise refused from None
-    above = setting.above and value <= (setting.low or 0)
-    if not math.isfinite(value) or above or value < (setting.low or 0):
-        raise refused
-    if setting.high is not None and value > setting.high:
-        raise refused
-    return value
+def settled(form: Form, images: bool = True) -> Form:
+    """The form with whatever does not go with the rest put to its default."""
+    found = dict(form)
+    if form["mixed"]:
+        found["average_bits"] = min(form["average_bits"], float(form["bits"]))
+    if not images:
+        found |= {"distill": False, "mixed": False, "activation_bits": None}
+        if form["amount"] == "max_drop":
+            found["amount"] = "sparsity"
+    for step, keys in KEYS.items():
+        how = {n: found[keys[n]] for n in governed(step)}
+        given = {"step": step, **asked(found, step)}
+        wished = {n: v for n, v in how.items() if images or not needs_images(n, v)}
+        made, unused = merge(step, given, wished), idle(step, given)
+        found |= {keys[n]: SETTINGS[keys[n]].default for n in how if n not in {*made, *unused}}
+    return found
 
 
-def refusal(form: Form, weights: Weights | None) -> str | None:
-    """Why these settings would leave a layer without weights; None if they would not."""
-    if not form.prune:
-        return None
-    if form.by_sparsity and form.sparsity >= 1:
-        return "At 100 % sparsity no weight is left anywhere. Choose less."
-    if weights is None or (form.by_sparsity and form.scope == "layer"):
-        return None
-    cut = weights.threshold(form.sparsity) if form.by_sparsity else form.threshold
-    emptied = weights.emptied(cut)
-    if not emptied:
-        return None
-    most = min(weights.largest.values())
-    layers = f"layer {emptied[0]}" + (f" and {len(emptied) - 1} more" if len(emptied) > 1 else "")
-    allowed = (
-        f"a sparsity of at most {100 * weights.sparsity(most):.3g} %"
-        if form.by_sparsity
-        else f"a threshold of at most {_floor(most):.3g}"
-    )
-    what = f"This would set every weight of {layers} to zero, and nothing could pass."
-    return f"{what} Choose {allowed}."
-
-
-def _floor(value: float) -> float:
-    """Three significant digits, never above `value`."""
-    if value <= 0:
-        return 0.0
-    place = 10.0 ** (math.floor(math.log10(value)) - 2)
-    return float(f"{math.floor(value / place) * place:.2e}")
+def method_of(form: Form, images: bool = True, first: str | None = None) -> str:
+    """The preset that gives these settings, `first` if that does, or else `custom`."""
+    return preset_of(to_recipe(form), images=images, first=first) or CUSTOM

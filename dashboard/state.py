@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 
 import streamlit as st
 
 from compression.catalogue import Card, Weights, cards
 from compression.errors import CompressionError
+from compression.presets import available
 from compression.store import Entry, Store, open_store
-from dashboard.form import NAMES, Form, first_form, from_params, to_params
+from dashboard.address import from_params, to_params
+from dashboard.advice import first_form, first_method
+from dashboard.form import CUSTOM, NAMES, PLAIN, SETTINGS, Form, method_of, settled, with_preset
 from dashboard.launch import STORE_VARIABLE
 
 FIRST_MODEL = "fashion-mnist/resnet18"
+METHOD = "method"
 _READ = "url_read"
 _PROBLEMS = "url_problems"
+# A select box takes None for no choice, so what is unset goes by 0 there.
+_UNSET = [name for name, value in PLAIN.items() if value is None]
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -61,9 +66,8 @@ def read_url() -> None:
         model = known[0]
     st.session_state["model"] = model
     card = cards()[model]
-    form, wrong = from_params(params, first_form(weights_of(card)))
-    if form.distill and card.dataset is None:
-        form = Form(**{**asdict(form), "distill": False})
+    form, wrong = from_params(params, first_form(weights_of(card), images()), images())
+    if "temperature" in params and card.dataset is None:
         wrong = (*wrong, "Distillation needs training images, and this model has none here: off.")
     put_form(form)
     st.session_state[_PROBLEMS] = (*problems, *wrong)
@@ -87,15 +91,47 @@ def forget_problems() -> None:
     st.session_state[_PROBLEMS] = ()
 
 
+def images() -> bool:
+    """Whether there are images for the chosen model: to calibrate on, to learn from, to judge."""
+    return cards()[st.session_state["model"]].dataset is not None
+
+
 def form() -> Form:
     """The settings as they are now."""
-    return Form(**{name: st.session_state[name] for name in NAMES})
+    found = {name: st.session_state[name] for name in NAMES}
+    several = [name for name in SETTINGS if SETTINGS[name].several]
+    found |= {name: tuple(sorted(found[name] or ())) for name in several}
+    return found | {name: found[name] or None for name in _UNSET}
 
 
 def put_form(new: Form) -> None:
-    """Set every slider. Only before the widgets are drawn: at the top of a run or in a callback."""
-    for name, value in asdict(new).items():
-        st.session_state[name] = value
+    """Set every widget. Only before they are drawn: at the top of a run or in a callback."""
+    method = method_of(new, images(), st.session_state.get(METHOD))
+    if method != CUSTOM:  # settings of steps that are off follow too
+        new = with_preset(new, method, images())
+    _put(new, method)
+
+
+def _put(new: Form, method: str) -> None:
+    for name, value in new.items():
+        shown = (value or 0) if name in _UNSET else value
+        st.session_state[name] = list(shown) if isinstance(shown, tuple) else shown
+    st.session_state[METHOD] = method
+
+
+def adapt() -> None:
+    """What is asked for has changed, or the method, or the model: let the settings follow."""
+    method = st.session_state[METHOD]
+    now = settled(form(), images())
+    if method != CUSTOM:
+        method = method if method in available(images()) else first_method(images())
+        now = with_preset(now, method, images())
+    _put(now, method)
+
+
+def name_method() -> None:
+    """A setting of how a step works was changed by hand: it may be no preset any more."""
+    st.session_state[METHOD] = method_of(form(), images(), st.session_state[METHOD])
 
 
 def write_url(model: str, now: Form) -> None:

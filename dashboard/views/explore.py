@@ -8,7 +8,7 @@ from compression.catalogue import Card, cards
 from compression.errors import CompressionError
 from dashboard import format as fmt
 from dashboard import state
-from dashboard.form import round_threshold
+from dashboard.advice import round_threshold
 from dashboard.views import activity, recipe_panel, results, runs_table
 
 
@@ -98,13 +98,12 @@ def _model_changed() -> None:
         weights = state.weights_of(card)
     except CompressionError:
         return  # the page says so itself
-    if weights is None:
-        st.session_state["by_sparsity"] = True
-    else:
+    if weights is not None:
         sparsity = st.session_state["sparsity"]
         st.session_state["threshold"] = round_threshold(weights.threshold(sparsity))
-    if card.dataset is None:
-        st.session_state["distill"] = False
+    elif st.session_state["amount"] == "threshold":
+        st.session_state["amount"] = "sparsity"
+    state.adapt()
 
 
 def _problems() -> None:

@@ -1,4 +1,4 @@
-"""The recipe: three headline sliders, what they will do in one sentence, and Run."""
+"""The recipe: a method, three headline sliders, what they will do in one sentence, and Run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import streamlit as st
 
 from compression.catalogue import Card, Weights
 from compression.errors import CompressionError
+from compression.presets import PRESETS, available, costs
 from compression.recipe import Recipe
 from compression.run import ACTIVE, State
 from compression.store import Entry, new_run
-from dashboard import charts, controls, state
+from dashboard import controls, state
 from dashboard import format as fmt
-from dashboard.form import DEVICES, Form, refusal, round_threshold, to_recipe
+from dashboard.advice import refusal
+from dashboard.form import CUSTOM, DEVICES, asked_recipe, to_recipe
+from dashboard.views import finer, pruning
+from dashboard.words import word
 
 _QUEUED = "just_queued"
 
@@ -28,12 +32,12 @@ def _panel(card: Card) -> None:
     try:
         weights = state.weights_of(card)
         with st.container(border=True, key="recipe"):
-            _prune(weights)
+            _method(card)
+            pruning.show(weights)
             _quantize()
             _distill(card)
-            form = state.form()
-            state.write_url(card.id, form)
-            _act(card, form, weights)
+            state.write_url(card.id, state.form())
+            _act(card, weights)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
 
@@ -50,87 +54,60 @@ def queue(card: Card, recipe: Recipe, device: str) -> None:
         st.session_state[_QUEUED] = True
 
 
-def _prune(weights: Weights | None) -> None:
-    by_sparsity = st.session_state["by_sparsity"]
-    st.toggle(
-        "**Pruning sparsity**" if by_sparsity else "**Pruning threshold**",
-        key="prune",
+def _method(card: Card) -> None:
+    """How the steps work, in one choice; what it costs where that was measured."""
+    images = state.images()
+    titles = {name: PRESETS[name].title for name in available(images)} | {CUSTOM: "Custom"}
+    described = [f"- **{PRESETS[n].title}**: {PRESETS[n].description}" for n in PRESETS]
+    st.segmented_control(
+        "**Method**",
+        list(titles),
+        key=state.METHOD,
+        required=True,
+        format_func=titles.__getitem__,
+        on_change=_method_changed,
         persist_state="session",
-        help="Sets the weights of least magnitude to zero. Zeros make the file smaller; "
-        "they do not make it faster.",
+        width="stretch",
+        help="\n".join(["How pruning and rounding are done.", *described, f"- **Custom**: {_OWN}"]),
     )
-    off = not st.session_state["prune"]
-    if by_sparsity:
-        controls.slider("sparsity", disabled=off)
-    else:
-        controls.threshold_slider(weights, disabled=off)
-    if not off:
-        _cut(weights)
-    st.toggle(
-        "Set sparsity instead of a threshold",
-        key="by_sparsity",
-        persist_state="session",
-        on_change=_switch,
-        args=(weights,),
-        disabled=off,
-        help="Say which share of the weights to set to zero, instead of below which magnitude.",
-    )
-    with st.expander("Finer settings for pruning", type="compact"):
-        controls.choice("scope", disabled=off or not by_sparsity)
-        if not by_sparsity:
-            st.caption("A threshold is the same for every layer.")
+    st.caption(_said(card, st.session_state[state.METHOD], images))
 
 
-def _switch(weights: Weights | None) -> None:
-    """Carry the same cut from one way of saying it to the other."""
-    if weights is None:
-        return
-    if st.session_state["by_sparsity"]:
-        share = weights.sparsity(st.session_state["threshold"])
-        st.session_state["sparsity"] = min(round(share * 200) / 200, 1.0)
-    else:
-        cut = weights.threshold(st.session_state["sparsity"])
-        st.session_state["threshold"] = round_threshold(cut)
+_OWN = "Your own choice of the finer settings below."
 
 
-def _cut(weights: Weights | None) -> None:
-    if weights is None:
-        given = "threshold" if st.session_state["by_sparsity"] else "sparsity"
-        st.caption(f"The {given} that this gives is shown after the model's first run.")
-        return
-    high, _step = controls.threshold_range(weights)
-    if st.session_state["by_sparsity"]:
-        if st.session_state["scope"] == "layer":
-            st.caption("Every layer gets a threshold of its own.")
-            return
-        threshold = weights.threshold(st.session_state["sparsity"])
-        words = f"Weights smaller than **{fmt.number(threshold)}** become zero"
-    else:
-        threshold = st.session_state["threshold"]
-        words = f"**{fmt.percent(weights.sparsity(threshold))}** of the weights become zero"
-    numbers = charts.cut(weights, threshold, high)
-    st.markdown(words)
-    st.plotly_chart(
-        charts.cut_figure(numbers),
-        key="cut",
-        config={"displayModeBar": False, "staticPlot": True},
-        alt=f"Weights by magnitude. {charts.cut_notice(numbers)}.",
-    )
+def _said(card: Card, method: str, images: bool) -> str:
+    said = PRESETS[method].description if method in PRESETS else _OWN
+    seconds = costs().of(card.id, method)
+    if seconds is not None:
+        said += f" Takes about {fmt.duration(max(seconds, 1))}."
+    if not images:
+        lacking = [p.title for p in PRESETS.values() if p.name not in available(images)]
+        said += f" {' and '.join(lacking)} need images, and there are none for this model here."
+    return said
+
+
+def _method_changed() -> None:
+    if st.session_state[state.METHOD] == CUSTOM:
+        finer.open_all()
+    state.adapt()
 
 
 def _quantize() -> None:
+    form = state.form()
     st.toggle(
-        "**Bit width**",
+        "**Bit width, at most**" if form["mixed"] else "**Bit width**",
         key="quantize",
         persist_state="session",
+        on_change=state.adapt,
         help="Quantization: rounds every weight to one of 2ᵇ values, so that b bits hold it. "
         "The original has 32 bits.",
     )
-    off = not st.session_state["quantize"]
-    controls.slider("bits", disabled=off)
-    with st.expander("Finer settings for bit width", type="compact"):
-        for name in ("scheme", "granularity", "clipping"):
-            controls.choice(name, disabled=off)
+    off = not form["quantize"]
+    controls.slider("bits", disabled=off, on_change=state.adapt)
+    if form["mixed"] and not off:
+        st.caption(f"**{fmt.number(form['average_bits'])} bits** on average over all weights.")
+    finer.show(form, "quantize", off)
 
 
 def _distill(card: Card) -> None:
@@ -147,12 +124,10 @@ def _distill(card: Card) -> None:
     controls.slider("temperature", disabled=off)
     if not possible:
         st.caption("Off: teaching needs training images, and there are none for this model here.")
-    with st.expander("Finer settings for distillation", type="compact"):
-        for name in ("epochs", "alpha", "learning_rate"):
-            controls.entry(name, disabled=off)
+    finer.show(state.form(), "distill", off)
 
 
-def _act(card: Card, form: Form, weights: Weights | None) -> None:
+def _act(card: Card, weights: Weights | None) -> None:
     with st.expander("Seed and device", type="compact"):
         st.number_input(
             "Seed",
@@ -168,14 +143,14 @@ def _act(card: Card, form: Form, weights: Weights | None) -> None:
             DEVICES,
             key="device",
             persist_state="session",
-            format_func=lambda d: controls.CHOICES.get(d, d),
+            format_func=lambda d: word("device", d),
         )
     form = state.form()
     recipe = to_recipe(form)
-    st.markdown(recipe.sentence(), help="What Run will do, in this order.")
+    st.markdown(asked_recipe(form).sentence(), help="What Run will do, in this order.")
     if card.dataset is None:
         st.caption("Accuracy needs a data set: this run measures size and latency only.")
-    refused = refusal(form, weights)
+    refused = refusal(form, weights, card.architecture)
     if refused:
         st.error(refused, icon=":material/block:")
     same = _same(card, recipe)
@@ -189,7 +164,7 @@ def _act(card: Card, form: Form, weights: Weights | None) -> None:
         width="stretch",
         disabled=refused is not None,
     ):
-        queue(card, recipe, form.device)
+        queue(card, recipe, form["device"])
         st.rerun()
 
 

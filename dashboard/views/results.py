@@ -12,7 +12,8 @@ from compression.run import ACTIVE, Delta, Measurement, Run, State
 from compression.store import Entry
 from dashboard import charts, state
 from dashboard import format as fmt
-from dashboard.form import Form, first_runs, from_recipe, to_recipe
+from dashboard.advice import first_runs
+from dashboard.form import Form, asked_recipe, from_recipe, to_recipe
 from dashboard.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
 from dashboard.views import details, recipe_panel
 from dashboard.views.details import ICONS
@@ -35,7 +36,7 @@ def show(card: Card, entries: list[Entry], chosen: Entry | None) -> None:
 
 
 def _empty(card: Card) -> None:
-    starts = first_runs(state.form(), state.weights_of(card))
+    starts = first_runs(state.form(), state.weights_of(card), state.images())
     with st.container(border=True, key="empty", horizontal_alignment="center"):
         st.space("small")
         st.markdown("#### Nothing measured for this model yet", width="content")
@@ -53,13 +54,13 @@ def _empty(card: Card) -> None:
 def _start(card: Card, name: str, form: Form) -> None:
     recipe = to_recipe(form)
     with st.container(border=True, height="stretch", vertical_alignment="distribute"):
-        st.markdown(f"**{name}**  \n{recipe.sentence()}")
+        st.markdown(f"**{name}**  \n{asked_recipe(form).sentence()}")
         st.button(
             f"Run {name.lower()}",
             key=f"first_{name.lower()}",
             icon=":material/play_arrow:",
             on_click=recipe_panel.queue,
-            args=(card, recipe, form.device),
+            args=(card, recipe, form["device"]),
             width="stretch",
         )
 

@@ -8,6 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from compression.catalogue import Card
+from compression.presets import PRESETS, governed, preset_of
+from compression.run import Run
 from compression.store import Entry
 from dashboard import format as fmt
 from dashboard import state
@@ -33,6 +35,7 @@ def _row(entry: Entry) -> dict[str, object]:
         "run": run.id,
         "state": run.state.value,
         "recipe": run.recipe.sentence(),
+        "method": _method(run),
         "accuracy_percent": 100 * top1.value if top1 else None,
         "accuracy_low_percent": 100 * top1.low if top1 else None,
         "accuracy_high_percent": 100 * top1.high if top1 else None,
@@ -53,6 +56,14 @@ def _row(entry: Entry) -> dict[str, object]:
         "started": datetime.fromtimestamp(entry.created, UTC),
         "notes": " ".join(run.notes),
     }
+
+
+def _method(run: Run) -> str | None:
+    """The preset the run's recipe is made by; None where there is nothing to choose."""
+    if not any(governed(step.step) for step in run.recipe.steps):
+        return None
+    name = preset_of(run.recipe, images=run.dataset is not None)
+    return PRESETS[name].title if name else "Custom"
 
 
 def _table(card: Card, entries: list[Entry]) -> None:
@@ -108,6 +119,7 @@ _number = st.column_config.NumberColumn
 _COLUMNS = {
     "state": st.column_config.TextColumn("State", width="small"),
     "recipe": st.column_config.TextColumn("Recipe", width="large"),
+    "method": st.column_config.TextColumn("Method", width="small"),
     "accuracy_percent": _number("Accuracy", format="%.1f %%"),
     "change_points": _number("Change", format="%+.2f points"),
     "size_mb": _number("Size", format="%.3g MB"),

@@ -15,6 +15,7 @@ from compression.run import (
     Run,
     State,
 )
+from compression.steps import STEPS
 from compression.store import Store, new_run
 
 MODEL = "fashion-mnist/resnet18"
@@ -24,12 +25,8 @@ PARAMETERS, DENSE = 11_181_642, 44_765_128
 def recipe(**settings: Any) -> Recipe:
     """A recipe from flat settings, as on the command line."""
     steps: list[dict[str, Any]] = []
-    for step, names in {
-        "prune": ("threshold", "sparsity", "scope"),
-        "quantize": ("bits", "scheme"),
-        "distill": ("temperature", "epochs"),
-    }.items():
-        chosen = {name: settings[name] for name in names if name in settings}
+    for step, kind in STEPS.items():
+        chosen = {n: settings[n] for n in kind.model_fields if n in settings and n != "repair"}
         steps += [{"step": step, **chosen}] if chosen else []
     return parse(Recipe, {"steps": steps})
 

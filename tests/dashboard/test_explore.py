@@ -9,8 +9,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from compression.catalogue import cards
+from compression.presets import DEFAULT_PRESET, PRESETS, Costs, preset_of
+from compression.recipe import Recipe
 from compression.run import Progress, State
+from compression.steps import Prune, Quantize
 from compression.store import Store, new_run
+from dashboard.address import to_params
+from dashboard.form import PLAIN, SETTINGS, asked_recipe, from_recipe, with_preset
 from dashboard.launch import SCRIPT, STORE_VARIABLE
 from tests.dashboard.runs import MODEL, done, ended, fill, recipe
 
@@ -46,6 +51,21 @@ def metric_values(at: AppTest) -> dict[str, tuple[str, str]]:
     return {m.label: (m.value, m.delta) for m in at.metric}
 
 
+def by(at: AppTest, amount: str) -> None:
+    """Say how much to prune in another way."""
+    healthy(at.segmented_control(key="amount").set_value(amount).run())
+
+
+def method(at: AppTest, name: str) -> None:
+    healthy(at.segmented_control(key="method").set_value(name).run())
+
+
+def shown(at: AppTest) -> set[str]:
+    """The settings that have a widget on the page."""
+    drawn = [*at.selectbox, *at.segmented_control, *at.slider, *at.number_input, *at.pills]
+    return {str(element.key) for element in drawn} & {*SETTINGS}
+
+
 def threshold_of(at: AppTest) -> float:
     value = at.slider(key="threshold").value
     assert isinstance(value, float)
@@ -72,7 +92,7 @@ def test_the_first_models_are_the_bundled_ones(page: Open) -> None:
 
 def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Store) -> None:
     at = page()
-    at.toggle(key="by_sparsity").set_value(True).run()
+    by(at, "sparsity")
     at.slider(key="sparsity").set_value(0.7).run()
     at.slider(key="bits").set_value(5).run()
     at.toggle(key="distill").set_value(True).run()
@@ -80,10 +100,13 @@ def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Sto
     sentence = recipe(sparsity=0.7, bits=5, temperature=6.0).sentence()
     assert sentence in text_of(at)
     params = dict(at.query_params)
-    assert params == {"model": MODEL, "sparsity": "0.7", "bits": "5", "temperature": "6"}
+    how = to_params(with_preset(PLAIN, DEFAULT_PRESET)).items() - to_params(PLAIN).items()
+    asked = {"model": MODEL, "sparsity": "0.7", "bits": "5", "temperature": "6"}
+    assert params == asked | dict(how)
     healthy(at.button(key="run").click().run())
     (entry,) = store.entries(MODEL)
-    assert entry.run.recipe.sentence() == sentence
+    assert preset_of(entry.run.recipe) == DEFAULT_PRESET
+    assert asked_recipe(from_recipe(entry.run.recipe) or PLAIN).sentence() == sentence
 
 
 def test_sparsity_follows_the_threshold(page: Open) -> None:
@@ -91,8 +114,124 @@ def test_sparsity_follows_the_threshold(page: Open) -> None:
     weights = cards()[MODEL].weights
     assert weights is not None
     assert f"{100 * weights.sparsity(0.01):.1f}" in text_of(at)
-    at.toggle(key="by_sparsity").set_value(True).run()
+    by(at, "sparsity")
     assert at.slider(key="sparsity").value == pytest.approx(weights.sparsity(0.01), abs=0.003)
+
+
+def queued(at: AppTest, store: Store) -> Recipe:
+    """The recipe of the run that Run starts now."""
+    healthy(at.button(key="run").click().run())
+    return store.entries(MODEL)[-1].run.recipe
+
+
+def test_a_method_sets_how_and_a_change_by_hand_makes_it_custom(page: Open, store: Store) -> None:
+    at = page()
+    by(at, "sparsity")
+    method(at, "better")
+    assert at.selectbox(key="score").value == PRESETS["better"].values["prune"]["score"]
+    assert preset_of(queued(at, store)) == "better"
+    healthy(at.selectbox(key="clipping").set_value("minmax").run())
+    assert at.segmented_control(key="method").value == "custom"
+    recipe = queued(at, store)
+    assert preset_of(recipe) is None
+    assert isinstance(recipe.steps[1], Quantize) and recipe.steps[1].clipping == "minmax"
+    healthy(at.selectbox(key="clipping").set_value("mse").run())
+    assert at.segmented_control(key="method").value == "better"
+
+
+def test_what_is_asked_for_changes_no_method(page: Open, store: Store) -> None:
+    at = page()
+    method(at, "best")
+    healthy(at.selectbox(key="activation_bits").set_value(8).run())
+    healthy(at.slider(key="bits").set_value(3).run())
+    by(at, "sparsity")
+    healthy(at.selectbox(key="pattern").set_value("channels").run())
+    assert at.segmented_control(key="method").value == "best"
+    assert at.selectbox(key="score").value == "magnitude"
+    healthy(at.selectbox(key="pattern").set_value("unstructured").run())
+    assert at.segmented_control(key="method").value == "best"
+    assert at.selectbox(key="score").value == PRESETS["best"].values["prune"]["score"]
+    assert preset_of(queued(at, store)) == "best"
+
+
+def test_settings_without_effect_are_not_shown(page: Open) -> None:
+    at = page(threshold="0.01", bits="4")
+    assert not shown(at) & {"score", "scope", "pattern", "round_to", "sensitivity"}
+    assert "Choose Sparsity above" in text_of(at)
+    by(at, "sparsity")
+    assert {"score", "scope", "pattern", "update", "prune_repair"} <= shown(at)
+    assert "Batch-norm scale" not in at.selectbox(key="score").options
+    healthy(at.selectbox(key="pattern").set_value("channels").run())
+    assert "round_to" in shown(at) and "update" not in shown(at)
+    assert "Batch-norm scale" in at.selectbox(key="score").options
+    assert "Each layer by its sensitivity" not in at.selectbox(key="scope").options
+    healthy(at.selectbox(key="pattern").set_value("4:8").run())
+    assert not shown(at) & {"sparsity", "threshold", "scope"}
+    assert "Of every 8 weights in a row, 4 stay: sparsity is 50 %." in text_of(at)
+    assert "Keep 4 of every 8 weights" in text_of(at)
+    healthy(at.selectbox(key="pattern").set_value("unstructured").run())
+    assert "sparsity" in shown(at)
+
+
+def test_no_threshold_is_drawn_where_none_decides(page: Open) -> None:
+    at = page(sparsity="0.8")
+    assert "Weights smaller than" in text_of(at)
+    healthy(at.selectbox(key="score").set_value("fisher").run())
+    assert "Weights smaller than" not in text_of(at)
+    assert "there is no threshold" in text_of(at)
+
+
+def test_largest_loss_is_a_third_way_to_say_how_much(page: Open, store: Store) -> None:
+    at = page()
+    by(at, "max_drop")
+    healthy(at.slider(key="max_drop").set_value(0.5).run())
+    assert "as many weights as a loss of 0.5 points allows" in text_of(at)
+    assert dict(at.query_params)["max_drop"] == "0.5"
+    (prune, _) = queued(at, store).steps
+    assert isinstance(prune, Prune) and (prune.max_drop, prune.sparsity) == (0.5, None)
+
+
+def test_different_bits_per_layer_keep_the_average(page: Open, store: Store) -> None:
+    at = page(bits="4")
+    healthy(at.toggle(key="mixed").set_value(True).run())
+    assert (at.slider(key="bits").value, at.number_input(key="average_bits").value) == (8, 4.0)
+    assert "in 4 bits on average" in text_of(at)
+    healthy(at.slider(key="bits").set_value(3).run())
+    assert at.number_input(key="average_bits").value == 3.0
+    (quantize,) = queued(at, store).steps
+    assert isinstance(quantize, Quantize)
+    assert (quantize.bits, quantize.average_bits) == (3, 3.0)
+    healthy(at.toggle(key="mixed").set_value(False).run())
+    assert at.slider(key="bits").value == 3
+    assert "Store the weights in 3 bits.\n" in text_of(at)
+
+
+def test_a_reloaded_page_shows_the_same_method(page: Open) -> None:
+    at = page()
+    by(at, "sparsity")
+    method(at, "best")
+    params = at.query_params.items()
+    again = page(**{k: v if isinstance(v, str) else v[0] for k, v in params})
+    assert again.segmented_control(key="method").value == "best"
+    plain = page(sparsity="0.8", bits="4")
+    assert plain.segmented_control(key="method").value == "custom"
+
+
+def test_channels_are_refused_with_the_reason(page: Open) -> None:
+    at = page(model="fashion-mnist/shufflenet_v2_x0_5", sparsity="0.5", pattern="channels")
+    assert "channel shuffle" in text_of(at)
+    assert at.button(key="run").disabled
+
+
+def test_the_cost_of_a_method_is_shown_once_measured(
+    page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Takes about" not in text_of(page())
+    measured = Costs(seconds={MODEL: {"fast": 3.2, "best": 75.0}})
+    monkeypatch.setattr("dashboard.views.recipe_panel.costs", lambda: measured)
+    at = page()
+    method(at, "best")
+    assert "Takes about 1 min 15 s." in text_of(at)
 
 
 def test_everything_off_measures_the_original(page: Open) -> None:
@@ -206,6 +345,9 @@ def test_model_without_images_runs_for_size_and_latency_only(page: Open, store: 
     shown = text_of(at)
     assert "Accuracy needs a data set" in shown
     assert "there are none for this model here" in shown
+    assert "Better and Best need images" in shown
+    assert set(at.segmented_control(key="method").options) == {"Fast", "Custom"}
+    assert "Largest loss" not in at.segmented_control(key="amount").options
     assert "shown after the model's first run" in shown
     healthy(at.button(key="run").click().run())
     assert store.entries(IMAGENET)[0].run.dataset is None

@@ -1,0 +1,86 @@
+"""The finer settings under each slider: how a step works, and what is rarely asked for.
+
+A setting that has no effect as the others stand is not shown.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from compression.presets import governed
+from dashboard import controls, state
+from dashboard.form import KEYS, Form, without_effect
+
+OPEN = {"prune": "finer_prune", "quantize": "finer_quantize", "distill": "finer_distill"}
+_TITLES = {"prune": "pruning", "quantize": "bit width", "distill": "distillation"}
+
+
+def show(form: Form, step: str, off: bool) -> None:
+    """The expander of one step."""
+    title = f"Finer settings for {_TITLES[step]}"
+    with st.expander(title, type="compact", key=OPEN[step], on_change="rerun"):
+        _CONTENTS[step](form, off)
+
+
+def open_all() -> None:
+    """Open the expanders of the steps that are on, so that there is something to set by hand."""
+    for step in ("prune", "quantize"):
+        st.session_state[OPEN[step]] = bool(st.session_state[step])
+
+
+def _choices(form: Form, step: str, names: tuple[str, ...], off: bool) -> None:
+    for name in names:
+        key = KEYS[step][name]
+        if without_effect(form, key) is None:
+            changed = state.name_method if name in governed(step) else state.adapt
+            controls.choice(form, key, off, changed)
+
+
+def _prune(form: Form, off: bool) -> None:
+    if form["amount"] == "threshold":
+        st.caption(
+            "A threshold looks at single weights, in every layer alike. Choose Sparsity above "
+            "for other patterns and scores."
+        )
+    _choices(form, "prune", ("pattern",), off)
+    if without_effect(form, "round_to") is None:
+        controls.entry("round_to", off)
+    _choices(form, "prune", ("score", "scope", "update", "repair"), off)
+
+
+def _quantize(form: Form, off: bool) -> None:
+    _choices(form, "quantize", ("rounding", "repair"), off)
+    st.toggle(
+        "Different bits per layer",
+        key="mixed",
+        disabled=off or not state.images(),
+        on_change=_mix,
+        persist_state="session",
+        help="Sensitive layers get more bits, the others fewer, so that the average is kept.",
+    )
+    if form["mixed"]:
+        controls.entry("average_bits", off, high=float(form["bits"]))
+        _choices(form, "quantize", ("sensitivity",), off)
+    controls.optional_bits("edge_bits", "Same as the others", (8,), off)
+    if state.images():
+        controls.optional_bits("activation_bits", "Not rounded (float32)", (8, 7, 6, 5, 4), off)
+    _choices(form, "quantize", ("activation_clipping", "activation_granularity"), off)
+    _choices(form, "quantize", ("clipping", "scheme", "granularity", "equalization"), off)
+
+
+def _mix() -> None:
+    """Keep the bits that were asked for as the average, and let layers have up to eight."""
+    if st.session_state["mixed"]:
+        st.session_state["average_bits"] = float(st.session_state["bits"])
+        st.session_state["bits"] = 8
+    else:
+        st.session_state["bits"] = round(st.session_state["average_bits"])
+    state.adapt()
+
+
+def _distill(form: Form, off: bool) -> None:
+    for name in ("epochs", "alpha", "learning_rate"):
+        controls.entry(name, off)
+
+
+_CONTENTS = {"prune": _prune, "quantize": _quantize, "distill": _distill}
