@@ -8,7 +8,7 @@ from __future__ import annotations
 from compression.errors import InvalidInput
 
 _SHUFFLED = "torch-pruning cannot follow its channel shuffle"
-_WINDOWED = "torch-pruning does not finish tracing its shifted windows, in time or in memory"
+_WINDOWED = "torch-pruning cannot follow its shifted windows"
 UNSUPPORTED: dict[str, str] = {
     "shufflenet_v2_x0_5": _SHUFFLED,
     "shufflenet_v2_x1_0": _SHUFFLED,

@@ -9,7 +9,7 @@ import resource
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from compression.activations import hold_inputs, input_grids
 from compression.artifact import details, load, pack, unpack
 from compression.artifact import save as save_artifact
+from compression.entropy import read_numbers, write_numbers
 from compression.errors import ArtifactError, CompressionError, InvalidInput
 from compression.layers import Grid, compressible, hold, plain, weight_of
 from compression.measure.size import measure_sizes
 from compression.models import build, load_model
+from compression.prune.channels import remove_channels
 from compression.quantize.affine import minmax, mse
+from compression.widths import resize, widths
 
 SMALL = ("squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small")
 
@@ -372,3 +376,137 @@ def test_a_failed_write_leaves_what_was_there(
     assert path.read_bytes() == b"before" and os.listdir(tmp_path) == ["model"]
     with pytest.raises(CompressionError, match="cannot be written"):
         save_artifact(tmp_path / "none" / "model", packed)
+
+
+# Version 2: fewer channels, and inputs on grids
+
+
+NARROW = "mobilenet_v3_small"
+
+
+@pytest.fixture(scope="module")
+def narrow() -> nn.Module:
+    """Half the channels of a small model, inputs in 8 bits."""
+    model = _model(NARROW)
+    remove_channels(model, architecture=NARROW, example=torch.ones(1, 3, 64, 64), sparsity=0.5)
+    scales = {
+        name: 0.02 + torch.rand(1, 1, 1, 1) if weight_of(layer).ndim == 4 else torch.tensor([[0.1]])
+        for name, layer in compressible(model)
+    }
+    grids = {
+        name: Grid(scale, torch.full_like(scale, 3).to(torch.int16), 0, 255)
+        for name, scale in scales.items()
+    }
+    hold_inputs(model, grids)
+    return model
+
+
+def test_fewer_channels_and_inputs_on_grids_load_back(narrow: nn.Module) -> None:
+    data = _pack(narrow, NARROW)
+    assert b"compression-dashboard/2" in data[:400]
+    loaded = unpack(data)
+    _assert_same(narrow, loaded)
+    expected, found = input_grids(narrow), input_grids(loaded)
+    assert expected.keys() == found.keys()
+    for name, grid in expected.items():
+        assert torch.equal(grid.scale, found[name].scale)
+        assert torch.equal(grid.zero_point, found[name].zero_point)
+        assert (grid.low, grid.high) == (found[name].low, found[name].high)
+    assert _pack(loaded, NARROW) == data
+
+
+def test_a_scale_for_every_input_channel_loads_back() -> None:
+    model = _model("mobilenet_v3_small")
+    grids = {
+        name: Grid(
+            0.01 + torch.rand(1, layer.in_channels, 1, 1),
+            torch.randint(0, 15, (1, layer.in_channels, 1, 1), dtype=torch.int16),
+            0,
+            15,
+        )
+        for name, layer in compressible(model)
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1
+    }
+    hold_inputs(model, grids)
+    loaded = unpack(_pack(model, "mobilenet_v3_small"))
+    _assert_same(model, loaded)
+    assert input_grids(loaded).keys() == grids.keys()
+
+
+def test_a_model_of_stock_widths_is_still_written_as_version_1() -> None:
+    assert b"compression-dashboard/1" in _pack(_model("squeezenet1_1"), "squeezenet1_1")[:400]
+
+
+def _with_index(data: bytes, change: Callable[[list[int]], list[int]]) -> bytes:
+    """The file with other numbers in its index, and a right checksum."""
+    header, payload = _parts(data)
+    index, words = struct.unpack_from("<II", payload)
+    numbers = change(list(read_numbers(zlib.decompress(payload[8 : 8 + index]))))
+    table = zlib.compress(write_numbers(numbers))
+    body = struct.pack("<II", len(table), words) + table + payload[8 + index :]
+    header["payload"]["data_offsets"] = [0, len(body) + 16]
+    return _seal(header, body)
+
+
+def test_hostile_widths_are_refused(narrow: nn.Module) -> None:
+    data = _pack(narrow, NARROW)
+    _assert_same(narrow, unpack(_with_index(data, lambda numbers: numbers)))
+    count = len(widths(narrow))
+    for at in range(0, count, 7):
+        for flip in (1, 1 << 12, 1 << 40):
+
+            def change(numbers: list[int], at: int = at, flip: int = flip) -> list[int]:
+                numbers[at] ^= flip
+                return numbers
+
+            assert "damaged" in _refused(_with_index(data, change))
+
+
+def test_hostile_grids_of_inputs_are_refused(narrow: nn.Module) -> None:
+    data = _pack(narrow, NARROW)
+    at = len(widths(build(NARROW, 10)))
+    stored = [4, 0, 0, 256]
+    for hostile in (
+        [9, 0, 0, 256],
+        [1 << 40, 0, 0, 256],
+        [4, 3, 0, 256],
+        [4, 16, 0, 256],
+        [4, 0, 1 << 20, 256],
+        [4, 0, 0, 257],
+        [4, 0, 0, 0],
+        [4, 0, 0, 2],
+    ):
+
+        def change(numbers: list[int], new: list[int] = hostile) -> list[int]:
+            assert numbers[at : at + 4] == stored
+            return [*numbers[:at], *new, *numbers[at + 4 :]]
+
+        assert "damaged" in _refused(_with_index(data, change))
+
+
+def test_crafted_narrow_contents_never_raise_anything_else(narrow: nn.Module) -> None:
+    data = _pack(narrow, NARROW)
+    rng = random.Random(0)
+    full = build(NARROW, 10).state_dict()
+    for _ in range(40):
+
+        def change(numbers: list[int]) -> list[int]:
+            for _ in range(rng.choice([1, 3])):
+                numbers[rng.randrange(len(numbers))] = rng.choice([0, 1, 7, 255, 1 << 35])
+            return numbers
+
+        try:
+            found = unpack(_with_index(data, change)).state_dict()
+        except ArtifactError:
+            continue
+        for name, tensor in found.items():
+            assert all(n <= m for n, m in zip(tensor.shape, full[name].shape, strict=True))
+
+
+def test_widths_that_do_not_fit_each_other_are_not_packed(narrow: nn.Module) -> None:
+    model = build(NARROW, 10)
+    own = list(widths(model))
+    own[0] = 8
+    resize(model, own)
+    with pytest.raises(InvalidInput, match="widths"):
+        _pack(model, NARROW)

@@ -1,15 +1,22 @@
 """Ratios are of what ran, their intervals hold, and a graph is exported once per structure."""
 
+import copy
+import math
+import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
+from compression.activations import hold_inputs
+from compression.layers import Grid
 from compression.measure import latency
 from compression.measure.latency import compare, ratio_of_medians
 from compression.models import build
+from compression.prune.channels import remove_channels
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +75,51 @@ def test_same_model_twice_reads_about_one_and_reports_to_the_end() -> None:
 
 
 def test_a_model_with_far_less_to_do_is_measured_faster() -> None:
-    # PyTorch, as two structures cannot share one graph
     found = compare(net(128), net(4), "wide", EXAMPLE)
+    assert found.note is None and "ONNX Runtime" in found.compressed.backend
     assert found.ratio.low > 1.5
+
+
+def _numbers(graph: onnx.ModelProto) -> int:
+    return sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
+
+
+def test_fewer_channels_have_a_smaller_graph_of_their_own(own_cache: Path) -> None:
+    model = build("resnet18", 10)
+    narrow = copy.deepcopy(model)
+    remove_channels(narrow, architecture="resnet18", example=EXAMPLE, sparsity=0.5)
+    found = compare(model, narrow, "resnet18", EXAMPLE)
+    assert found.note is None and "ONNX Runtime" in found.compressed.backend
+    assert len(list((own_cache / "graphs").iterdir())) == 2
+    full, own = (latency._graph(m, "resnet18", EXAMPLE) for m in (model, narrow))
+    assert _numbers(own) < 0.4 * _numbers(full)
+    assert found.ratio.value > 0
+
+
+def test_only_the_graphs_used_last_are_kept(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "MOST_GRAPHS", 2)
+    folder = own_cache / "graphs"
+    for at, width in enumerate((3, 4, 5)):
+        latency._graph(net(width), "net", EXAMPLE)
+        for file in folder.iterdir():
+            if file.stat().st_mtime > 10_000:
+                os.utime(file, (at, at))
+    left = {file.stat().st_mtime for file in folder.iterdir()}
+    assert left == {1, 2}
+
+
+def test_inputs_on_grids_are_timed_by_float32_kernels_and_stay_on_them() -> None:
+    model = net(8)
+    grid = Grid(torch.full((1, 1, 1, 1), 0.5), torch.zeros(1, 1, 1, 1, dtype=torch.int16), -2, 1)
+    rounded = copy.deepcopy(model)
+    hold_inputs(rounded, {"0": grid, "3": grid})
+    before = rounded(EXAMPLE)
+    assert not torch.allclose(before, model(EXAMPLE))
+    found = compare(model, rounded, "net8", EXAMPLE)
+    assert found.note is None and "ONNX Runtime" in found.compressed.backend
+    assert torch.equal(rounded(EXAMPLE), before)
 
 
 def test_the_graph_is_exported_once_and_holds_each_models_own_weights(

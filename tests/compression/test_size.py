@@ -11,6 +11,7 @@ from compression.artifact import pack
 from compression.layers import compressible, hold, plain, weight_of
 from compression.measure.size import Sizes, measure_sizes
 from compression.models import build
+from compression.prune.channels import remove_channels
 from compression.quantize.affine import mse
 
 
@@ -92,3 +93,16 @@ def test_measuring_leaves_the_model_alone() -> None:
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_fewer_channels_count_as_what_is_left_but_against_the_original() -> None:
+    model = _model("mobilenet_v3_small")
+    full = _sizes(model, "mobilenet_v3_small")
+    example = torch.ones(1, 3, 64, 64)
+    remove_channels(model, architecture="mobilenet_v3_small", example=example, sparsity=0.5)
+    sizes = _sizes(model, "mobilenet_v3_small")
+    left = sum(p.numel() for p in model.parameters())
+    assert sizes.parameters == left < full.parameters / 2
+    assert sizes.sparsity == pytest.approx(0, abs=1e-4)
+    assert sizes.artifact_bytes < full.artifact_bytes / 2
+    assert sizes.bits_per_weight == 8 * sizes.artifact_bytes / 1000
