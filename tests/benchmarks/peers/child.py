@@ -41,7 +41,11 @@ def serve(method: str, threads: int) -> None:
     torch.set_num_threads(threads)
     module = load(method)
     for line in sys.stdin:
-        print(_forked(module, json.loads(line), threads, method), file=answers, flush=True)
+        task = json.loads(line)
+        # Read once, before the fork: loading is not timed for anybody.
+        original_of(task["model"])
+        load_dataset(str(card(task["model"]).dataset))
+        print(_forked(module, task, threads, method), file=answers, flush=True)
 
 
 def _forked(module: Module, task: dict[str, str], threads: int, method: str) -> str:
@@ -90,7 +94,6 @@ def _answer(module: Module, task: dict[str, str], threads: int, method: str) -> 
 
 def _job(task: dict[str, str], threads: int) -> Job:
     split = load_dataset(str(card(task["model"]).dataset)).calibration
-    original_of(task["model"])  # the engine reads it first: loading is not timed for anybody
     x = prepare(split.images).contiguous(memory_format=torch.contiguous_format)
     return Job(
         model_id=task["model"],
