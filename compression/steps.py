@@ -198,7 +198,7 @@ class Quantize(_Step):
     )
     clipping: Literal["mse", "minmax", "percentile"] = Field(
         default="mse",
-        title="Range",
+        title="Weight range",
         description="The range with the least squared error, from smallest to largest weight, or "
         "without the outermost 0.1 %.",
     )

@@ -111,12 +111,6 @@ def to_recipe(form: Form) -> Recipe:
     return parse(Recipe, {"steps": steps, "seed": form["seed"]})
 
 
-def asked_recipe(form: Form) -> Recipe:
-    """What is asked for alone, without how it is done: short to say."""
-    steps = [parse(kind, asked(form, step)) for step, kind in STEPS.items() if form[step]]
-    return parse(Recipe, {"steps": steps, "seed": form["seed"]})
-
-
 def from_recipe(recipe: Recipe, before: Form = PLAIN) -> Form | None:
     """The settings that make this recipe, or None if the sliders cannot make it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from compression.run import Interval, Latency, Ratio
@@ -94,6 +95,11 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def shortened(sentence: str) -> str:
+    """A recipe's sentence without the words in brackets, which say how."""
+    return re.sub(r" \([^()]*\)", "", sentence)
 
 
 def accuracy_interval(top1: Interval) -> str:

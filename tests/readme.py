@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compression.catalogue import cards
+from compression.presets import PRESETS, as_flags, costs
 from compression.settings import settings
 from compression.steps import STEPS
 
@@ -41,13 +42,38 @@ def settings_table() -> str:
             f"`{name}`",
             f"`{s.name}`",
             f"{s.allowed}{f' ({s.unit})' if s.unit else ''}",
-            "" if s.default is None else str(s.default),
+            _default(s.default),
             s.help,
         ]
         for name, step in STEPS.items()
         for s in settings(step)
     ]
     return markdown_table(("step", "setting", "allowed", "default", "what it does"), rows)
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value) if value != () else "none"
+
+
+def presets_table() -> str:
+    """What each preset does, which flags it stands for, and what it took."""
+    measured = costs()
+    bundled = [m for m, c in cards().items() if c.bundled]
+    rows = []
+    for preset in PRESETS.values():
+        flags = [
+            f"{step}: {' '.join(f'`{f}`' for f in fs)}" for step, fs in as_flags(preset).items()
+        ]
+        taken = [s for m in bundled if (s := measured.of(m, preset.name)) is not None]
+        cost = f"{min(taken):.2g} to {max(taken):.2g}" if taken else "not measured"
+        rows.append([f"`{preset.name}`", preset.description, "<br>".join(flags), cost])
+    header = ("preset", "what it does", "stands for", "seconds, by model")
+    table = markdown_table(header, rows, right=1)
+    if not measured.seconds:
+        return table
+    return f"{table}\n\nSeconds of `{measured.command}` without measuring, on {measured.machine}."
 
 
 def models_table() -> str:
@@ -69,7 +95,7 @@ def models_table() -> str:
     return markdown_table(header, rows, right=4)
 
 
-TABLES = {"settings": settings_table, "models": models_table}
+TABLES = {"settings": settings_table, "presets": presets_table, "models": models_table}
 
 
 def main() -> None:

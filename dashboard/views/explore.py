@@ -11,6 +11,8 @@ from dashboard import state
 from dashboard.advice import round_threshold
 from dashboard.views import activity, recipe_panel, results, runs_table
 
+PANEL = 336  # pixels
+
 
 def show() -> None:
     """The page. Whatever cannot be done is said in one line."""
@@ -26,7 +28,9 @@ def _page() -> None:
     entries = state.store().entries(card.id)
     chosen = state.selected(entries)
     _problems()
-    panel, main = st.columns([3, 7], gap="medium")
+    with st.container(horizontal=True, gap="medium"):
+        # a width of its own: what is in it reads the same at every width of the window
+        panel, main = st.container(width=PANEL), st.container(width="stretch")
     with panel:
         recipe_panel.show(card)
     with main:
@@ -39,7 +43,8 @@ def _page() -> None:
 
 def _header() -> Card:
     known = cards()
-    left, right = st.columns([3, 7], gap="medium", vertical_alignment="bottom")
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        left, right = st.container(width=PANEL), st.container(width="stretch")
     with left:
         st.selectbox(
             "Model",

@@ -9,7 +9,7 @@ import streamlit as st
 
 from compression.presets import governed
 from dashboard import controls, state
-from dashboard.form import KEYS, Form, without_effect
+from dashboard.form import KEYS, SETTINGS, Form, choices, without_effect
 
 OPEN = {"prune": "finer_prune", "quantize": "finer_quantize", "distill": "finer_distill"}
 _TITLES = {"prune": "pruning", "quantize": "bit width", "distill": "distillation"}
@@ -20,6 +20,9 @@ def show(form: Form, step: str, off: bool) -> None:
     title = f"Finer settings for {_TITLES[step]}"
     with st.expander(title, type="compact", key=OPEN[step], on_change="rerun"):
         _CONTENTS[step](form, off)
+        if step != "distill" and not state.images():
+            st.caption("Left out: whatever needs images, for there are none for this model here.")
+        st.space("small")
 
 
 def open_all() -> None:
@@ -31,7 +34,8 @@ def open_all() -> None:
 def _choices(form: Form, step: str, names: tuple[str, ...], off: bool) -> None:
     for name in names:
         key = KEYS[step][name]
-        if without_effect(form, key) is None:
+        few = 1 if SETTINGS[key].several else 2
+        if without_effect(form, key) is None and len(choices(form, key, state.images())) >= few:
             changed = state.name_method if name in governed(step) else state.adapt
             controls.choice(form, key, off, changed)
 
@@ -50,22 +54,23 @@ def _prune(form: Form, off: bool) -> None:
 
 def _quantize(form: Form, off: bool) -> None:
     _choices(form, "quantize", ("rounding", "repair"), off)
-    st.toggle(
-        "Different bits per layer",
-        key="mixed",
-        disabled=off or not state.images(),
-        on_change=_mix,
-        persist_state="session",
-        help="Sensitive layers get more bits, the others fewer, so that the average is kept.",
-    )
+    if state.images():
+        st.toggle(
+            "Different bits per layer",
+            key="mixed",
+            disabled=off,
+            on_change=_mix,
+            persist_state="session",
+            help="Sensitive layers get more bits, the others fewer, so that the average is kept.",
+        )
     if form["mixed"]:
         controls.entry("average_bits", off, high=float(form["bits"]))
         _choices(form, "quantize", ("sensitivity",), off)
     controls.optional_bits("edge_bits", "Same as the others", (8,), off)
+    _choices(form, "quantize", ("clipping", "scheme", "granularity", "equalization"), off)
     if state.images():
         controls.optional_bits("activation_bits", "Not rounded (float32)", (8, 7, 6, 5, 4), off)
     _choices(form, "quantize", ("activation_clipping", "activation_granularity"), off)
-    _choices(form, "quantize", ("clipping", "scheme", "granularity", "equalization"), off)
 
 
 def _mix() -> None:

@@ -71,7 +71,7 @@ def _switch(weights: Weights | None, before: str) -> None:
 
 def _cut(form: Form, weights: Weights | None) -> None:
     if form["amount"] == "max_drop":
-        st.caption("As much as goes before validation accuracy has lost this, found by trying.")
+        st.caption("Prunes as much as it can before validation accuracy falls by more than this.")
         return
     if not cuts_by_magnitude(form):
         st.caption(_uncut(form))
@@ -102,7 +102,7 @@ def _uncut(form: Form) -> str:
     if form["pattern"] == "channels":
         return "Whole channels are removed: the model gets smaller and faster."
     if form["score"] != "magnitude":
-        return "Which weights go depends on more than their magnitude: there is no threshold."
+        return "Which weights go depends on more than their magnitude, so there is no threshold."
     if form["scope"] == "layer":
         return "Every layer gets a threshold of its own."
     return "Sensitive layers keep more of their weights than others."

@@ -13,7 +13,7 @@ from compression.store import Entry, new_run
 from dashboard import controls, state
 from dashboard import format as fmt
 from dashboard.advice import refusal
-from dashboard.form import CUSTOM, DEVICES, asked_recipe, to_recipe
+from dashboard.form import CUSTOM, DEVICES, to_recipe
 from dashboard.views import finer, pruning
 from dashboard.words import word
 
@@ -106,7 +106,7 @@ def _quantize() -> None:
     off = not form["quantize"]
     controls.slider("bits", disabled=off, on_change=state.adapt)
     if form["mixed"] and not off:
-        st.caption(f"**{fmt.number(form['average_bits'])} bits** on average over all weights.")
+        st.caption(f"**{form['average_bits']:g} bits** on average over all weights.")
     finer.show(form, "quantize", off)
 
 
@@ -147,7 +147,8 @@ def _act(card: Card, weights: Weights | None) -> None:
         )
     form = state.form()
     recipe = to_recipe(form)
-    st.markdown(asked_recipe(form).sentence(), help="What Run will do, in this order.")
+    said = fmt.shortened(recipe.sentence())
+    st.markdown(said, help="What Run will do, in this order, by the method chosen above.")
     if card.dataset is None:
         st.caption("Accuracy needs a data set: this run measures size and latency only.")
     refused = refusal(form, weights, card.architecture)

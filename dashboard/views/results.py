@@ -13,7 +13,7 @@ from compression.store import Entry
 from dashboard import charts, state
 from dashboard import format as fmt
 from dashboard.advice import first_runs
-from dashboard.form import Form, asked_recipe, from_recipe, to_recipe
+from dashboard.form import Form, from_recipe, to_recipe
 from dashboard.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
 from dashboard.views import details, recipe_panel
 from dashboard.views.details import ICONS
@@ -54,7 +54,7 @@ def _empty(card: Card) -> None:
 def _start(card: Card, name: str, form: Form) -> None:
     recipe = to_recipe(form)
     with st.container(border=True, height="stretch", vertical_alignment="distribute"):
-        st.markdown(f"**{name}**  \n{asked_recipe(form).sentence()}")
+        st.markdown(f"**{name}**  \n{fmt.shortened(recipe.sentence())}")
         st.button(
             f"Run {name.lower()}",
             key=f"first_{name.lower()}",
@@ -117,7 +117,7 @@ def _again(card: Card, chosen: Entry) -> None:
 
 
 def _cards(run: Run, measured: Measurement, delta: Delta) -> None:
-    with st.grid(4, min_column_width=190, key="cards"):
+    with st.grid(4, min_column_width=170, key="cards"):
         _accuracy_card(measured, delta)
         _size_card(run, measured, delta)
         _latency_card(run, measured, delta)
@@ -235,12 +235,9 @@ def _any(done: list[Run], name: str) -> bool:
 
 
 def _axes(has: dict[str, bool]) -> tuple[str, str, str]:
-    places = st.columns(3)
-    with places[0]:
+    with st.grid(3, min_column_width=150):
         y = _axis("Vertical axis", "axis_y", [n for n in VERTICAL if has[n]])
-    with places[1]:
         x = _axis("Horizontal axis", "axis_x", [n for n in HORIZONTAL if has[n] and n != y])
-    with places[2]:
         left = [n for n in COLOURS if has[n] and n not in (x, y)]
         colour = _axis("Colour", "axis_colour", left or [x])
     return x, y, colour

@@ -99,6 +99,42 @@ def test_pick_set_run_watch_click_and_reload(page: Page, served: Dashboard) -> N
     assert run_in_url(page) == first
 
 
+def pressed(page: Page, key: str) -> Locator:
+    """The chosen segment of a segmented control."""
+    return page.locator(f".st-key-{key} [data-testid*=Active], .st-key-{key} [aria-checked=true]")
+
+
+def in_url(page: Page, name: str) -> str:
+    return parse_qs(str(page.evaluate("location.search")).lstrip("?")).get(name, [""])[0]
+
+
+def test_choose_a_method_and_change_it_by_hand(page: Page) -> None:
+    page.goto(f"/?model={quickest().id}")
+    method = page.locator(".st-key-method")
+    page.locator(".st-key-amount").get_by_text("Sparsity", exact=True).click()
+    expect(page.locator(".st-key-sparsity").get_by_role("slider")).to_be_visible()
+    method.get_by_text("Better", exact=True).click()
+    wait_for(lambda: in_url(page, "rounding") != "", 20)
+    chosen = page.evaluate("location.search")
+
+    method.get_by_text("Custom", exact=True).click()
+    score = page.locator(".st-key-score").get_by_role("combobox")
+    expect(score).to_be_visible()
+    assert page.evaluate("location.search") == chosen
+    score.click()
+    page.get_by_role("option", name="Random, as a control").click()
+    wait_for(lambda: in_url(page, "score") == "random", 20)
+    page.reload()
+    expect(pressed(page, "method").get_by_text("Custom")).to_be_visible()
+
+    page.locator(".st-key-finer_prune summary").click()
+    page.locator(".st-key-pattern").get_by_role("combobox").click()
+    page.get_by_role("option", name="2 of every 4 in a row").click()
+    expect(page.get_by_text("Of every 4 weights in a row, 2 stay")).to_be_visible()
+    expect(page.locator(".st-key-sparsity")).to_have_count(0)
+    assert in_url(page, "pattern") == "2:4"
+
+
 def test_cancel(page: Page, served: Dashboard) -> None:
     page.goto(f"/?model={quickest().id}&bits=8{LONG}")
     run_id = press_run(page)

@@ -162,7 +162,10 @@ BAD: list[tuple[list[str], str]] = [
     (["--preset", "better"], "preset: got 'better', allowed: a step to go with"),
     (["--preset", "perfect", "--bits", "4"], "preset: got 'perfect', allowed: fast, better, best"),
     (["--repair", "bias"], "repair: got 'bias', allowed: a step to go with"),
-    (["--bits", "4", "--repair", "luck"], "repair: got 'luck', allowed: none, or some of batchnorm, bias"),
+    (
+        ["--bits", "4", "--repair", "luck"],
+        "repair: got 'luck', allowed: none, or some of batchnorm, bias",
+    ),
     (["--max-drop", "-1"], "max_drop: got '-1', allowed: from 0 to 100"),
     (["--prune-pattern", "2:4", "--sparsity", "0.5"], "2:4 says how many go"),
     (["--bits", "3", "--average-bits", "4"], "average_bits of at most bits"),

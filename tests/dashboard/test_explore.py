@@ -15,7 +15,8 @@ from compression.run import Progress, State
 from compression.steps import Prune, Quantize
 from compression.store import Store, new_run
 from dashboard.address import to_params
-from dashboard.form import PLAIN, SETTINGS, asked_recipe, from_recipe, with_preset
+from dashboard.form import PLAIN, SETTINGS, with_preset
+from dashboard.format import shortened
 from dashboard.launch import SCRIPT, STORE_VARIABLE
 from tests.dashboard.runs import MODEL, done, ended, fill, recipe
 
@@ -106,7 +107,7 @@ def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Sto
     healthy(at.button(key="run").click().run())
     (entry,) = store.entries(MODEL)
     assert preset_of(entry.run.recipe) == DEFAULT_PRESET
-    assert asked_recipe(from_recipe(entry.run.recipe) or PLAIN).sentence() == sentence
+    assert shortened(entry.run.recipe.sentence()) == sentence
 
 
 def test_sparsity_follows_the_threshold(page: Open) -> None:
