@@ -22,7 +22,7 @@ _KEPT_BYTES = 2**30
 Option = TypeVar("Option")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def direct_costs(
     model: nn.Module,
     layers: Sequence[str],

@@ -29,6 +29,7 @@ _BASE = (
     "layers",
     "activations",
     "allocation",
+    "bisection",
     "models",
     "data",
     "entropy",
@@ -37,7 +38,7 @@ _BASE = (
     "widths",
 )
 _PARTS = ("prune", "quantize", "distill", "artifact", "measure")
-_WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "pipeline")
+_WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "accuracy_driven", "pipeline")
 _USERS = ("worker", "cluster", "jobs", "tables", "cli", "pretrain")
 MAY_USE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_PLAIN, _PLAIN),
