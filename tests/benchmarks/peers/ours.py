@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from compression.layers import plain
 from compression.models import count_macs
 from compression.pipeline import compress
 from compression.recipe import Recipe
@@ -40,7 +41,7 @@ def run(job: Job) -> Made:
     recipe = RECIPES[next(name for name, cell in CELLS.items() if cell == job.cell)]
     if job.cell.macs is not None:
         recipe = _fitted(job, recipe, job.cell.macs)
-    model = compress(job.model_id, recipe, device="cpu").model
+    model = plain(compress(job.model_id, recipe, device="cpu").model)
     ratio = count_macs(model, INPUT_SHAPE) / count_macs(job.model, INPUT_SHAPE)
     return Made(model, {"zeros": zeros(model), "macs": ratio})
 
@@ -51,7 +52,8 @@ def _fitted(job: Job, recipe: Recipe, target: float) -> Recipe:
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         tried = _with_sparsity(recipe, middle, repair=())
-        macs = count_macs(compress(job.model_id, tried, device="cpu").model, INPUT_SHAPE)
+        model = plain(compress(job.model_id, tried, device="cpu").model)
+        macs = count_macs(model, INPUT_SHAPE)
         low, high = (low, middle) if macs <= target * base else (middle, high)
     return _with_sparsity(recipe, high)
 
