@@ -8,7 +8,6 @@ and its group scores rank the channels; how many go is counted here, so that it 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,11 +31,11 @@ from compression.layers import (
     release,
     weight_of,
 )
+from compression.prune.coupling import Coupled, Score, coupled_channels, trace, whole_layers
 from compression.prune.units import removed_globally, removed_per_layer
 from compression.structures import refusal, require_channels
 
 SCOPES = {"global": removed_globally, "layer": removed_per_layer}
-Score = Callable[[Any], Tensor | None]
 # What torch-pruning has been seen to raise where it loses track, and what PyTorch does then.
 _FAILURES = (
     ArithmeticError,
@@ -88,8 +87,8 @@ def remove_channels(
     example = example[:1].to(next(model.parameters()).device)
     rank = _scorer(model, score, batch, seed)
     with _refused(architecture):
-        graph = _graph(model, example)
-        coupled, whole = _coupled(graph, _ignored(model, example), rank)
+        graph = trace(model, example)
+        coupled, whole = coupled_channels(graph, whole_layers(model, example), rank)
     if not coupled:
         raise InvalidInput("score", score, f"another score: {architecture} has nothing it can rank")
     scores, sizes = [c.scores for c in coupled], [c.size for c in coupled]
@@ -117,8 +116,8 @@ def try_channels(model: nn.Module, architecture: str, input_shape: tuple[int, ..
         release_inputs(twin)
         twin = twin.to("meta").eval()
         example = torch.empty(1, *input_shape, device="meta")
-        graph = _graph(twin, example)
-        coupled, _ = _coupled(graph, _ignored(twin, example), _in_order)
+        graph = trace(twin, example)
+        coupled, _ = coupled_channels(graph, whole_layers(twin, example), _in_order)
         counts = removed_per_layer([c.scores for c in coupled], [c.size for c in coupled], 0.5, 1)
         _remove(twin, graph, coupled, counts, {})
         with torch.no_grad():
@@ -132,63 +131,6 @@ def _refused(architecture: str) -> Iterator[None]:
     except _FAILURES as error:
         reason = f"torch-pruning fails on it ({type(error).__name__})"
         raise refusal(architecture, reason) from error
-
-
-# Groups of coupled channels
-
-
-@dataclass(frozen=True)
-class _Coupled:
-    """Channels that go together with those of other layers. `scores` [units]: what each is worth;
-    a unit is `size` channels of `layer`, one from each group of a grouped convolution."""
-
-    layer: nn.Module
-    scores: Tensor
-    size: int
-
-
-def _graph(model: nn.Module, example: Tensor) -> Any:
-    # Gradients, because the graph is traced backwards from the outputs.
-    with torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return tp.DependencyGraph().build_dependency(model, example, verbose=False)
-
-
-def _coupled(graph: Any, ignored: list[nn.Module], rank: Score) -> tuple[list[_Coupled], int]:
-    """What can be removed, and how many groups were left out for want of a score."""
-    found, without = [], 0
-    for group in graph.get_all_groups(ignored, [nn.Conv2d, nn.Linear]):
-        scores = rank(group)
-        if scores is None:
-            without += 1
-            continue
-        size = max((_groups(dep.target.module) for dep, _ in group), default=1)
-        scores = torch.nan_to_num(scores.detach().float().cpu()).view(size, -1).mean(0)
-        found.append(_Coupled(group[0].dep.target.module, scores, size))
-    return found, without
-
-
-def _groups(module: nn.Module) -> int:
-    groups = getattr(module, "groups", 1)
-    return 1 if groups == getattr(module, "out_channels", 0) else int(groups)
-
-
-def _ignored(model: nn.Module, example: Tensor) -> list[nn.Module]:
-    """Layers that keep their outputs: the classifier's last, and all of a vision transformer but
-    the first layer of each MLP, for its heads and its residual stream hold their sizes."""
-    if isinstance(model, VisionTransformer):
-        inner = {block.mlp[0] for block in model.encoder.layers}
-        return [layer for _, layer in compressible(model) if layer not in inner]
-    called: list[nn.Module] = []
-    hooks = [
-        layer.register_forward_hook(lambda module, *_: called.append(module))
-        for _, layer in compressible(model)
-    ]
-    with torch.no_grad():
-        model(example)
-    for hook in hooks:
-        hook.remove()
-    return called[-1:]
 
 
 # Scores
@@ -255,7 +197,7 @@ def _release(model: nn.Module) -> dict[str, _Held]:
 def _remove(
     model: nn.Module,
     graph: Any,
-    coupled: list[_Coupled],
+    coupled: list[Coupled],
     counts: list[int],
     held: dict[str, _Held],
 ) -> None:

@@ -16,9 +16,12 @@ from torch import Tensor
 def spare(units: int, size: int, round_to: int) -> list[int]:
     """The numbers of units that can be removed from a layer, from none up.
 
-    What stays is a multiple of `round_to` channels, and at least `round_to`.
+    What stays is a multiple of `round_to` channels, and at least `round_to`. A grouped convolution
+    for which that leaves no choice keeps a multiple of a smaller number in each of its groups.
     """
     step = round_to // math.gcd(round_to, size)
+    while size > 1 and step > 1 and units < 2 * step:
+        step //= 2
     return [0, *(units - kept for kept in range((units - 1) // step * step, 0, -step))]
 
 
