@@ -9,10 +9,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from compression.catalogue import cards
-from compression.presets import DEFAULT_PRESET, PRESETS, Costs, preset_of
-from compression.recipe import Recipe
+from compression.presets import DEFAULT_PRESET, PRESETS, Costs, apply_preset, preset_of
+from compression.recipe import Recipe, parse
 from compression.run import Progress, State
-from compression.steps import Prune, Quantize
+from compression.steps import STEPS, Prune, Quantize
 from compression.store import Store, new_run
 from dashboard.address import to_params
 from dashboard.form import PLAIN, SETTINGS, with_preset
@@ -392,3 +392,17 @@ def test_table_lists_every_run_and_filters(page: Open, store: Store) -> None:
     assert len(at.dataframe(key="runs").value) == 2
     healthy(at.text_input(key="filter_words").set_value("MEMORY").run())
     assert len(at.dataframe(key="runs").value) == 1
+
+
+def test_table_names_the_method(page: Open, store: Store) -> None:
+    for name in PRESETS:
+        steps = tuple(
+            parse(STEPS[step], apply_preset(name, {"step": step, **values}))
+            for step, values in (("prune", {"sparsity": 0.8}), ("quantize", {"bits": 4}))
+        )
+        store.add(done(Recipe(steps=steps)))
+    store.add(done(recipe(sparsity=0.8, score="random")))
+    store.add(done(recipe(temperature=4.0)))
+    methods = page().dataframe(key="runs").value["method"]
+    assert list(methods[1:]) == ["Custom", *(p.title for p in reversed(PRESETS.values()))]
+    assert list(methods.isna()) == [True] + 4 * [False]

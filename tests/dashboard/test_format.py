@@ -89,3 +89,8 @@ def test_intervals() -> None:
     accuracy = Interval(value=0.912, low=0.904, high=0.919, n=5000)
     assert fmt.accuracy_interval(accuracy) == f"95 % interval 90.4 to 91.9{NBSP}%, 5,000 images"
     assert fmt.ratio_interval(Ratio(value=1, low=0.98, high=1.02)) == "0.980 to 1.02×"
+
+
+def test_a_shortened_sentence_says_what_and_not_how() -> None:
+    said = "Zero 80 % of weights (OBS, repaired), then store the rest in 4 bits (GPTQ)."
+    assert fmt.shortened(said) == "Zero 80 % of weights, then store the rest in 4 bits."
