@@ -44,6 +44,12 @@ def _on_grid(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
     return (getattr(module, _NAME)(given[0]), *given[1:])
 
 
+def on_grid(module: nn.Module, inputs: Tensor) -> Tensor:
+    """A layer's inputs as its weights meet them: on the grid they are held on, if there is one."""
+    quantizer = getattr(module, _NAME, None)
+    return quantizer(inputs) if isinstance(quantizer, InputQuantizer) else inputs
+
+
 def input_grids(model: nn.Module) -> dict[str, Grid]:
     """The grids that layers' inputs are held on, by the layers' names."""
     held = {name: getattr(module, _NAME, None) for name, module in compressible(model)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +111,22 @@ def weight_of(module: nn.Module) -> Tensor:
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight.detach()
+
+
+def stored_weight(module: nn.Module) -> Tensor:
+    """The tensor that training changes: the weight itself, or what lies under mask and grid."""
+    stored: Any = module.weight
+    if parametrize.is_parametrized(module, "weight"):
+        held: Any = module.parametrizations
+        stored = held["weight"].original
+    assert isinstance(stored, Tensor)
+    return stored
+
+
+@torch.no_grad()
+def put_weight(module: nn.Module, weight: Tensor) -> None:
+    """Store a weight under whatever holds it; the shape is that of the layer's weight."""
+    stored_weight(module).copy_(weight)
 
 
 def part(module: nn.Module, kind: type[nn.Module]) -> nn.Module | None:

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,17 +14,19 @@ from torch import nn
 from compression import prefixes
 from compression.catalogue import Card, card
 from compression.comparison import Report, measure, original_of, stage
-from compression.data import Dataset, load_dataset
+from compression.context import Context
+from compression.data import load_dataset
 from compression.distill.loop import distill
 from compression.errors import InvalidInput
-from compression.layers import compressible, hold, weight_of
+from compression.layers import plain
 from compression.prefixes import Prefix
-from compression.prune.patterns import below, refuse_empty, smallest_global, smallest_per_layer
-from compression.prune.scores import SCORES
-from compression.quantize.affine import CLIPPINGS
+from compression.prune.channels import try_channels
+from compression.pruning import prune
+from compression.quantizing import quantize
 from compression.recipe import Recipe
 from compression.run import Run, State
-from compression.steps import Distill, Prune, Quantize
+from compression.steps import Distill, Prune, Step
+from compression.twin import same_structure
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -45,56 +46,10 @@ def resolve_device(device: str) -> str:
     return device
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a step may need besides the model it changes."""
-
-    model_id: str
-    original: nn.Module
-    data: Dataset | None
-    seed: int
-    device: str
-    report: Callable[[float], None]
-
-
-# Steps: each changes `model` in place and says in plain words if it changed nothing.
-
-
-def _prune(model: nn.Module, step: Prune, context: Context) -> str | None:
-    layers = dict(compressible(model))
-    scores = {name: SCORES["magnitude"](weight_of(module)) for name, module in layers.items()}
-    if step.threshold is not None:
-        masks = below(scores, step.threshold)
-        refuse_empty(masks, "threshold", step.threshold)
-    else:
-        sparsity = step.sparsity or 0.0
-        choose = smallest_global if step.scope == "global" else smallest_per_layer
-        masks = choose(scores, sparsity)
-        refuse_empty(masks, "sparsity", sparsity)
-    changed = False
-    for name, module in layers.items():
-        changed = changed or bool((~masks[name] & (scores[name] != 0)).any())
-        hold(module, masks[name], None)
-    return None if changed else "Pruning changed nothing: it set no further weight to zero."
-
-
-def _quantize(model: nn.Module, step: Quantize, context: Context) -> str | None:
-    clip = CLIPPINGS[step.clipping]
-    changed = False
-    layers = list(compressible(model))
-    for i, (_, module) in enumerate(layers):
-        weight = weight_of(module)
-        grid = clip(weight, step.bits, step.scheme == "symmetric", step.granularity == "channel")
-        hold(module, None, grid)
-        changed = changed or not torch.equal(weight, weight_of(module))
-        context.report((i + 1) / len(layers))
-    return None if changed else "Quantization changed nothing: the weights were on the grid."
-
-
-def _distill(model: nn.Module, step: Distill, context: Context) -> str | None:
+def _distill(model: nn.Module, step: Distill, context: Context) -> tuple[nn.Module, Notes]:
     if context.data is None:
         raise InvalidInput(
-            "distill", context.model_id, "a model with a data set to learn from: fashion-mnist/..."
+            "distill", context.card.id, "a model with a data set to learn from: fashion-mnist/..."
         )
     distill(
         model,
@@ -108,12 +63,15 @@ def _distill(model: nn.Module, step: Distill, context: Context) -> str | None:
         device=context.device,
         report=context.report,
     )
-    return None
+    return model, ()
 
 
-STEPS: dict[str, tuple[str, Callable[[nn.Module, Any, Context], str | None]]] = {
-    "prune": ("Pruning", _prune),
-    "quantize": ("Quantizing", _quantize),
+Notes = tuple[str, ...]
+
+# Steps: each changes `model` in place or gives another, with what there is to say.
+STEPS: dict[str, tuple[str, Callable[[nn.Module, Any, Context], tuple[nn.Module, Notes]]]] = {
+    "prune": ("Pruning", prune),
+    "quantize": ("Quantizing", quantize),
     "distill": ("Distilling", _distill),
 }
 
@@ -128,6 +86,8 @@ def compress(
     """
     device, found, original = resolve_device(device), card(model_id), original_of(model_id)
     data = load_dataset(found.dataset) if found.dataset else None
+    if any(isinstance(s, Prune) and s.pattern == "channels" for s in recipe.steps):
+        try_channels(original, found.architecture, found.input_shape)
     done, known = next(
         (n, kept)
         for n in range(len(recipe.steps), -1, -1)
@@ -139,14 +99,27 @@ def compress(
         title, apply = STEPS[step.step]
         tell = stage(report, title)
         started = time.perf_counter()
-        context = Context(model_id, original, data, recipe.seed, device, tell)
-        note = apply(model.to(device), step, context)
-        notes = (*notes, note) if note else notes
+        model = model.to(device)
+        reference = _reference(model, original.to(device), recipe.steps[:at])
+        context = Context(found, reference, original, data, recipe.seed, device, tell)
+        model, said = apply(model, step, context)
+        notes = (*notes, *said)
         seconds = time.perf_counter() - started
         key = _key(found, _first(recipe, at + 1), device)
         prefixes.keep(key, Prefix(model, notes), seconds)
     original.to("cpu")
     return Prefix(model.to("cpu").eval(), notes)
+
+
+def _reference(model: nn.Module, original: nn.Module, before: tuple[Step, ...]) -> nn.Module:
+    """What a step's outputs are held against: the original, or the model as it is now if it has
+    been taught, narrowed or equalized, so that its layers no longer mean the same."""
+    own = any(
+        isinstance(s, Distill) or getattr(s, "equalization", "none") != "none" for s in before
+    )
+    if own or not same_structure(model, original):
+        return plain(model)
+    return original
 
 
 def _first(recipe: Recipe, steps: int) -> Recipe:

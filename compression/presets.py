@@ -55,9 +55,9 @@ PRESETS: dict[str, Preset] = {
     "best": Preset(
         "best",
         "Best",
-        "As Better, and it is learned for every weight whether to round it up or down.",
+        "As Better, and quantized weights are tuned until each block answers as before.",
         True,
-        {**_BETTER, "quantize": {**_BETTER["quantize"], "rounding": "adaround"}},
+        {**_BETTER, "quantize": {**_BETTER["quantize"], "rounding": "reconstruct"}},
     ),
 }
 # What the page starts with, and what a recipe is called that fits several.
@@ -76,7 +76,7 @@ _IMAGES: dict[str, tuple[str, ...] | None] = {
     "scope": ("allocated",),
     "score": ("activation", "taylor", "fisher", "obs"),
     "update": ("obs",),
-    "rounding": ("gptq", "adaround"),
+    "rounding": ("gptq", "reconstruct"),
 }
 
 

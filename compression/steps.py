@@ -202,11 +202,11 @@ class Quantize(_Step):
         description="The range with the least squared error, from smallest to largest weight, or "
         "without the outermost 0.1 %.",
     )
-    rounding: Literal["nearest", "gptq", "adaround"] = Field(
+    rounding: Literal["nearest", "gptq", "reconstruct"] = Field(
         default="nearest",
         title="Rounding",
         description="To the nearest; one after the other, the later weights making up for the "
-        "earlier (gptq); or up or down as learned block by block (adaround).",
+        "earlier (gptq); or that, then tuned until each block answers as before (reconstruct).",
     )
     edge_bits: int | None = Field(
         default=None,
@@ -275,7 +275,7 @@ class Quantize(_Step):
         )
 
 
-_ROUNDED = {"gptq": "GPTQ", "adaround": "learned rounding"}
+_ROUNDED = {"gptq": "GPTQ", "reconstruct": "reconstructed"}
 
 
 class Distill(_Step):

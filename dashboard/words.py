@@ -27,7 +27,7 @@ CHOICES = {
     "kl": "Least divergence (KL)",
     "nearest": "To the nearest value",
     "gptq": "Making up for errors (GPTQ)",
-    "adaround": "Learned up or down (AdaRound)",
+    "reconstruct": "As GPTQ, then tuned block by block",
     "direct": "Trying it",
     "cross-layer": "Between neighbouring layers",
     "batchnorm": "Batch normalisation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,8 +36,48 @@ def smallest_per_layer(scores: Mapping[str, Tensor], sparsity: float) -> dict[st
     }
 
 
+def smallest_counted(score: Tensor, count: int) -> Tensor:
+    """Drop exactly `count` weights of one layer."""
+    flat = score.flatten()
+    return _keep_all_but(flat, count).view(score.shape)
+
+
+def best_of_each(score: Tensor, kept: int, group: int) -> Tensor | None:
+    """Keep `kept` of every `group` consecutive inputs of a weight [o, i, ...]; None if the inputs
+    do not divide into such groups.
+
+    Along the input channels, which is where sparse tensor cores read them (Mishra et al., 2021).
+    """
+    inputs = score.shape[1]
+    if inputs % group:
+        return None
+    grouped = score.movedim(1, -1).reshape(-1, inputs // group, group)
+    best = grouped.argsort(dim=2, descending=True, stable=True)[..., :kept]
+    mask = torch.zeros_like(grouped, dtype=torch.bool).scatter_(2, best, True)
+    shape = score.movedim(1, -1).shape
+    return mask.view(shape).movedim(-1, 1).contiguous()
+
+
+def spread_count(counts: Sequence[int], most: Sequence[int], total: int) -> list[int]:
+    """Counts moved to add up to exactly `total`, each by about the same fraction and never above
+    its `most` or below 0."""
+    found = list(counts)
+    while (missing := total - sum(found)) != 0:
+        room = [m - c if missing > 0 else c for c, m in zip(found, most, strict=True)]
+        free = sum(room)
+        if free < abs(missing):
+            raise ValueError(f"{total} is more than all layers have")
+        for i, space in enumerate(room):
+            step = min(-(-abs(missing) * space // free), abs(total - sum(found)))
+            found[i] += step if missing > 0 else -step
+    return found
+
+
 def _keep(flat: Tensor, sparsity: float) -> Tensor:
-    count = round(sparsity * flat.numel())
+    return _keep_all_but(flat, round(sparsity * flat.numel()))
+
+
+def _keep_all_but(flat: Tensor, count: int) -> Tensor:
     keep = torch.ones_like(flat, dtype=torch.bool)
     if count == 0:
         return keep

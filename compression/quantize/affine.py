@@ -86,4 +86,16 @@ def _error(weight: Tensor, grid: Grid, axes: list[int]) -> Tensor:
     return codes.mul_(grid.scale).sub_(weight).square_().sum(axes, keepdim=True)
 
 
-CLIPPINGS = {"mse": mse, "minmax": minmax}
+def percentile(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Grid:
+    """The grid without the outermost 0.1 % of the weights: half of it, rounded up, at either end
+    of at least 1,000 weights, and nothing of fewer."""
+    flat = weight.flatten(1) if per_channel else weight.reshape(1, -1)
+    n = flat.shape[1]
+    cut = -(-n // 2000) if n >= 1000 else 0
+    ranked = flat.sort(dim=1).values
+    shape = [-1, *[1] * (weight.ndim - 1)]
+    least, most = ranked[:, cut], ranked[:, n - 1 - cut]
+    return grid_from_range(least.reshape(shape), most.reshape(shape), bits, symmetric)
+
+
+CLIPPINGS = {"mse": mse, "minmax": minmax, "percentile": percentile}

@@ -36,16 +36,24 @@ _BASE = (
     "streams",
     "inputs",
     "widths",
+    "moments",
+    "gradients",
+    "compensate",
+    "twin",
+    "reconstruct",
+    "context",
 )
 _PARTS = ("prune", "quantize", "distill", "artifact", "measure")
-_WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "accuracy_driven", "pipeline")
+_WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "accuracy_driven")
+_STEPS = ("pruning", "quantizing", "pipeline")
 _USERS = ("worker", "cluster", "jobs", "tables", "cli", "pretrain")
 MAY_USE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_PLAIN, _PLAIN),
     **dict.fromkeys(_BASE, (*_PLAIN, *_BASE)),
     **{part: (*_PLAIN, *_BASE, part) for part in _PARTS},
     **dict.fromkeys(_WHOLE, (*_PLAIN, *_BASE, *_PARTS, *_WHOLE)),
-    **dict.fromkeys(_USERS, (*_PLAIN, *_BASE, *_PARTS, *_WHOLE, *_USERS)),
+    **dict.fromkeys(_STEPS, (*_PLAIN, *_BASE, *_PARTS, *_WHOLE, *_STEPS)),
+    **dict.fromkeys(_USERS, (*_PLAIN, *_BASE, *_PARTS, *_WHOLE, *_STEPS, *_USERS)),
     "__init__": (*_PLAIN, "models", "pipeline"),
 }
 

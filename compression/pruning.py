@@ -1,0 +1,300 @@
+"""The pruning step: scores, then a pattern, then compensation and repair."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from compression.accuracy_driven import most_that_keeps
+from compression.allocation import SPARSITIES, allocate
+from compression.compensate import refit
+from compression.context import Context
+from compression.data import Split, prepare
+from compression.errors import InvalidInput
+from compression.gradients import WeightGradients, weight_gradients
+from compression.layers import FakeQuantize, Mask, compressible, hold, part, put_weight, weight_of
+from compression.moments import Moments, groups_of, measurable, measure_moments, rows
+from compression.prune.channels import remove_channels
+from compression.prune.patterns import (
+    below,
+    best_of_each,
+    refuse_empty,
+    smallest_counted,
+    smallest_global,
+    smallest_per_layer,
+    spread_count,
+)
+from compression.prune.scores import SCORES, Evidence
+from compression.sensitivity import direct_costs
+from compression.steps import Prune
+from compression.structures import require_channels
+from compression.twin import Meeting, estimate_batchnorm, walk
+
+# Images for gradients: their cost is that of as many training steps.
+GRADIENT_IMAGES = 1000
+MOMENT_IMAGES = 500
+
+Scores = Mapping[str, Tensor]
+Notes = tuple[str, ...]
+
+
+def prune(model: nn.Module, step: Prune, context: Context) -> tuple[nn.Module, Notes]:
+    """Apply a pruning step to `model` in place, or to a copy if the amount is to be searched."""
+    _refuse(model, step, context)
+    if step.pattern == "channels":
+        attempt = _channel_pruner(step, context)
+    else:
+        attempt = _weight_pruner(model, step, context)
+    if step.max_drop is None:
+        return model, attempt(model, step.sparsity or 0.0, context.report)
+    return _search(model, step, context, attempt)
+
+
+Attempt = Callable[[nn.Module, float, Callable[[float], None]], Notes]
+
+
+def _refuse(model: nn.Module, step: Prune, context: Context) -> None:
+    """Refuse what cannot be done, before anything is spent."""
+    if step.pattern == "channels":
+        require_channels(context.card.architecture)
+    if step.max_drop is not None:
+        context.dataset("max_drop", step.max_drop)
+    if step.repair:
+        context.dataset("repair", ",".join(step.repair))
+    if step.update != "none":
+        context.dataset("update", step.update)
+        if any(part(m, FakeQuantize) for _, m in compressible(model)):
+            allowed = "none for weights that are quantized; prune before quantizing"
+            raise InvalidInput("update", step.update, allowed)
+    if step.scope == "allocated":
+        context.dataset("scope", step.scope)
+    if step.pattern != "channels" and SCORES[step.score].needs in ("moments", "gradients"):
+        context.dataset("score", step.score)
+
+
+def _search(
+    model: nn.Module, step: Prune, context: Context, attempt: Attempt
+) -> tuple[nn.Module, Notes]:
+    made: dict[int, Notes] = {}
+
+    def tried(amount: float) -> nn.Module:
+        candidate = copy.deepcopy(model)
+        made[id(candidate)] = attempt(candidate, amount, lambda _: None)
+        return candidate
+
+    data = context.dataset("max_drop", step.max_drop)
+    _, found, sentence = most_that_keeps(
+        tried,
+        context.original,
+        data.validation,
+        step.max_drop or 0.0,
+        context.device,
+        context.report,
+    )
+    return found, (sentence, *made[id(found)])
+
+
+def _channel_pruner(step: Prune, context: Context) -> Attempt:
+    def attempt(model: nn.Module, amount: float, report: Callable[[float], None]) -> Notes:
+        batch = None
+        if step.score == "taylor":
+            head = context.dataset("score", step.score).calibration.head(GRADIENT_IMAGES)
+            batch = (prepare(head.images).to(context.device), head.labels.to(context.device))
+        note = remove_channels(
+            model,
+            architecture=context.card.architecture,
+            example=context.example(),
+            sparsity=amount,
+            score=step.score,
+            scope=step.scope,
+            round_to=step.round_to,
+            batch=batch,
+            seed=context.seed,
+        )
+        report(0.5)
+        if "batchnorm" in step.repair:
+            estimate_batchnorm(model, context.images("repair", "batchnorm"))
+        return (note,) if note else ()
+
+    return attempt
+
+
+def _weight_pruner(model: nn.Module, step: Prune, context: Context) -> Attempt:
+    scores = score_weights(model, step.score, context)
+    costs = _costs(model, scores, context) if step.scope == "allocated" else []
+
+    def attempt(model: nn.Module, amount: float, report: Callable[[float], None]) -> Notes:
+        masks, notes = _masks(scores, costs, step, amount)
+        changed = _mask(model, masks)
+        if step.update != "none" or step.repair:
+            notes += _repair(model, step, context, report)
+        if not changed:
+            notes += ("Pruning changed nothing: it set no further weight to zero.",)
+        return notes
+
+    return attempt
+
+
+def _mask(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:
+    changed = False
+    for name, module in compressible(model):
+        if name in masks:
+            changed = changed or bool((~masks[name] & (weight_of(module) != 0)).any())
+            hold(module, masks[name], None)
+    return changed
+
+
+def score_weights(model: nn.Module, name: str, context: Context) -> dict[str, Tensor]:
+    """The score of every weight, of the weights' shapes. What is zero already goes first."""
+    score = SCORES[name]
+    moments = _moments(model, context, name) if score.needs == "moments" else {}
+    gradients = _gradients(model, context, name) if score.needs == "gradients" else {}
+    generator = torch.Generator().manual_seed(context.seed)
+    found = {}
+    for layer, module in compressible(model):
+        weight, groups = weight_of(module), groups_of(module)
+        if score.needs == "moments" and layer not in moments:
+            moments[layer] = _even(weight, groups)
+        known = Evidence(rows(weight, groups))
+        if score.needs == "moments":
+            known = Evidence(known.weight, moments=moments[layer])
+        elif score.needs == "gradients":
+            slopes = gradients[layer]
+            known = Evidence(
+                known.weight,
+                taylor=rows(slopes.taylor, groups),
+                fisher=rows(slopes.fisher, groups),
+            )
+        elif score.needs == "drawn":
+            drawn = torch.rand(known.weight.shape, generator=generator) + 1e-9
+            known = Evidence(known.weight, drawn=drawn.to(weight.device))
+        values = score.of(known).reshape(weight.shape)
+        found[layer] = torch.where(weight == 0, -1.0, values) if name != "magnitude" else values
+    return found
+
+
+def _even(weight: Tensor, groups: int) -> Moments:
+    """Moments of inputs of which nothing is known: all alike."""
+    depth = weight[0].numel()
+    one = torch.eye(depth, device=weight.device).expand(groups, depth, depth)
+    return Moments(torch.ones(depth, dtype=torch.bool, device=weight.device), one, one)
+
+
+def _moments(model: nn.Module, context: Context, asked: str) -> dict[str, Moments]:
+    found: dict[str, Moments] = {}
+
+    def see(meeting: Meeting) -> None:
+        if measurable(meeting.module):
+            found[meeting.name] = measure_moments(meeting.module, meeting.inputs)
+
+    images = context.images("score", asked)
+    walk(copy.deepcopy(model), model, images, see)
+    return found
+
+
+def _gradients(model: nn.Module, context: Context, asked: str) -> dict[str, WeightGradients]:
+    head: Split = context.dataset("score", asked).calibration.head(GRADIENT_IMAGES)
+    images, labels = prepare(head.images), head.labels
+    return weight_gradients(model, images.to(context.device), labels.to(context.device))
+
+
+def _masks(
+    scores: Scores, costs: list[list[float]], step: Prune, amount: float
+) -> tuple[dict[str, Tensor], Notes]:
+    if step.fixed_pattern:
+        return _n_of_m(scores, step.pattern)
+    if step.threshold is not None:
+        masks = below(scores, step.threshold)
+        refuse_empty(masks, "threshold", step.threshold)
+        return masks, ()
+    if step.scope == "allocated":
+        masks = _allocated(scores, costs, amount)
+    elif step.scope == "global":
+        masks = smallest_global(scores, amount)
+    else:
+        masks = smallest_per_layer(scores, amount)
+    refuse_empty(masks, "sparsity", amount)
+    return masks, ()
+
+
+def _n_of_m(scores: Scores, pattern: str) -> tuple[dict[str, Tensor], Notes]:
+    kept, group = (int(n) for n in pattern.split(":"))
+    masks = {name: best_of_each(score, kept, group) for name, score in scores.items()}
+    whole = [name for name, mask in masks.items() if mask is None]
+    note = (
+        f"{len(whole)} of {len(masks)} layers stay whole, for their inputs are no multiple of "
+        f"{group}: {', '.join(whole[:3])}{' and others' if len(whole) > 3 else ''}."
+    )
+    return {n: m for n, m in masks.items() if m is not None}, (note,) if whole else ()
+
+
+def _costs(model: nn.Module, scores: Scores, context: Context) -> list[list[float]]:
+    """What each sparsity of each layer costs, by trying it."""
+
+    def apply(model: nn.Module, name: str, sparsity: float) -> None:
+        module = dict(compressible(model))[name]
+        keep = smallest_per_layer({name: scores[name]}, sparsity)[name]
+        put_weight(module, weight_of(module) * keep)
+
+    data = context.dataset("scope", "allocated")
+    return direct_costs(
+        model,
+        list(scores),
+        SPARSITIES,
+        apply,
+        data.calibration,
+        context.device,
+        lambda f: context.report(0.6 * f),
+    )
+
+
+def _allocated(scores: Scores, costs: list[list[float]], amount: float) -> dict[str, Tensor]:
+    """Masks of exactly `amount` zeros in all, more where a layer's costs are low."""
+    counts = [score.numel() for score in scores.values()]
+    sizes = [[n - round(s * n) for s in SPARSITIES] for n in counts]
+    total, most = round(amount * sum(counts)), [n - 1 for n in counts]
+    least = sum(min(options) for options in sizes)
+    chosen = allocate(costs, sizes, max(sum(counts) - total, least))
+    zeros = [n - sizes[i][o] for i, (n, o) in enumerate(zip(counts, chosen, strict=True))]
+    if total > sum(most):
+        zeros = counts
+    else:
+        zeros = spread_count([min(z, m) for z, m in zip(zeros, most, strict=True)], most, total)
+    pairs = zip(scores.items(), zeros, strict=True)
+    return {name: smallest_counted(score, count) for (name, score), count in pairs}
+
+
+def _repair(
+    model: nn.Module, step: Prune, context: Context, report: Callable[[float], None]
+) -> Notes:
+    layers, done = len(dict(compressible(model))), 0
+
+    def visit(meeting: Meeting) -> None:
+        nonlocal done
+        done += 1
+        report(0.6 + 0.4 * done / layers)
+        held = part(meeting.module, Mask)
+        if step.update == "none" or not isinstance(held, Mask) or not measurable(meeting.module):
+            return
+        groups = groups_of(meeting.module)
+        moments = measure_moments(meeting.module, meeting.inputs, meeting.reference_inputs)
+        weight = weight_of(meeting.module)
+        target = rows(weight_of(meeting.reference), groups)
+        new = refit(rows(weight, groups), rows(held.mask, groups), target, moments)
+        put_weight(meeting.module, new.reshape(weight.shape))
+
+    images = context.images("repair" if step.repair else "update", step.update)
+    missed = walk(
+        context.reference,
+        model,
+        images,
+        visit,
+        batchnorm="batchnorm" in step.repair,
+        bias="bias" in step.repair,
+    )
+    if step.update != "none" and missed:
+        return (f"Not compensated, for they are part of attention: {', '.join(missed[:3])}.",)
+    return ()

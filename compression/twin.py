@@ -1,0 +1,155 @@
+"""One forward pass in which a compressed model walks beside its reference, layer by layer.
+
+The batch holds every calibration image twice. In each layer the first half goes through the
+reference's weights and the second through the compressed ones, so that both inputs of a layer are
+at hand together, at the moment before it is used: what is changed there is felt by every later
+layer. That is sequential calibration (as in GPTQ and SparseGPT, Frantar et al., 2022 and 2023) at
+the price of one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compression.activations import on_grid
+from compression.layers import compressible
+
+Norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A layer about to be used: its own inputs and those of its reference, same images."""
+
+    name: str
+    module: nn.Module
+    reference: nn.Module
+    inputs: Tensor
+    reference_inputs: Tensor
+
+
+def same_structure(a: nn.Module, b: nn.Module) -> bool:
+    """Whether two models have the same layers with weights of the same shapes."""
+    shapes = [
+        {name: module.weight.shape for name, module in compressible(model)} for model in (a, b)
+    ]
+    return shapes[0] == shapes[1]
+
+
+@torch.no_grad()
+def walk(
+    reference: nn.Module,
+    model: nn.Module,
+    images: Tensor,
+    visit: Callable[[Meeting], None],
+    *,
+    batchnorm: bool = False,
+    bias: bool = False,
+) -> tuple[str, ...]:
+    """Call `visit` for every layer in the order of use, before it is used; change what it likes.
+
+    `reference` is another object than `model`, of the same structure; `images` [n, c, h, w] are on
+    the models' device. With `batchnorm`, the running statistics of
+    `model` become those of the images as each layer is passed. With `bias`, each layer's mean
+    output error, per channel, is taken off its bias where it has one (Nagel et al., 2019).
+
+    Returns:
+        The names of compressible layers that are never called by themselves (in attention).
+    """
+    n, called = len(images), set[str]()
+    others = dict(reference.named_modules())
+    held: list[Any] = []
+
+    def meet(name: str, module: nn.Module) -> None:
+        other = others[name]
+        kept: list[Tensor] = []
+
+        def before(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+            if isinstance(module, nn.MultiheadAttention):  # query, key and value
+                kept.extend(x[:n] for x in given)
+                return tuple(x[n:] for x in given)
+            theirs, ours = given[0][:n], given[0][n:]
+            kept.append(theirs)
+            if not isinstance(module, Norm):
+                called.add(name)
+                visit(Meeting(name, module, other, on_grid(module, ours), theirs))
+            return (ours, *given[1:])
+
+        def after(_: nn.Module, __: Any, ours: Any) -> Any:
+            if isinstance(module, nn.MultiheadAttention):
+                theirs = other(*kept, need_weights=False)[0]
+                kept.clear()
+                return torch.cat([theirs, ours[0]]), None
+            theirs = other(kept.pop())
+            own = None if isinstance(module, Norm) or not bias else module._parameters.get("bias")
+            if own is not None:
+                error = _channel_means(theirs - ours, module)
+                own.add_(error)
+                ours = ours + _shaped(error, ours, module)
+            return torch.cat([theirs, ours])
+
+        # Before anything else that waits there: an input quantizer is for the second half only.
+        held.append(module.register_forward_pre_hook(before, prepend=True))
+        held.append(module.register_forward_hook(after))
+
+    layers = dict(compressible(model))
+    whole = {
+        k: m for k, m in model.named_modules() if isinstance(m, (*Norm, nn.MultiheadAttention))
+    }
+    try:
+        for name, module in {**layers, **whole}.items():
+            meet(name, module)
+        with _estimating(whole.values() if batchnorm else ()):
+            model(torch.cat([images, images]))
+    finally:
+        for hook in held:
+            hook.remove()
+    return tuple(name for name in layers if name not in called)
+
+
+@torch.no_grad()
+def estimate_batchnorm(model: nn.Module, images: Tensor) -> None:
+    """Set the running statistics of batch normalisation to those of `images`, in place.
+
+    All images are one batch, so each layer's statistics are taken with those before it in place.
+    """
+    norms = [m for m in model.modules() if isinstance(m, Norm)]
+    if norms:
+        with _estimating(norms):
+            model(images)
+
+
+@contextmanager
+def _estimating(norms: Iterable[nn.Module]) -> Iterator[None]:
+    """Let batch norms take this one batch's statistics for their running ones."""
+    found = [m for m in norms if isinstance(m, Norm)]
+    before = [(m.momentum, m.training) for m in found]
+    for m in found:
+        m.momentum = 1.0
+        m.train()
+    try:
+        yield
+    finally:
+        for m, (momentum, training) in zip(found, before, strict=True):
+            m.momentum = momentum
+            m.train(training)
+
+
+def _channel_axis(module: nn.Module) -> int:
+    return -1 if isinstance(module, nn.Linear) else 1
+
+
+def _channel_means(outputs: Tensor, module: nn.Module) -> Tensor:
+    axis = _channel_axis(module) % outputs.ndim
+    return outputs.mean([d for d in range(outputs.ndim) if d != axis])
+
+
+def _shaped(values: Tensor, outputs: Tensor, module: nn.Module) -> Tensor:
+    axis = _channel_axis(module) % outputs.ndim
+    return values.view([-1 if d == axis else 1 for d in range(outputs.ndim)])
