@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -80,12 +79,3 @@ class Context:
             for hook in held:
                 hook.remove()
         return max(250, _WIDEST // widest)
-
-    def quiet(self) -> Context:
-        """The same without reports, for steps inside a step."""
-        return replace(self, report=lambda _: None)
-
-
-def copy_of(model: nn.Module) -> nn.Module:
-    """A copy on which a step may be tried."""
-    return copy.deepcopy(model)

@@ -33,9 +33,10 @@ class Preset:
     values: Mapping[str, Mapping[str, Any]]
 
 
+_REPAIR = ("batchnorm", "bias")
 _BETTER: dict[str, dict[str, Any]] = {
-    "prune": {"score": "obs", "update": "obs", "repair": ("batchnorm",)},
-    "quantize": {"rounding": "gptq", "repair": ("batchnorm",)},
+    "prune": {"scope": "allocated", "score": "obs", "update": "obs", "repair": _REPAIR},
+    "quantize": {"rounding": "gptq", "repair": _REPAIR},
 }
 PRESETS: dict[str, Preset] = {
     "fast": Preset(
@@ -43,7 +44,7 @@ PRESETS: dict[str, Preset] = {
         "Fast",
         "The smallest weights go, the rest are rounded to the nearest value.",
         False,
-        {"prune": {"repair": ("batchnorm",)}, "quantize": {"repair": ("batchnorm",)}},
+        {"prune": {"repair": _REPAIR}, "quantize": {"repair": _REPAIR}},
     ),
     "better": Preset(
         "better",

@@ -14,9 +14,9 @@ from compression.compensate import refit
 from compression.context import Context
 from compression.data import Split, prepare
 from compression.errors import InvalidInput
-from compression.gradients import WeightGradients, weight_gradients
+from compression.gradients import WeightGradients, output_gradients, weight_gradients
 from compression.layers import FakeQuantize, Mask, compressible, hold, part, put_weight, weight_of
-from compression.moments import Moments, groups_of, measurable, measure_moments, rows
+from compression.moments import Moments, groups_of, measurable, measure_moments, output_error, rows
 from compression.prune.channels import remove_channels
 from compression.prune.patterns import (
     below,
@@ -28,14 +28,13 @@ from compression.prune.patterns import (
     spread_count,
 )
 from compression.prune.scores import SCORES, Evidence
-from compression.sensitivity import direct_costs
 from compression.steps import Prune
 from compression.structures import require_channels
-from compression.twin import Meeting, estimate_batchnorm, walk
+from compression.twin import Meeting, estimate_batchnorm, visit_layers, walk
 
 # Images for gradients: their cost is that of as many training steps.
 GRADIENT_IMAGES = 1000
-MOMENT_IMAGES = 500
+FISHER_IMAGES = 500
 
 Scores = Mapping[str, Tensor]
 Notes = tuple[str, ...]
@@ -123,8 +122,11 @@ def _channel_pruner(step: Prune, context: Context) -> Attempt:
 
 
 def _weight_pruner(model: nn.Module, step: Prune, context: Context) -> Attempt:
-    scores = score_weights(model, step.score, context)
-    costs = _costs(model, scores, context) if step.scope == "allocated" else []
+    allocated = step.scope == "allocated" and not step.fixed_pattern
+    statistics = allocated or SCORES[step.score].needs == "moments"
+    moments = _moments(model, context) if statistics else {}
+    scores = score_weights(model, step.score, context, moments)
+    costs = _costs(model, scores, moments, context) if allocated else []
 
     def attempt(model: nn.Module, amount: float, report: Callable[[float], None]) -> Notes:
         masks, notes = _masks(scores, costs, step, amount)
@@ -147,17 +149,16 @@ def _mask(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:
     return changed
 
 
-def score_weights(model: nn.Module, name: str, context: Context) -> dict[str, Tensor]:
+def score_weights(
+    model: nn.Module, name: str, context: Context, moments: Mapping[str, Moments]
+) -> dict[str, Tensor]:
     """The score of every weight, of the weights' shapes. What is zero already goes first."""
     score = SCORES[name]
-    moments = _moments(model, context, name) if score.needs == "moments" else {}
     gradients = _gradients(model, context, name) if score.needs == "gradients" else {}
     generator = torch.Generator().manual_seed(context.seed)
     found = {}
     for layer, module in compressible(model):
         weight, groups = weight_of(module), groups_of(module)
-        if score.needs == "moments" and layer not in moments:
-            moments[layer] = _even(weight, groups)
         known = Evidence(rows(weight, groups))
         if score.needs == "moments":
             known = Evidence(known.weight, moments=moments[layer])
@@ -183,15 +184,20 @@ def _even(weight: Tensor, groups: int) -> Moments:
     return Moments(torch.ones(depth, dtype=torch.bool, device=weight.device), one, one)
 
 
-def _moments(model: nn.Module, context: Context, asked: str) -> dict[str, Moments]:
+def _moments(model: nn.Module, context: Context) -> dict[str, Moments]:
+    """Of every layer's inputs; inside attention, where they are not seen, all inputs are alike."""
     found: dict[str, Moments] = {}
 
     def see(meeting: Meeting) -> None:
         if measurable(meeting.module):
             found[meeting.name] = measure_moments(meeting.module, meeting.inputs)
+        context.report(0.4 * len(found) / layers)
 
-    images = context.images("score", asked)
-    walk(copy.deepcopy(model), model, images, see)
+    layers = len(dict(compressible(model)))
+    visit_layers(model, context.images("score", "obs"), see)
+    for name, module in compressible(model):
+        if name not in found:
+            found[name] = _even(weight_of(module), groups_of(module))
     return found
 
 
@@ -231,24 +237,34 @@ def _n_of_m(scores: Scores, pattern: str) -> tuple[dict[str, Tensor], Notes]:
     return {n: m for n, m in masks.items() if m is not None}, (note,) if whole else ()
 
 
-def _costs(model: nn.Module, scores: Scores, context: Context) -> list[list[float]]:
-    """What each sparsity of each layer costs, by trying it."""
+def _costs(
+    model: nn.Module, scores: Scores, moments: Mapping[str, Moments], context: Context
+) -> list[list[float]]:
+    """What each of `SPARSITIES` costs in each layer, uncompensated.
 
-    def apply(model: nn.Module, name: str, sparsity: float) -> None:
-        module = dict(compressible(model))[name]
-        keep = smallest_per_layer({name: scores[name]}, sparsity)[name]
-        put_weight(module, weight_of(module) * keep)
+    The root of the sum over outputs of g² (Y - Y_pruned)²: the size of the change of the loss, to
+    first order, if the layers' changes are independent of each other.
+    """
+    images = context.images("scope", "allocated")
+    powers = output_gradients(model, images[:FISHER_IMAGES], context.seed)
+    found = []
+    for name, module in compressible(model):
+        power = powers.get(name, torch.ones(len(weight_of(module)), device=images.device))
+        found.append(_losses(module, scores[name], moments[name], power))
+    return found
 
-    data = context.dataset("scope", "allocated")
-    return direct_costs(
-        model,
-        list(scores),
-        SPARSITIES,
-        apply,
-        data.calibration,
-        context.device,
-        lambda f: context.report(0.6 * f),
-    )
+
+def _losses(
+    module: nn.Module, score: Tensor, moments: Moments, output_power: Tensor
+) -> list[float]:
+    groups = groups_of(module)
+    weight, power = rows(weight_of(module), groups), output_power.view(groups, -1)
+    found = []
+    for sparsity in SPARSITIES:
+        drop = ~smallest_counted(score, round(sparsity * score.numel()))
+        change = (weight * rows(drop, groups))[..., moments.seen]
+        found.append(float((output_error(change, moments.gram) * power).sum()) ** 0.5)
+    return found
 
 
 def _allocated(scores: Scores, costs: list[list[float]], amount: float) -> dict[str, Tensor]:

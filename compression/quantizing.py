@@ -30,7 +30,7 @@ from compression.quantize.rounding import gptq
 from compression.reconstruct import reconstruct
 from compression.sensitivity import direct_costs
 from compression.steps import Quantize
-from compression.twin import Meeting, estimate_batchnorm, walk
+from compression.twin import Meeting, estimate_batchnorm, visit_layers, walk
 
 ACTIVATION_IMAGES = 500
 FISHER_IMAGES = 500
@@ -157,7 +157,7 @@ def _fisher(model: nn.Module, step: Quantize, context: Context) -> Table:
             error = output_error(change, moments.gram) * power
             table[meeting.name][bits] = float(error.sum())
 
-    walk(context.reference, model, images, see)
+    visit_layers(model, images, see)
     for name, module in compressible(model):  # inside attention: as its weights' own error
         if name not in table:
             weight = weight_of(module)

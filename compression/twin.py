@@ -114,6 +114,29 @@ def walk(
 
 
 @torch.no_grad()
+def visit_layers(model: nn.Module, images: Tensor, visit: Callable[[Meeting], None]) -> None:
+    """Call `visit` for every layer in the order of use, with its inputs; it is its own reference.
+
+    `images` [n, c, h, w] are on the model's device.
+    """
+    held = []
+
+    def meet(name: str, layer: nn.Module) -> None:
+        def before(module: nn.Module, given: tuple[Any, ...]) -> None:
+            visit(Meeting(name, module, module, on_grid(module, given[0]), given[0]))
+
+        held.append(layer.register_forward_pre_hook(before, prepend=True))
+
+    try:
+        for name, layer in compressible(model):
+            meet(name, layer)
+        model(images)
+    finally:
+        for hook in held:
+            hook.remove()
+
+
+@torch.no_grad()
 def estimate_batchnorm(model: nn.Module, images: Tensor) -> None:
     """Set the running statistics of batch normalisation to those of `images`, in place.
 
