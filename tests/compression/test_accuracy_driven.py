@@ -20,7 +20,6 @@ from compression.errors import InvalidInput
 from compression.layers import compressible, hold, weight_of
 from compression.measure.accuracy import flips, paired_difference, predict
 from compression.prune.patterns import smallest_global
-from compression.prune.scores import magnitude
 from compression.run import Interval
 
 
@@ -78,7 +77,7 @@ def _split(n: int = 2000) -> Split:
 def _pruned(model: nn.Module, sparsity: float) -> nn.Module:
     twin = copy.deepcopy(model)
     layers = dict(compressible(twin))
-    masks = smallest_global({n: magnitude(weight_of(m)) for n, m in layers.items()}, sparsity)
+    masks = smallest_global({n: weight_of(m).abs() for n, m in layers.items()}, sparsity)
     if not all(bool(m.any()) for m in masks.values()):
         raise InvalidInput("sparsity", sparsity, "less")
     for name, module in layers.items():
