@@ -106,9 +106,7 @@ def idle(step: str, values: Mapping[str, Any]) -> dict[str, str]:
         if ":" in pattern:
             said = "The pattern itself says how many weights go, in every layer alike."
             why |= dict.fromkeys(("threshold", "sparsity", "max_drop", "scope"), said)
-        if pattern == "channels":
-            why["update"] = "With whole channels, the repair makes up for the loss."
-        else:
+        if pattern != "channels":
             why["round_to"] = "Only whole channels are counted in multiples."
     if step == "quantize":
         if values.get("average_bits") is None:

@@ -18,7 +18,7 @@ EPOCHS = 12
 BATCH = 64
 # Largest step of a weight, in steps of its grid; of other parameters and of weights without one,
 # relative to their root mean square.
-GRID_RATE = 0.005
+GRID_RATE = 0.003
 FREE_RATE = 0.002
 # Every so many images are kept out, to see whether tuning helped.
 HELD_OUT = 5

@@ -299,7 +299,7 @@ def test_a_preset_says_how_and_explicit_flags_win() -> None:
     )
     own = {**flags, "score": "random", "rounding": "nearest", "repair": "none"}
     assert build_recipe(own, None, None, "better").steps == (
-        Prune(sparsity=0.8, score="random", update="obs"),
+        Prune(sparsity=0.8, scope="allocated", score="random", update="obs"),
         Quantize(bits=4),
         Distill(),
     )

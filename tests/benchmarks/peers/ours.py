@@ -11,9 +11,25 @@ from compression.recipe import Recipe
 from compression.steps import Prune, Quantize
 from tests.benchmarks.peers.cells import CELLS, INPUT_SHAPE, Job, Made, zeros
 
-_PRUNED: dict[str, Any] = {"score": "obs", "update": "obs", "repair": ("batchnorm",)}
-_ROUNDED: dict[str, Any] = {"rounding": "gptq", "repair": ("batchnorm",)}
-_CHANNELS: dict[str, Any] = {"pattern": "channels", "sparsity": 0.5, "repair": ("batchnorm",)}
+_REPAIR = ("batchnorm", "bias")
+_PRUNED: dict[str, Any] = {
+    "scope": "allocated",
+    "score": "obs",
+    "update": "obs",
+    "repair": _REPAIR,
+}
+_ROUNDED: dict[str, Any] = {
+    "rounding": "gptq",
+    "activation_clipping": "percentile",
+    "activation_granularity": "channel",
+    "repair": _REPAIR,
+}
+_CHANNELS: dict[str, Any] = {
+    "pattern": "channels",
+    "sparsity": 0.5,
+    "update": "obs",
+    "repair": _REPAIR,
+}
 
 # The sparsity of channels is only where the search for the cell's MACs begins.
 RECIPES: dict[str, Recipe] = {
@@ -29,7 +45,7 @@ RECIPES: dict[str, Recipe] = {
     "90": Recipe(steps=(Prune(sparsity=0.9, **_PRUNED),)),
     "95": Recipe(steps=(Prune(sparsity=0.95, **_PRUNED),)),
     "98": Recipe(steps=(Prune(sparsity=0.98, **_PRUNED),)),
-    "2:4": Recipe(steps=(Prune(pattern="2:4", **_PRUNED),)),
+    "2:4": Recipe(steps=(Prune(pattern="2:4", **_PRUNED | {"scope": "global"}),)),
     "macs75": Recipe(steps=(Prune(**_CHANNELS),)),
     "macs50": Recipe(steps=(Prune(**_CHANNELS),)),
 }
@@ -51,7 +67,7 @@ def _fitted(job: Job, recipe: Recipe, target: float) -> Recipe:
     base, low, high = count_macs(job.model, INPUT_SHAPE), 0.0, 0.9
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        tried = _with_sparsity(recipe, middle, repair=())
+        tried = _with_sparsity(recipe, middle, update="none", repair=())
         model = plain(compress(job.model_id, tried, device="cpu").model)
         macs = count_macs(model, INPUT_SHAPE)
         low, high = (low, middle) if macs <= target * base else (middle, high)
