@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,7 @@ from compression.allocation import allocate
 from compression.compensate import refit
 from compression.context import Context
 from compression.data import batches
-from compression.errors import CompressionError
+from compression.errors import CompressionError, InvalidInput
 from compression.gradients import output_gradients
 from compression.layers import Grid, Mask, compressible, hold, part, put_weight, release, weight_of
 from compression.moments import (
@@ -115,6 +116,10 @@ def _choose_bits(model: nn.Module, step: Quantize, context: Context) -> Bits:
     counts = {name: weight_of(m).numel() for name, m in compressible(model)}
     sizes = [[b * counts[n] for b in choices] for n, choices in zip(names, options, strict=True)]
     budget = step.average_bits * sum(counts.values())
+    if (least := sum(map(min, sizes))) > budget:
+        fewest = math.ceil(1000 * least / sum(counts.values())) / 1000
+        allowed = f"at least {fewest:g} with first and last layer in {step.edge_bits} bits"
+        raise InvalidInput("average_bits", step.average_bits, allowed)
     table = _direct(model, step, context) if step.sensitivity == "direct" else None
     table = table or _fisher(model, step, context)
     costs = [[table[n][b] for b in c] for n, c in zip(names, options, strict=True)]

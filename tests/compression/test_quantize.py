@@ -1,6 +1,7 @@
 """Laws of affine quantization, for every bit width, grid, granularity and range."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -77,6 +78,27 @@ def test_mse_clipping_is_never_worse_than_minmax(s: int, b: int, sym: bool, pc: 
     assert squared_error(w, clipped.decode(clipped.encode(w))) <= squared_error(
         w, full.decode(full.encode(w))
     ) * (1 + 1e-6)
+
+
+@given(st.integers(1, 6000), seeds, bits)
+def test_percentile_leaves_out_a_thousandth_of_what_is_many(n: int, s: int, b: int) -> None:
+    """Half of it at either end, rounded up; and the range is that of the weights that are left."""
+    w = torch.randn(1, n, generator=torch.Generator().manual_seed(s))
+    ranked = w.flatten().sort().values
+    cut = math.ceil(n / 2000) if n >= 1000 else 0
+    grid = CLIPPINGS["percentile"](w, b, True, True)
+    left = ranked[cut : n - cut].abs().max()
+    assert float(grid.scale * grid.high) == pytest.approx(float(left), rel=1e-5)
+    outside = int((w.abs() > grid.scale * grid.high * (1 + 1e-6)).sum())
+    assert outside <= 2 * cut <= max(2, n / 1000 + 2)
+
+
+def test_percentile_is_not_ruled_by_one_weight_in_thousands() -> None:
+    w = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0))
+    w[0, 0], w[1, 1] = 1000.0, -1000.0
+    for pc in (True, False):
+        grid = CLIPPINGS["percentile"](w, 4, False, pc)
+        assert bool((grid.scale * (grid.high - grid.low) < 10).all())
 
 
 @given(seeds, symmetric)
