@@ -15,9 +15,18 @@ from compression.context import Context
 from compression.data import Split, prepare
 from compression.errors import InvalidInput
 from compression.gradients import WeightGradients, output_gradients, weight_gradients
-from compression.layers import FakeQuantize, Mask, compressible, hold, part, put_weight, weight_of
+from compression.layers import (
+    FakeQuantize,
+    Mask,
+    compressible,
+    hold,
+    part,
+    put_weight,
+    release,
+    weight_of,
+)
 from compression.moments import Moments, groups_of, measurable, measure_moments, output_error, rows
-from compression.prune.channels import remove_channels
+from compression.prune.channels import Plan, choose_channels, remove, what_stays
 from compression.prune.patterns import (
     below,
     best_of_each,
@@ -102,7 +111,7 @@ def _channel_pruner(step: Prune, context: Context) -> Attempt:
         if step.score == "taylor":
             head = context.dataset("score", step.score).calibration.head(GRADIENT_IMAGES)
             batch = (prepare(head.images).to(context.device), head.labels.to(context.device))
-        note = remove_channels(
+        plan = choose_channels(
             model,
             architecture=context.card.architecture,
             example=context.example(),
@@ -114,11 +123,30 @@ def _channel_pruner(step: Prune, context: Context) -> Attempt:
             seed=context.seed,
         )
         report(0.5)
+        notes: Notes = (plan.note,) if plan.note else ()
+        if step.update != "none" or "bias" in step.repair:
+            notes += _repair_before(model, plan, step, context, report)
+        remove(model, plan)
         if "batchnorm" in step.repair:
             estimate_batchnorm(model, context.images("repair", "batchnorm"))
-        return (note,) if note else ()
+        return notes
 
     return attempt
+
+
+def _repair_before(
+    model: nn.Module, plan: Plan, step: Prune, context: Context, report: Callable[[float], None]
+) -> Notes:
+    """Repair with what is to go masked: at its full size the model can walk beside another."""
+    before = {name: part(module, Mask) for name, module in compressible(model)}
+    _mask(model, what_stays(model, plan))
+    notes = _repair(model, step, context, report)
+    for name, module in compressible(model):
+        old, grid = before[name], part(module, FakeQuantize)
+        release(module)
+        mask = old.mask if isinstance(old, Mask) else None
+        hold(module, mask, grid.grid if isinstance(grid, FakeQuantize) else None)
+    return notes
 
 
 def _weight_pruner(model: nn.Module, step: Prune, context: Context) -> Attempt:

@@ -133,8 +133,6 @@ class Prune(_Step):
                 raise ValueError(f"pattern channels with score {', '.join(CHANNEL_SCORES)}")
             if self.scope == "allocated":
                 raise ValueError("pattern channels with scope global or layer")
-            if self.update != "none":
-                raise ValueError("pattern channels with update none; repair instead")
         elif self.score == "batchnorm":
             raise ValueError("score batchnorm only with pattern channels")
         return self

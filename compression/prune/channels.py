@@ -7,8 +7,7 @@ and its group scores rank the channels; how many go is counted here, so that it 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,23 +18,16 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from compression.activations import hold_inputs, input_grids, release_inputs
+from compression.activations import release_inputs
 from compression.errors import InvalidInput
-from compression.layers import (
-    FakeQuantize,
-    Grid,
-    Mask,
-    compressible,
-    hold,
-    part,
-    release,
-    weight_of,
-)
+from compression.layers import compressible, hold, plain, weight_of
 from compression.prune.coupling import Coupled, Score, coupled_channels, trace, whole_layers
+from compression.prune.removal import remove_outputs
 from compression.prune.units import removed_globally, removed_per_layer
 from compression.structures import refusal, require_channels
 
 SCOPES = {"global": removed_globally, "layer": removed_per_layer}
+_ACROSS_CHANNELS = (nn.LayerNorm, nn.GroupNorm)
 # What torch-pruning has been seen to raise where it loses track, and what PyTorch does then.
 _FAILURES = (
     ArithmeticError,
@@ -46,6 +38,19 @@ _FAILURES = (
     TypeError,
     ValueError,
 )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which channels go: the outputs of layers, by name; what depends on them goes too.
+
+    `example` is one image of the model's input size; `note` what there is to say, if anything.
+    """
+
+    architecture: str
+    example: Tensor
+    gone: Mapping[str, Sequence[int]]
+    note: str | None
 
 
 def remove_channels(
@@ -60,11 +65,42 @@ def remove_channels(
     batch: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
 ) -> str | None:
-    """Remove the least important fraction `sparsity` of the channels, in place.
+    """`choose_channels`, then `remove`: gives what there is to say, if anything.
+
+    Raises:
+        InvalidInput: as either.
+    """
+    plan = choose_channels(
+        model,
+        architecture=architecture,
+        example=example,
+        sparsity=sparsity,
+        score=score,
+        scope=scope,
+        round_to=round_to,
+        batch=batch,
+        seed=seed,
+    )
+    remove(model, plan)
+    return plan.note
+
+
+def choose_channels(
+    model: nn.Module,
+    *,
+    architecture: str,
+    example: Tensor,
+    sparsity: float,
+    score: str = "magnitude",
+    scope: str = "global",
+    round_to: int = 8,
+    batch: tuple[Tensor, Tensor] | None = None,
+    seed: int = 0,
+) -> Plan:
+    """The least important fraction `sparsity` of the channels; the model stays as it is.
 
     Channels that can only go together count once. What stays of a layer is a multiple of
     `round_to` and at least `round_to`; smaller layers and the classifier's outputs stay whole.
-    Masks and grids stay with the channels that stay.
 
     Args:
         example: [n, 3, h, w], any image of the model's input size.
@@ -74,16 +110,13 @@ def remove_channels(
         scope: `global` (one ranking) or `layer` (the same fraction of every layer).
         batch: images [n, 3, h, w] and labels [n], which `taylor` needs.
 
-    Returns:
-        What there is to say, if anything.
-
     Raises:
         InvalidInput: the model is not supported, or a setting is not possible with it.
     """
     require_channels(architecture)
     if not 0 <= sparsity < 1:
         raise InvalidInput("sparsity", sparsity, "from 0 to less than 1 with pattern channels")
-    held = _release(model.eval())
+    model = _ordinary(model)
     example = example[:1].to(next(model.parameters()).device)
     rank = _scorer(model, score, batch, seed)
     with _refused(architecture):
@@ -93,12 +126,49 @@ def remove_channels(
         raise InvalidInput("score", score, f"another score: {architecture} has nothing it can rank")
     scores, sizes = [c.scores for c in coupled], [c.size for c in coupled]
     counts = SCOPES[scope](scores, sizes, sparsity, round_to)
-    with _refused(architecture):
-        _remove(model, graph, coupled, counts, held)
-        _check(model, example)
     total = sum(s.numel() * size for s, size in zip(scores, sizes, strict=True))
     removed = sum(n * size for n, size in zip(counts, sizes, strict=True))
-    return _say(model, removed, total, sparsity, round_to, whole)
+    note = _say(model, removed, total, sparsity, round_to, whole)
+    return Plan(architecture, example, _gone(model, coupled, counts), note)
+
+
+def remove(model: nn.Module, plan: Plan) -> None:
+    """Remove the channels of a plan, in place. Masks and grids stay with the channels that stay.
+
+    Raises:
+        InvalidInput: the model is not supported.
+    """
+    with _refused(plan.architecture):
+        remove_outputs(model.eval(), plan.example, plan.gone)
+        _check(model, plan.example)
+
+
+def what_stays(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """Which weights of each layer stay after `remove`: bool, of the weights' shapes.
+
+    With only these, the model already answers as it will when the channels are removed.
+
+    Raises:
+        InvalidInput: the model is not supported, or it would not answer so, for it normalises over
+            channels that go.
+    """
+    twin, before = _ordinary(model), dict(model.named_modules())
+    for _, layer in compressible(twin):
+        # Only of what is held it is told where it was.
+        hold(layer, torch.ones_like(weight_of(layer), dtype=torch.bool), None)
+    with _refused(plan.architecture):
+        stay = remove_outputs(twin, plan.example, plan.gone)
+    for name, module in twin.named_modules():
+        if isinstance(module, _ACROSS_CHANNELS) and _sizes(module) != _sizes(before[name]):
+            reason = "it normalises over channels; or update none and no bias repair"
+            raise refusal(plan.architecture, reason)
+    found = {}
+    for name, places in stay.items():
+        weight = weight_of(before[name])
+        stays = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
+        stays[places.flatten()] = True
+        found[name] = stays.view(weight.shape)
+    return found
 
 
 def try_channels(model: nn.Module, architecture: str, input_shape: tuple[int, ...]) -> None:
@@ -110,18 +180,38 @@ def try_channels(model: nn.Module, architecture: str, input_shape: tuple[int, ..
     """
     require_channels(architecture)
     with _refused(architecture):
-        twin = copy.deepcopy(model)
-        for _, module in compressible(twin):
-            release(module)
-        release_inputs(twin)
-        twin = twin.to("meta").eval()
+        twin = _ordinary(model).to("meta")
         example = torch.empty(1, *input_shape, device="meta")
         graph = trace(twin, example)
         coupled, _ = coupled_channels(graph, whole_layers(twin, example), _in_order)
         counts = removed_per_layer([c.scores for c in coupled], [c.size for c in coupled], 0.5, 1)
-        _remove(twin, graph, coupled, counts, {})
+        remove_outputs(twin, example, _gone(twin, coupled, counts))
         with torch.no_grad():
             twin(example)
+
+
+def _ordinary(model: nn.Module) -> nn.Module:
+    """A copy with ordinary weights and inputs, in eval mode."""
+    twin = plain(model).eval()
+    release_inputs(twin)
+    return twin
+
+
+def _gone(model: nn.Module, coupled: list[Coupled], counts: list[int]) -> dict[str, list[int]]:
+    """The least important units of each, as outputs of its layer."""
+    names = {layer: name for name, layer in compressible(model)}
+    found = {}
+    for group, count in zip(coupled, counts, strict=True):
+        if count:
+            least = group.scores.argsort(stable=True)[:count]
+            units = group.scores.numel()
+            outputs = torch.cat([least + units * i for i in range(group.size)])
+            found[names[group.layer]] = outputs.sort().values.tolist()
+    return found
+
+
+def _sizes(module: nn.Module) -> list[torch.Size]:
+    return [p.shape for p in module.parameters()]
 
 
 @contextmanager
@@ -163,90 +253,6 @@ def _differentiate(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     model.zero_grad()
     with torch.enable_grad():
         F.cross_entropy(model(images.to(device)), labels.to(device)).backward()
-
-
-# Removal
-
-
-@dataclass(frozen=True)
-class _Held:
-    """How a layer was held, and its weight."""
-
-    mask: Tensor | None
-    grid: Grid | None
-    input_grid: Grid | None
-    weight: Tensor
-
-
-def _release(model: nn.Module) -> dict[str, _Held]:
-    inputs, held = input_grids(model), {}
-    release_inputs(model)
-    for name, layer in compressible(model):
-        mask, grid = part(layer, Mask), part(layer, FakeQuantize)
-        release(layer)
-        how = (
-            mask.mask if isinstance(mask, Mask) else None,
-            grid.grid if isinstance(grid, FakeQuantize) else None,
-            inputs.get(name),
-        )
-        if any(h is not None for h in how):
-            held[name] = _Held(*how, weight=weight_of(layer))
-    return held
-
-
-def _remove(
-    model: nn.Module,
-    graph: Any,
-    coupled: list[Coupled],
-    counts: list[int],
-    held: dict[str, _Held],
-) -> None:
-    channels_last = any(_is_channels_last(p) for p in model.parameters())
-    model.zero_grad()
-    layers = dict(compressible(model))
-    for name, how in held.items():
-        # Each weight's place stands in for it, so that what stays can be told afterwards.
-        places = torch.arange(how.weight.numel(), dtype=torch.float64, device=how.weight.device)
-        layers[name].weight = nn.Parameter(places.view(how.weight.shape))
-    for group, count in zip(coupled, counts, strict=True):
-        if not count:
-            continue
-        least = group.scores.argsort(stable=True)[:count]
-        units = group.scores.numel()
-        gone = torch.cat([least + units * i for i in range(group.size)]).sort().values.tolist()
-        prune = graph.get_pruner_of_module(group.layer).prune_out_channels
-        graph.get_pruning_group(group.layer, prune, gone).prune()
-    for name, how in held.items():
-        _hold_again(model, name, layers[name], how)
-    if channels_last:
-        model.to(memory_format=torch.channels_last)
-
-
-def _hold_again(model: nn.Module, name: str, layer: nn.Module, how: _Held) -> None:
-    places = weight_of(layer).long()
-    layer.weight = nn.Parameter(how.weight.flatten()[places])
-    rows = places.flatten(1)[:, 0] // how.weight[0].numel()
-    mask = how.mask.flatten()[places] if how.mask is not None else None
-    hold(layer, mask, _narrow(how.grid, 0, rows) if how.grid else None)
-    if how.input_grid is not None:
-        # One scale per input channel there is only where each has a row of its own (depthwise).
-        hold_inputs(model, {name: _narrow(how.input_grid, 1, rows)})
-
-
-def _narrow(grid: Grid, dim: int, stays: Tensor) -> Grid:
-    def pick(values: Tensor) -> Tensor:
-        same = values.ndim <= dim or values.shape[dim] == 1
-        return values if same else values.index_select(dim, stays)
-
-    return Grid(pick(grid.scale), pick(grid.zero_point), grid.low, grid.high)
-
-
-def _is_channels_last(tensor: Tensor) -> bool:
-    return (
-        tensor.ndim == 4
-        and tensor.is_contiguous(memory_format=torch.channels_last)
-        and not tensor.is_contiguous()
-    )
 
 
 def _check(model: nn.Module, example: Tensor) -> None:

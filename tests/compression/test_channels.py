@@ -18,11 +18,21 @@ from compression.catalogue import cards
 from compression.errors import InvalidInput
 from compression.layers import FakeQuantize, Grid, Mask, compressible, hold, part, plain, weight_of
 from compression.models import build, count_macs, skeleton
-from compression.prune.channels import remove_channels, try_channels
+from compression.prune.channels import (
+    choose_channels,
+    remove,
+    remove_channels,
+    try_channels,
+    what_stays,
+)
 from compression.prune.units import removed_globally, removed_per_layer, spare
+from compression.pruning import prune
 from compression.quantize.affine import mse
+from compression.steps import Prune
 from compression.structures import UNSUPPORTED, channels_supported, require_channels
+from compression.twin import estimate_batchnorm
 from compression.widths import resize, widths
+from tests.compression.tiny import context, images, net
 
 NAMES = ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "squeezenet1_1")
 SHAPE = (3, 64, 64)
@@ -255,6 +265,107 @@ def test_a_model_can_be_quantized_afterwards_and_ships() -> None:
     data = pack(model, architecture="resnet18", classes=10, details={})
     assert len(data) < _parameters(model) * 4 / 8 * 1.1
     assert torch.equal(unpack(data)(IMAGE), plain(model)(IMAGE))
+
+
+# Compensation
+
+
+@pytest.mark.parametrize("name", [*NAMES, "regnet_y_400mf"])
+def test_masked_the_model_answers_as_it_will_when_the_channels_are_gone(name: str) -> None:
+    model = _model(name)
+    generator = torch.Generator().manual_seed(1)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):  # what a removed channel would say if it were heard
+            nn.init.normal_(norm.bias, generator=generator)
+    before = widths(model)
+    plan = choose_channels(model, architecture=name, example=IMAGE, sparsity=0.5)
+    stays = what_stays(model, plan)
+    assert widths(model) == before and set(stays) == {n for n, _ in compressible(model)}
+    for layer, module in compressible(model):
+        hold(module, stays[layer], None)
+    estimate_batchnorm(model, torch.randn(16, *SHAPE, generator=generator))
+    with torch.no_grad():
+        masked = model(IMAGE)
+        remove(model, plan)
+        assert torch.allclose(model(IMAGE), masked, atol=1e-4, rtol=1e-4)
+    assert widths(model) != before
+    for layer, module in compressible(model):
+        mask = part(module, Mask)
+        assert isinstance(mask, Mask) and mask.mask.all()
+        assert weight_of(module).numel() == int(stays[layer].sum())
+
+
+def _error(model: nn.Module) -> float:
+    """Mean squared change of the answers, over that of answers that are always the same."""
+    with torch.no_grad():
+        wanted, found = net("convolutional")(images()), model(images())
+    return float((wanted - found).square().mean() / (wanted - wanted.mean(0)).square().mean())
+
+
+def _pruned(model: nn.Module | None = None, **how: object) -> nn.Module:
+    step = Prune.model_validate({"sparsity": 0.4, "pattern": "channels", "round_to": 2, **how})
+    model = net("convolutional") if model is None else model
+    return prune(model, step, context("convolutional"))[0]
+
+
+@pytest.mark.parametrize("score", ["magnitude", "random"])
+def test_compensated_the_answers_change_less(score: str) -> None:
+    repair = ("batchnorm", "bias")
+    compensated = _pruned(score=score, update="obs", repair=repair)
+    repaired = _pruned(score=score, repair=repair)
+    # the same channels went, and nothing else is left of the masks
+    assert widths(compensated) == widths(repaired) != widths(net("convolutional"))
+    assert all(part(m, Mask) is None for _, m in compressible(compensated))
+    assert _error(compensated) < 0.5 * _error(repaired)
+    assert _error(_pruned(score=score, update="obs")) < 0.5 * _error(_pruned(score=score))
+
+
+def test_bias_repair_alone_takes_off_the_mean_error_of_the_answers() -> None:
+    wanted = net("convolutional")(images()).mean(0)
+    means = {r: _pruned(repair=r)(images()).mean(0) for r in ("none", "bias")}
+    assert torch.allclose(means["bias"], wanted, atol=1e-3)
+    assert not torch.allclose(means["none"], wanted, atol=0.1)
+
+
+def test_what_was_held_before_compensation_stays_held() -> None:
+    model = net("convolutional")
+    generator = torch.Generator().manual_seed(0)
+    layers = dict(compressible(model))
+    for layer in list(layers.values())[1:]:
+        hold(layer, torch.rand(weight_of(layer).shape, generator=generator) > 0.3, None)
+    pruned = _pruned(model, update="obs", repair=("bias",))
+    masks = [part(layer, Mask) for _, layer in compressible(pruned)]
+    assert masks[0] is None
+    for (_, layer), mask in list(zip(compressible(pruned), masks, strict=True))[1:]:
+        assert isinstance(mask, Mask) and mask.mask.shape == weight_of(layer).shape
+        assert 0.1 < float((~mask.mask).float().mean()) < 0.6
+        assert not weight_of(layer)[~mask.mask].any()
+
+
+def test_quantized_weights_keep_their_grids_but_are_not_compensated() -> None:
+    def quantized() -> nn.Module:
+        model = net("convolutional")
+        for _, layer in compressible(model):
+            hold(layer, None, mse(weight_of(layer), 4, True, True))
+        return model
+
+    with pytest.raises(InvalidInput, match="prune before quantizing"):
+        _pruned(quantized(), update="obs")
+    pruned = _pruned(quantized(), repair=("bias",))
+    for _, layer in compressible(pruned):
+        grid = part(layer, FakeQuantize)
+        assert isinstance(grid, FakeQuantize) and part(layer, Mask) is None
+        weight = weight_of(layer)
+        assert torch.equal(grid.grid.decode(grid.grid.encode(weight)), weight)
+
+
+def test_normalisation_over_channels_that_go_is_not_compensated() -> None:
+    model = skeleton("convnext_tiny", 10).to_empty(device="cpu")
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    plan = choose_channels(model, architecture="convnext_tiny", example=IMAGE, sparsity=0.5)
+    with pytest.raises(InvalidInput, match=r"convnext_tiny.*normalises over channels"):
+        what_stays(model, plan)
 
 
 # Chance

@@ -116,7 +116,8 @@ def test_other_recipes_are_of_no_preset() -> None:
 def test_of_what_is_wished_only_what_goes_with_the_given_is_taken() -> None:
     given_ = {"pattern": "channels", "sparsity": 0.5}
     wished = {"sparsity": 0.9, "score": "fisher", "scope": "layer", "round_to": 4, "update": "obs"}
-    assert merge("prune", given_, wished) == {**given_, "scope": "layer", "round_to": 4}
+    fitting = {"scope": "layer", "round_to": 4, "update": "obs"}
+    assert merge("prune", given_, wished) == {**given_, **fitting}
     assert set(idle("quantize", {"bits": 4})) == {
         "sensitivity",
         "activation_clipping",

@@ -35,6 +35,7 @@ prunes = st.one_of(
         max_drop=st.floats(0, 100),
         pattern=st.just("channels"),
         score=st.sampled_from(CHANNEL_SCORES),
+        update=st.sampled_from(["none", "obs"]),
         round_to=st.integers(1, 64),
     ),
 )
@@ -272,7 +273,6 @@ def test_a_name_in_several_steps_is_the_same_setting_so_that_each_can_be_a_flag(
         ({"threshold": 0.1, "pattern": "channels"}, "a threshold only with pattern unstructured"),
         ({"sparsity": 0.5, "pattern": "channels", "score": "obs"}, "pattern channels with score"),
         ({"sparsity": 0.5, "pattern": "channels", "scope": "allocated"}, "scope global or layer"),
-        ({"sparsity": 0.5, "pattern": "channels", "update": "obs"}, "update none"),
         ({"sparsity": 0.5, "score": "batchnorm"}, "only with pattern channels"),
         ({"sparsity": 0.5, "max_drop": 1}, "exactly one"),
     ],

@@ -195,7 +195,7 @@ def test_a_wrong_parameter_is_named_and_left_out(name: str, text: str) -> None:
         ({"threshold": "0.01", "pattern": "channels"}, "pattern"),
         ({"pattern": "2:4", "sparsity": "0.7"}, "sparsity"),
         ({"sparsity": "0.7", "score": "batchnorm"}, "score"),
-        ({"sparsity": "0.7", "pattern": "channels", "update": "obs"}, "update"),
+        ({"sparsity": "0.7", "pattern": "channels", "scope": "allocated"}, "scope"),
         ({"bits": "3", "average_bits": "4"}, "average_bits"),
         ({"bits": "3", "activation_clipping": "kl"}, "activation_clipping"),
     ],
