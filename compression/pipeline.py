@@ -20,12 +20,14 @@ from compression.distill.loop import distill
 from compression.errors import InvalidInput
 from compression.layers import plain
 from compression.prefixes import Prefix
+from compression.presets import needs_images
 from compression.prune.channels import try_channels
 from compression.pruning import prune
 from compression.quantizing import quantize
 from compression.recipe import Recipe
 from compression.run import Run, State
 from compression.steps import Distill, Prune, Step
+from compression.structures import require_channels
 from compression.twin import same_structure
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -84,7 +86,9 @@ def compress(
     Raises:
         CompressionError: the model or its data cannot be had, or a step cannot do what was asked.
     """
-    device, found, original = resolve_device(device), card(model_id), original_of(model_id)
+    device, found = resolve_device(device), card(model_id)
+    _refuse(found, recipe)
+    original = original_of(model_id)
     data = load_dataset(found.dataset) if found.dataset else None
     if any(isinstance(s, Prune) and s.pattern == "channels" for s in recipe.steps):
         try_channels(original, found.architecture, found.input_shape)
@@ -109,6 +113,23 @@ def compress(
         prefixes.keep(key, Prefix(model, notes), seconds)
     original.to("cpu")
     return Prefix(model.to("cpu").eval(), notes)
+
+
+def _refuse(found: Card, recipe: Recipe) -> None:
+    """Refuse what a model cannot have before it is even loaded.
+
+    Raises:
+        InvalidInput: a setting needs images and there are none, or no channels can be removed.
+    """
+    for step in recipe.steps:
+        for name, value in step:
+            if found.dataset is None and needs_images(name, value):
+                shown = ",".join(value) if isinstance(value, tuple) else value
+                raise InvalidInput(
+                    name, shown, f"what needs no images; {found.id} has none to calibrate on"
+                )
+        if isinstance(step, Prune) and step.pattern == "channels":
+            require_channels(found.architecture)
 
 
 def _reference(model: nn.Module, original: nn.Module, before: tuple[Step, ...]) -> nn.Module:

@@ -124,10 +124,11 @@ def _channel_pruner(step: Prune, context: Context) -> Attempt:
         )
         report(0.5)
         notes: Notes = (plan.note,) if plan.note else ()
-        if step.update != "none" or "bias" in step.repair:
+        walks = step.update != "none" or "bias" in step.repair
+        if walks:
             notes += _repair_before(model, plan, step, context, report)
         remove(model, plan)
-        if "batchnorm" in step.repair:
+        if "batchnorm" in step.repair and not walks:
             estimate_batchnorm(model, context.images("repair", "batchnorm"))
         return notes
 

@@ -55,9 +55,11 @@ def walk(
     """Call `visit` for every layer in the order of use, before it is used; change what it likes.
 
     `reference` is another object than `model`, of the same structure; `images` [n, c, h, w] are on
-    the models' device. With `batchnorm`, the running statistics of
-    `model` become those of the images as each layer is passed. With `bias`, each layer's mean
-    output error, per channel, is taken off its bias where it has one (Nagel et al., 2019).
+    the models' device. With `batchnorm`, the running statistics of `model` become the reference's,
+    moved by as much as the two models' statistics differ on these images: estimated anew, but
+    without the noise of few images, so that an unchanged model stays what it is. With `bias`, each
+    layer's mean output error, per channel, is taken off its bias where it has one (Nagel et al.,
+    2019).
 
     Returns:
         The names of compressible layers that are never called by themselves (in attention).
@@ -76,7 +78,10 @@ def walk(
                 return tuple(x[n:] for x in given)
             theirs, ours = given[0][:n], given[0][n:]
             kept.append(theirs)
-            if not isinstance(module, Norm):
+            if isinstance(module, Norm):
+                if batchnorm:
+                    _move_statistics(module, ours, other, theirs)
+            else:
                 called.add(name)
                 visit(Meeting(name, module, other, on_grid(module, ours), theirs))
             return (ours, *given[1:])
@@ -105,12 +110,25 @@ def walk(
     try:
         for name, module in {**layers, **whole}.items():
             meet(name, module)
-        with _estimating(whole.values() if batchnorm else ()):
-            model(torch.cat([images, images]))
+        model(torch.cat([images, images]))
     finally:
         for hook in held:
             hook.remove()
     return tuple(name for name in layers if name not in called)
+
+
+def _move_statistics(norm: nn.Module, ours: Tensor, other: nn.Module, theirs: Tensor) -> None:
+    """Running statistics from the reference's and what the inputs of both say."""
+    assert isinstance(norm, Norm) and isinstance(other, Norm)
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    assert other.running_mean is not None and other.running_var is not None
+    axes = [d for d in range(ours.ndim) if d != 1]
+    variance, mean = torch.var_mean(ours, axes)
+    other_variance, other_mean = torch.var_mean(theirs, axes)
+    norm.running_mean.copy_(other.running_mean + mean - other_mean)
+    ratio = (variance + norm.eps) / (other_variance + norm.eps)
+    norm.running_var.copy_(other.running_var * ratio)
 
 
 @torch.no_grad()

@@ -54,7 +54,9 @@ _CHANNELS = ("global LAMP", "global Taylor", "layer magnitude", "layer Taylor")
 
 METHODS: dict[str, Method] = {
     ORIGINAL: Method("original", "original"),
-    "ours": Method("ours", "ours", variants={n: (r.key,) for n, r in ours.RECIPES.items()}),
+    "ours": Method(
+        "ours", "ours", variants={n: tuple(r.key for r in rs) for n, rs in ours.RECIPES.items()}
+    ),
     "nncf": Method(
         "NNCF",
         "nncf",

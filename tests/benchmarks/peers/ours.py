@@ -20,8 +20,6 @@ _PRUNED: dict[str, Any] = {
 }
 _ROUNDED: dict[str, Any] = {
     "rounding": "gptq",
-    "activation_clipping": "percentile",
-    "activation_granularity": "channel",
     "repair": _REPAIR,
 }
 _CHANNELS: dict[str, Any] = {
@@ -31,30 +29,43 @@ _CHANNELS: dict[str, Any] = {
     "repair": _REPAIR,
 }
 
+# How activations' ranges are chosen: whichever is best on the validation images.
+_RANGES: tuple[dict[str, Any], ...] = (
+    {"activation_clipping": "mse"},
+    {"activation_clipping": "percentile", "activation_granularity": "channel"},
+)
+
+
+def _with_activations(bits: int, activation_bits: int) -> tuple[Recipe, ...]:
+    steps = (Quantize(bits=bits, activation_bits=activation_bits, **_ROUNDED, **r) for r in _RANGES)
+    return tuple(Recipe(steps=(step,)) for step in steps)
+
+
+def _alone(step: Prune | Quantize) -> tuple[Recipe, ...]:
+    return (Recipe(steps=(step,)),)
+
+
 # The sparsity of channels is only where the search for the cell's MACs begins.
-RECIPES: dict[str, Recipe] = {
-    "W8A8": Recipe(steps=(Quantize(bits=8, activation_bits=8, **_ROUNDED),)),
-    "W6A6": Recipe(steps=(Quantize(bits=6, activation_bits=6, **_ROUNDED),)),
-    "W4A8": Recipe(steps=(Quantize(bits=4, activation_bits=8, **_ROUNDED),)),
-    "W4": Recipe(steps=(Quantize(bits=4, **_ROUNDED),)),
-    "W3": Recipe(steps=(Quantize(bits=3, **_ROUNDED),)),
-    "W2": Recipe(steps=(Quantize(bits=2, **_ROUNDED),)),
-    "50": Recipe(steps=(Prune(sparsity=0.5, **_PRUNED),)),
-    "70": Recipe(steps=(Prune(sparsity=0.7, **_PRUNED),)),
-    "80": Recipe(steps=(Prune(sparsity=0.8, **_PRUNED),)),
-    "90": Recipe(steps=(Prune(sparsity=0.9, **_PRUNED),)),
-    "95": Recipe(steps=(Prune(sparsity=0.95, **_PRUNED),)),
-    "98": Recipe(steps=(Prune(sparsity=0.98, **_PRUNED),)),
-    "2:4": Recipe(steps=(Prune(pattern="2:4", **_PRUNED | {"scope": "global"}),)),
-    "macs75": Recipe(steps=(Prune(**_CHANNELS),)),
-    "macs50": Recipe(steps=(Prune(**_CHANNELS),)),
+RECIPES: dict[str, tuple[Recipe, ...]] = {
+    "W8A8": _with_activations(8, 8),
+    "W6A6": _with_activations(6, 6),
+    "W4A8": _with_activations(4, 8),
+    **{f"W{bits}": _alone(Quantize(bits=bits, **_ROUNDED)) for bits in (4, 3, 2)},
+    **{
+        f"{percent}": _alone(Prune(sparsity=percent / 100, **_PRUNED))
+        for percent in (50, 70, 80, 90, 95, 98)
+    },
+    "2:4": _alone(Prune(pattern="2:4", **_PRUNED | {"scope": "global"})),
+    "macs75": _alone(Prune(**_CHANNELS)),
+    "macs50": _alone(Prune(**_CHANNELS)),
 }
 _HALVINGS = 7
 
 
 def run(job: Job) -> Made:
     """Apply the cell's recipe."""
-    recipe = RECIPES[next(name for name, cell in CELLS.items() if cell == job.cell)]
+    cell = next(name for name, cell in CELLS.items() if cell == job.cell)
+    recipe = next(r for r in RECIPES[cell] if r.key == job.variant)
     if job.cell.macs is not None:
         recipe = _fitted(job, recipe, job.cell.macs)
     model = plain(compress(job.model_id, recipe, device="cpu").model)
