@@ -212,6 +212,14 @@ def test_an_imagenet_model_runs_for_size_and_latency(
     assert any("data set" in note for note in run.notes)
     with pytest.raises(InvalidInput, match="distill"):
         execute(new_run(model_id, None, Recipe(steps=(Distill(),))))
+    for step, field in (
+        (Prune(sparsity=0.5, update="obs"), "update"),
+        (Prune(pattern="2:4", score="obs"), "score"),
+        (Quantize(rounding="gptq"), "rounding"),
+        (Quantize(repair=("bias",)), "repair"),
+    ):
+        with pytest.raises(InvalidInput, match=rf"^{field}: got .*{model_id} has none here"):
+            compress(model_id, Recipe(steps=(step,)))
     original_of.cache_clear()
 
 
