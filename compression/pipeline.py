@@ -126,7 +126,7 @@ def _refuse(found: Card, recipe: Recipe) -> None:
             if found.dataset is None and needs_images(name, value):
                 shown = ",".join(value) if isinstance(value, tuple) else value
                 raise InvalidInput(
-                    name, shown, f"what needs no images; {found.id} has none to calibrate on"
+                    name, shown, f"a model with images to calibrate on; {found.id} has none here"
                 )
         if isinstance(step, Prune) and step.pattern == "channels":
             require_channels(found.architecture)

@@ -23,6 +23,7 @@ _ROUNDED: dict[str, Any] = {
     "repair": _REPAIR,
 }
 _CHANNELS: dict[str, Any] = {
+    "score": "taylor",
     "pattern": "channels",
     "sparsity": 0.5,
     "update": "obs",
