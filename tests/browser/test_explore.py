@@ -187,7 +187,7 @@ def test_csv_holds_every_run(page: Page, served: Dashboard, tmp_path: Path) -> N
         page.get_by_role("button", name="Download CSV").click()
     download.value.save_as(tmp_path / "runs.csv")
     lines = (tmp_path / "runs.csv").read_text().splitlines()
-    assert lines[0].startswith("run,state,recipe,accuracy_percent")
+    assert lines[0].startswith("run,state,recipe,method,accuracy_percent")
     assert len(lines) == 1 + len(served.store.entries(model))
 
 
