@@ -61,6 +61,8 @@ PRESETS: dict[str, Preset] = {
         {**_BETTER, "quantize": {**_BETTER["quantize"], "rounding": "reconstruct"}},
     ),
 }
+# OBS scores single weights; of the scores of channels this one was best on validation images.
+_FOR_CHANNELS: dict[str, Any] = {"score": "taylor"}
 # What the page starts with, and what a recipe is called that fits several.
 DEFAULT_PRESET = "fast"
 
@@ -152,6 +154,8 @@ def apply_preset(name: str, values: Mapping[str, Any], *, images: bool = True) -
         raise InvalidInput("preset", name, f"{', '.join(available(False))}: {NO_IMAGES}")
     step = str(values["step"])
     wished = preset.values.get(step, {})
+    if values.get("pattern") == "channels" and preset.calibrates:
+        wished = {**wished, **_FOR_CHANNELS}
     return merge(
         step, values, {k: v for k, v in wished.items() if images or not needs_images(k, v)}
     )

@@ -99,11 +99,12 @@ def test_presets_name_settings_that_exist_and_values_that_are_allowed() -> None:
             assert values.keys() <= set(governed(step))
 
 
-def test_with_a_threshold_or_channels_the_score_stays_magnitude() -> None:
-    for values in ({"threshold": 0.1}, {"sparsity": 0.5, "pattern": "channels"}):
-        made = apply_preset("better", {"step": "prune", **values})
-        assert made.get("score", "magnitude") == "magnitude"
-        assert made["repair"] == PRESETS["better"].values["prune"]["repair"]
+def test_a_threshold_keeps_magnitude_and_channels_get_a_score_of_their_own() -> None:
+    single = apply_preset("better", {"step": "prune", "threshold": 0.1})
+    assert single.get("score", "magnitude") == "magnitude"
+    whole = apply_preset("better", {"step": "prune", "sparsity": 0.5, "pattern": "channels"})
+    assert whole["score"] == "taylor" and whole["update"] == "obs"
+    assert "score" not in apply_preset("fast", {"step": "prune", "pattern": "channels"})
 
 
 def test_other_recipes_are_of_no_preset() -> None:
