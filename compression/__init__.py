@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 # that made evaluation on two cores five times slower than on one; after a short spin they sleep.
 # The thread library reads this once, when torch is first imported, here or in a worker we start.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# On a busy machine the matrix library would use fewer threads, and sum in another order: the same
+# recipe and seed could then give other bytes.
+os.environ.setdefault("MKL_DYNAMIC", "FALSE")
 
 if TYPE_CHECKING:
     from compression.catalogue import card, cards

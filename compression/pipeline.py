@@ -103,7 +103,8 @@ def compress(
         title, apply = STEPS[step.step]
         tell = stage(report, title)
         started = time.perf_counter()
-        model = model.to(device)
+        # one layout, wherever the prefix came from: sums in another order would round otherwise
+        model = model.to(device).to(memory_format=torch.channels_last)
         reference = _reference(model, original.to(device), recipe.steps[:at])
         context = Context(found, reference, original, data, recipe.seed, device, tell)
         model, said = apply(model, step, context)
