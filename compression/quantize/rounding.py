@@ -43,7 +43,7 @@ def _loss(w: Tensor, wanted: Tensor, gram: Tensor) -> Tensor:
 
 def _in_turn(weight: Tensor, mask: Tensor, grid: Grid, gram: Tensor) -> Tensor:
     """GPTQ, the inputs with most power first."""
-    order = gram.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True, stable=True)
+    order = gram.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True)
     sorted_gram = gram[:, order][:, :, order].double()
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(sorted_gram))
     upper = torch.linalg.cholesky(inverse, upper=True).to(weight.dtype)
