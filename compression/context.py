@@ -7,14 +7,34 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from compression.catalogue import Card
 from compression.data import Dataset, prepare
 from compression.errors import InvalidInput
+from compression.presets import needs_images
 
 # Half of what the walk holds at its widest layer, in bytes: it bounds the number of images.
 _WIDEST = 384 * 2**20
+# Images for gradients: their cost is that of as many training steps.
+GRADIENT_IMAGES = 1000
+
+
+def needing_images(step: BaseModel) -> tuple[str, object] | None:
+    """The first setting of a step that needs images to calibrate on, and its value as given."""
+    asked = next(((name, value) for name, value in step if needs_images(name, value)), None)
+    if asked is None:
+        return None
+    name, value = asked
+    return name, ",".join(value) if isinstance(value, tuple) else value
+
+
+def without_images(card: Card, asked: str, value: object) -> InvalidInput:
+    """The error for a setting that needs images where a model has none."""
+    return InvalidInput(
+        asked, value, f"a model with images to calibrate on; {card.id} has none here"
+    )
 
 
 @dataclass(frozen=True)
@@ -36,9 +56,7 @@ class Context:
             InvalidInput: there is none; `asked` is the setting that needs it.
         """
         if self.data is None:
-            raise InvalidInput(
-                asked, value, f"a model with images to calibrate on; {self.card.id} has none here"
-            )
+            raise without_images(self.card, asked, value)
         return self.data
 
     def images(self, asked: str, value: object) -> Tensor:
@@ -57,10 +75,14 @@ class Context:
         noise = torch.Generator().manual_seed(0)
         return torch.randn(1, *self.card.input_shape, generator=noise).to(self.device)
 
-    def labels(self) -> Tensor:
-        """Labels of `images`."""
-        assert self.data is not None
-        return self.data.calibration.labels[: self._count].to(self.device)
+    def labelled(self, asked: str, value: object) -> tuple[Tensor, Tensor]:
+        """Prepared calibration images and their labels on the device, for gradients.
+
+        Raises:
+            InvalidInput: as `dataset`.
+        """
+        head = self.dataset(asked, value).calibration.head(GRADIENT_IMAGES)
+        return prepare(head.images).to(self.device), head.labels.to(self.device)
 
     @cached_property
     def _count(self) -> int:

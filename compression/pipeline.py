@@ -14,13 +14,12 @@ from torch import nn
 from compression import prefixes
 from compression.catalogue import Card, card
 from compression.comparison import Report, measure, original_of, stage
-from compression.context import Context
+from compression.context import Context, needing_images, without_images
 from compression.data import load_dataset
 from compression.distill.loop import distill
 from compression.errors import InvalidInput
 from compression.layers import plain
 from compression.prefixes import Prefix
-from compression.presets import needs_images
 from compression.prune.channels import try_channels
 from compression.pruning import prune
 from compression.quantizing import quantize
@@ -123,12 +122,8 @@ def _refuse(found: Card, recipe: Recipe) -> None:
         InvalidInput: a setting needs images and there are none, or no channels can be removed.
     """
     for step in recipe.steps:
-        for name, value in step:
-            if found.dataset is None and needs_images(name, value):
-                shown = ",".join(value) if isinstance(value, tuple) else value
-                raise InvalidInput(
-                    name, shown, f"a model with images to calibrate on; {found.id} has none here"
-                )
+        if found.dataset is None and (asked := needing_images(step)):
+            raise without_images(found, *asked)
         if isinstance(step, Prune) and step.pattern == "channels":
             require_channels(found.architecture)
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from compression.accuracy_driven import most_that_keeps
 from compression.allocation import SPARSITIES, allocate
 from compression.compensate import refit
-from compression.context import Context
-from compression.data import Split, prepare
+from compression.context import Context, needing_images
 from compression.errors import InvalidInput
 from compression.gradients import WeightGradients, output_gradients, weight_gradients
 from compression.layers import (
@@ -38,11 +37,8 @@ from compression.prune.patterns import (
 )
 from compression.prune.scores import SCORES, Evidence
 from compression.steps import Prune
-from compression.structures import require_channels
 from compression.twin import Meeting, estimate_batchnorm, visit_layers, walk
 
-# Images for gradients: their cost is that of as many training steps.
-GRADIENT_IMAGES = 1000
 FISHER_IMAGES = 500
 
 Scores = Mapping[str, Tensor]
@@ -66,21 +62,11 @@ Attempt = Callable[[nn.Module, float, Callable[[float], None]], Notes]
 
 def _refuse(model: nn.Module, step: Prune, context: Context) -> None:
     """Refuse what cannot be done, before anything is spent."""
-    if step.pattern == "channels":
-        require_channels(context.card.architecture)
-    if step.max_drop is not None:
-        context.dataset("max_drop", step.max_drop)
-    if step.repair:
-        context.dataset("repair", ",".join(step.repair))
-    if step.update != "none":
-        context.dataset("update", step.update)
-        if any(part(m, FakeQuantize) for _, m in compressible(model)):
-            allowed = "none for weights that are quantized; prune before quantizing"
-            raise InvalidInput("update", step.update, allowed)
-    if step.scope == "allocated":
-        context.dataset("scope", step.scope)
-    if step.pattern != "channels" and SCORES[step.score].needs in ("moments", "gradients"):
-        context.dataset("score", step.score)
+    if asked := needing_images(step):
+        context.dataset(*asked)
+    if step.update != "none" and any(part(m, FakeQuantize) for _, m in compressible(model)):
+        allowed = "none for weights that are quantized; prune before quantizing"
+        raise InvalidInput("update", step.update, allowed)
 
 
 def _search(
@@ -107,10 +93,7 @@ def _search(
 
 def _channel_pruner(step: Prune, context: Context) -> Attempt:
     def attempt(model: nn.Module, amount: float, report: Callable[[float], None]) -> Notes:
-        batch = None
-        if step.score == "taylor":
-            head = context.dataset("score", step.score).calibration.head(GRADIENT_IMAGES)
-            batch = (prepare(head.images).to(context.device), head.labels.to(context.device))
+        batch = context.labelled("score", step.score) if step.score == "taylor" else None
         plan = choose_channels(
             model,
             architecture=context.card.architecture,
@@ -183,7 +166,9 @@ def score_weights(
 ) -> dict[str, Tensor]:
     """The score of every weight, of the weights' shapes. What is zero already goes first."""
     score = SCORES[name]
-    gradients = _gradients(model, context, name) if score.needs == "gradients" else {}
+    gradients: dict[str, WeightGradients] = {}
+    if score.needs == "gradients":
+        gradients = weight_gradients(model, *context.labelled("score", name))
     generator = torch.Generator().manual_seed(context.seed)
     found = {}
     for layer, module in compressible(model):
@@ -228,12 +213,6 @@ def _moments(model: nn.Module, context: Context) -> dict[str, Moments]:
         if name not in found:
             found[name] = _even(weight_of(module), groups_of(module))
     return found
-
-
-def _gradients(model: nn.Module, context: Context, asked: str) -> dict[str, WeightGradients]:
-    head: Split = context.dataset("score", asked).calibration.head(GRADIENT_IMAGES)
-    images, labels = prepare(head.images), head.labels
-    return weight_gradients(model, images.to(context.device), labels.to(context.device))
 
 
 def _masks(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compression.activations import hold_inputs
 from compression.allocation import allocate
 from compression.compensate import refit
-from compression.context import Context
+from compression.context import Context, needing_images
 from compression.data import batches
 from compression.errors import CompressionError, InvalidInput
 from compression.gradients import output_gradients
@@ -44,7 +44,8 @@ Notes = tuple[str, ...]
 
 def quantize(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Module, Notes]:
     """Put the weights of `model`, in place, and if asked its activations, on grids."""
-    _refuse(step, context)
+    if asked := needing_images(step):
+        context.dataset(*asked)
     before = {name: weight_of(m).clone() for name, m in compressible(model)}
     notes = _equalized(model, step)
     if step.equalization != "none":
@@ -53,7 +54,8 @@ def quantize(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Mod
     bits = _choose_bits(model, step, context)
     if step.rounding == "nearest":
         _round_all(model, step, bits)
-        if "batchnorm" in step.repair:
+        # activations are to be seen as they will be; the walk repairs for good
+        if "batchnorm" in step.repair and step.activation_bits is not None:
             estimate_batchnorm(model, context.images("repair", "batchnorm"))
     if step.activation_bits is not None:
         notes += _hold_activations(model, step, context)
@@ -80,19 +82,6 @@ def _reconstruct(model: nn.Module, step: Quantize, context: Context) -> Notes:
     if helped:
         return ()
     return ("Reconstruction brought no block nearer to the original's; GPTQ's rounding was kept.",)
-
-
-def _refuse(step: Quantize, context: Context) -> None:
-    """Refuse what cannot be done without images, before anything is spent."""
-    asked: dict[str, object] = {
-        "rounding": step.rounding if step.rounding != "nearest" else None,
-        "average_bits": step.average_bits,
-        "activation_bits": step.activation_bits,
-        "repair": ",".join(step.repair) or None,
-    }
-    for name, value in asked.items():
-        if value is not None:
-            context.dataset(name, value)
 
 
 def _equalized(model: nn.Module, step: Quantize) -> Notes:

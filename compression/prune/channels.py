@@ -53,38 +53,6 @@ class Plan:
     note: str | None
 
 
-def remove_channels(
-    model: nn.Module,
-    *,
-    architecture: str,
-    example: Tensor,
-    sparsity: float,
-    score: str = "magnitude",
-    scope: str = "global",
-    round_to: int = 8,
-    batch: tuple[Tensor, Tensor] | None = None,
-    seed: int = 0,
-) -> str | None:
-    """`choose_channels`, then `remove`: gives what there is to say, if anything.
-
-    Raises:
-        InvalidInput: as either.
-    """
-    plan = choose_channels(
-        model,
-        architecture=architecture,
-        example=example,
-        sparsity=sparsity,
-        score=score,
-        scope=scope,
-        round_to=round_to,
-        batch=batch,
-        seed=seed,
-    )
-    remove(model, plan)
-    return plan.note
-
-
 def choose_channels(
     model: nn.Module,
     *,

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from compression.activations import input_grids
 from compression.errors import CompressionError
-from compression.layers import FakeQuantize, Mask, compressible, hold, part, release, weight_of
+from compression.layers import FakeQuantize, compressible, part, put_weight, weight_of
+from compression.moments import groups_of
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # f(x / s) = f(x) / s for s > 0, channel by channel
@@ -142,7 +143,7 @@ def _reach(node: fx.Node, modules: dict[str, nn.Module]) -> list[nn.Module]:
 
 def _by_input(module: nn.Module) -> Tensor:
     """Largest magnitude among the weights that use each input channel, [channels]."""
-    weight, groups = weight_of(module).abs(), int(getattr(module, "groups", 1))
+    weight, groups = weight_of(module).abs(), groups_of(module)
     largest: Tensor = weight.unflatten(0, (groups, -1)).amax((1, *range(3, weight.ndim + 1)))
     return largest.flatten()
 
@@ -168,9 +169,9 @@ def _divide(pair: _Pair, scale: Tensor) -> None:
         pair.norm.weight.div_(scale)  # type: ignore[operator]
         pair.norm.bias.div_(scale)  # type: ignore[operator]
     for target in pair.targets:
-        weight, groups = weight_of(target), int(getattr(target, "groups", 1))
+        weight, groups = weight_of(target), groups_of(target)
         each = scale.view(groups, 1, -1, *[1] * (weight.ndim - 2))
-        _set(target, (weight.unflatten(0, (groups, -1)) * each).flatten(0, 1))
+        put_weight(target, (weight.unflatten(0, (groups, -1)) * each).flatten(0, 1))
 
 
 def _even_rows(layer: nn.Module, norm: nn.Module) -> bool:
@@ -192,15 +193,6 @@ def _even_rows(layer: nn.Module, norm: nn.Module) -> bool:
 
 def _multiply_rows(layer: nn.Module, factor: Tensor) -> None:
     weight = weight_of(layer)
-    _set(layer, weight * factor.view(-1, *[1] * (weight.ndim - 1)))
+    put_weight(layer, weight * factor.view(-1, *[1] * (weight.ndim - 1)))
     if isinstance(layer.bias, Tensor):
         layer.bias.mul_(factor)
-
-
-def _set(module: nn.Module, weight: Tensor) -> None:
-    """Give a layer this weight; a mask on it stays."""
-    mask = part(module, Mask)
-    release(module)
-    module.weight.copy_(weight)  # type: ignore[operator]
-    if isinstance(mask, Mask):
-        hold(module, mask.mask, None)

@@ -28,9 +28,9 @@ from compression.errors import ArtifactError, CompressionError, InvalidInput
 from compression.layers import Grid, compressible, hold, plain, weight_of
 from compression.measure.size import measure_sizes
 from compression.models import build, load_model
-from compression.prune.channels import remove_channels
 from compression.quantize.affine import minmax, mse
 from compression.widths import resize, widths
+from tests.compression.tiny import remove_channels
 
 SMALL = ("squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small")
 

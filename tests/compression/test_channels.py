@@ -21,7 +21,6 @@ from compression.models import build, count_macs, skeleton
 from compression.prune.channels import (
     choose_channels,
     remove,
-    remove_channels,
     try_channels,
     what_stays,
 )
@@ -32,7 +31,7 @@ from compression.steps import Prune
 from compression.structures import UNSUPPORTED, channels_supported, require_channels
 from compression.twin import estimate_batchnorm
 from compression.widths import resize, widths
-from tests.compression.tiny import context, images, net
+from tests.compression.tiny import context, images, net, remove_channels
 
 NAMES = ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "squeezenet1_1")
 SHAPE = (3, 64, 64)

@@ -16,7 +16,7 @@ from compression.layers import Grid
 from compression.measure import latency
 from compression.measure.latency import compare, ratio_of_medians
 from compression.models import build
-from compression.prune.channels import remove_channels
+from tests.compression.tiny import remove_channels
 
 
 @pytest.fixture(autouse=True)

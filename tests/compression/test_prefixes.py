@@ -11,9 +11,9 @@ from compression.activations import hold_inputs, input_grids
 from compression.layers import FakeQuantize, Grid, Mask, compressible, hold, part, weight_of
 from compression.models import build
 from compression.prefixes import Prefix
-from compression.prune.channels import remove_channels
 from compression.quantize.affine import mse
 from compression.widths import widths
+from tests.compression.tiny import remove_channels
 
 NAME = "mobilenet_v3_small"
 IMAGE = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

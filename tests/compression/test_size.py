@@ -11,8 +11,8 @@ from compression.artifact import pack
 from compression.layers import compressible, hold, plain, weight_of
 from compression.measure.size import Sizes, measure_sizes
 from compression.models import build
-from compression.prune.channels import remove_channels
 from compression.quantize.affine import mse
+from tests.compression.tiny import remove_channels
 
 
 @pytest.fixture(autouse=True)

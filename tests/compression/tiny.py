@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from compression.catalogue import card
 from compression.context import Context
 from compression.data import Dataset, load_dataset, prepare
 from compression.layers import FakeQuantize, Mask, compressible, part
+from compression.prune.channels import choose_channels, remove
 from compression.twin import estimate_batchnorm
 
 IMAGES = 96
@@ -128,3 +130,10 @@ def grid_held(module: nn.Module) -> FakeQuantize:
     held = part(module, FakeQuantize)
     assert isinstance(held, FakeQuantize)
     return held
+
+
+def remove_channels(model: nn.Module, **how: Any) -> str | None:
+    """Choose channels and remove them, in place; what there is to say."""
+    plan = choose_channels(model, **how)
+    remove(model, plan)
+    return plan.note
