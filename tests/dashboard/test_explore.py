@@ -148,7 +148,7 @@ def test_what_is_asked_for_changes_no_method(page: Open, store: Store) -> None:
     by(at, "sparsity")
     healthy(at.selectbox(key="pattern").set_value("channels").run())
     assert at.segmented_control(key="method").value == "best"
-    assert at.selectbox(key="score").value == "magnitude"
+    assert at.selectbox(key="score").value == "taylor"
     healthy(at.selectbox(key="pattern").set_value("unstructured").run())
     assert at.segmented_control(key="method").value == "best"
     assert at.selectbox(key="score").value == PRESETS["best"].values["prune"]["score"]
@@ -227,6 +227,7 @@ def test_channels_are_refused_with_the_reason(page: Open) -> None:
 def test_the_cost_of_a_method_is_shown_once_measured(
     page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dashboard.views.recipe_panel.costs", Costs)
     assert "Takes about" not in text_of(page())
     measured = Costs(seconds={MODEL: {"fast": 3.2, "best": 75.0}})
     monkeypatch.setattr("dashboard.views.recipe_panel.costs", lambda: measured)
