@@ -20,6 +20,7 @@ from compression.paths import assets_dir
 from compression.recipe import Recipe
 from compression.settings import settings
 from compression.steps import STEPS
+from compression.steps.distill import BETWEEN_LAYERS, DECAYING, WITH_MOMENTUM
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,35 @@ def idle(step: str, values: Mapping[str, Any]) -> dict[str, str]:
         if values.get("activation_bits") is None:
             said = "Activations stay float32."
             why |= dict.fromkeys(("activation_clipping", "activation_granularity"), said)
+    if step == "distill":
+        why |= _idle_in_training({**_DEFAULTS, **values})
+    return why
+
+
+_DEFAULTS = {s.name: s.default for s in settings(STEPS["distill"])}
+
+
+def _idle_in_training(values: Mapping[str, Any]) -> dict[str, str]:
+    why: dict[str, str] = {}
+    loss, schedule = values["loss"], values["schedule"]
+    if loss != "dkd":
+        why["other_classes"] = "Only dkd weighs the wrong classes by themselves."
+    if loss not in BETWEEN_LAYERS:
+        why |= dict.fromkeys(("layer_weight", "layers"), "No layers are matched.")
+    if loss == "logits" or values["alpha"] == 1:
+        why["label_smoothing"] = "No label is read."
+    if values["student"] is None:
+        why["initial"] = "The model itself is taught."
+    if values["optimizer"] not in WITH_MOMENTUM:
+        why["momentum"] = "This optimizer has none to set."
+    if schedule == "one-cycle":
+        why["warmup"] = "One cycle has a warm-up of its own."
+    if schedule not in DECAYING:
+        why["decay"] = "This schedule has no factor."
+    if schedule not in ("step", "exponential"):
+        why["decay_epochs"] = "This schedule does not count epochs."
+    if schedule != "plateau":
+        why["patience"] = "Only plateau waits for validation."
     return why
 
 

@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from compression.errors import InvalidInput
 from compression.settings import settings
@@ -29,6 +29,12 @@ class Recipe(BaseModel):
     seed: int = Field(
         default=0, ge=0, le=2**31 - 1, title="Seed", description="Fixes all randomness."
     )
+
+    @model_validator(mode="after")
+    def _student_first(self) -> Self:
+        if any(getattr(s, "student", None) is not None for s in self.steps[1:]):
+            raise ValueError("a student only in the first step: what came before would be lost")
+        return self
 
     @property
     def key(self) -> str:

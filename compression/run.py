@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from compression.recipe import Recipe
 
@@ -93,6 +93,33 @@ class Delta(_Value):
     latency_ratio: Ratio | None
 
 
+class Point(_Value):
+    """One moment of training: means since the point before it.
+
+    `epoch` counts passes over the images, `hard` and `soft` are the parts of the loss before they
+    are weighted (cross-entropy with the labels, distance from the teacher), `top1` is there where
+    the validation images were looked at.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    hard: float | None
+    soft: float | None
+    learning_rate: float
+    images_per_second: float
+    top1: Interval | None = None
+
+
+class Curve(_Value):
+    """How one step of a recipe trained. `at` is the step's place in the recipe, from 0."""
+
+    at: int
+    epochs: float
+    points: tuple[Point, ...]
+    device: str = ""
+
+
 class Run(_Value):
     """One recipe applied to one model and measured on one data set."""
 
@@ -109,6 +136,7 @@ class Run(_Value):
     environment: dict[str, Any] = {}
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+    stopped_early: bool = False
 
     @field_serializer("recipe")
     def _canonical(self, recipe: Recipe) -> dict[str, Any]:
@@ -120,8 +148,17 @@ class Run(_Value):
 
 
 class Progress(_Value):
-    """How far a running run is. `seconds_left` is None until it can be estimated."""
+    """How far a running run is. `seconds_left` is None until it can be estimated.
+
+    While it trains, `point` is the latest moment and `curve` all of them so far, where new ones
+    have come. `keeps` says that what there is so far can be kept if it is stopped now, `saved` that
+    a checkpoint has just been written.
+    """
 
     stage: str
     fraction: float
     seconds_left: float | None = None
+    point: Point | None = None
+    keeps: bool = False
+    saved: bool = False
+    curve: Curve | None = Field(default=None, exclude=True)

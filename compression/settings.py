@@ -14,7 +14,7 @@ class Setting:
     """One setting of a step, as widgets, flags and tables need it.
 
     `several` says that any number of the choices can be chosen, `optional` that the setting may
-    be left unset.
+    be left unset, `text` that it is free text (names separated by commas if `several`).
     """
 
     name: str
@@ -30,10 +30,13 @@ class Setting:
     above: bool = False
     several: bool = False
     optional: bool = False
+    text: bool = False
 
     @property
     def allowed(self) -> str:
         """The allowed values in words."""
+        if self.text:
+            return "none, or names separated by commas" if self.several else "a name"
         if self.several:
             return f"none, or some of {', '.join(self.choices)}"
         if self.choices:
@@ -74,6 +77,7 @@ def settings(step: type[BaseModel]) -> tuple[Setting, ...]:
                 above="gt" in bounds,
                 several=get_origin(field.annotation) is tuple,
                 optional=NoneType in kinds,
+                text=str in kinds,
             )
         )
     return tuple(found)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from compression.errors import InvalidInput
 from compression.recipe import Recipe, parse, parse_recipe, read_recipe
 from compression.settings import settings
-from compression.steps import CHANNEL_SCORES, STEPS, Distill, Prune, Quantize, Step
+from compression.steps import STEPS, Distill, Prune, Quantize, Step
+from compression.steps.prune import CHANNEL_SCORES
 
 fractions = st.floats(0, 1)
 repairs = st.lists(st.sampled_from(["batchnorm", "bias"]), max_size=2).map(tuple)

@@ -1,0 +1,113 @@
+"""Settings of quantization."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from compression.steps.base import REPAIR, REPAIRED, BaseStep, Repairs, how
+
+
+class Quantize(BaseStep):
+    """Round the weights to a grid of 2**bits values per scale (Jacob et al., 2018)."""
+
+    step: Literal["quantize"] = "quantize"
+    bits: int = Field(
+        default=8,
+        ge=2,
+        le=8,
+        title="Bit width",
+        description="Bits per weight; with an average, the most that a layer may get.",
+        json_schema_extra={"unit": "bits"},
+    )
+    scheme: Literal["symmetric", "affine"] = Field(
+        default="symmetric",
+        title="Grid",
+        description="Symmetric about zero, or affine with a zero point of its own.",
+    )
+    granularity: Literal["channel", "tensor"] = Field(
+        default="channel",
+        title="One scale per",
+        description="A scale for every output channel, or one for the whole tensor.",
+    )
+    clipping: Literal["mse", "minmax", "percentile"] = Field(
+        default="mse",
+        title="Weight range",
+        description="The range with the least squared error, from smallest to largest weight, or "
+        "without the outermost 0.1 %.",
+    )
+    rounding: Literal["nearest", "gptq", "reconstruct"] = Field(
+        default="nearest",
+        title="Rounding",
+        description="To the nearest; one after the other, the later weights making up for the "
+        "earlier (gptq); or that, then tuned until each block answers as before (reconstruct).",
+    )
+    edge_bits: int | None = Field(
+        default=None,
+        ge=2,
+        le=8,
+        title="Bits of first and last layer",
+        description="Bits per weight of the first and the last layer, if not as the others.",
+        json_schema_extra={"unit": "bits"},
+    )
+    average_bits: float | None = Field(
+        default=None,
+        ge=2,
+        le=8,
+        title="Average bits",
+        description="Give each layer the bits it needs, so that a weight has this many on average.",
+        json_schema_extra={"unit": "bits"},
+    )
+    sensitivity: Literal["fisher", "direct"] = Field(
+        default="fisher",
+        title="Sensitivity measured by",
+        description="What bits cost in a layer: estimated from gradients, or by trying it.",
+    )
+    activation_bits: int | None = Field(
+        default=None,
+        ge=4,
+        le=8,
+        title="Activation bits",
+        description="Bits of each layer's input; unset leaves it float32.",
+        json_schema_extra={"unit": "bits"},
+    )
+    activation_clipping: Literal["mse", "minmax", "percentile", "kl"] = Field(
+        default="mse",
+        title="Activation range",
+        description="As for weights, or the range whose histogram diverges least (kl).",
+    )
+    activation_granularity: Literal["tensor", "channel"] = Field(
+        default="tensor",
+        title="One activation scale per",
+        description="One for the whole input, or one per channel in depthwise convolutions.",
+    )
+    equalization: Literal["none", "cross-layer"] = Field(
+        default="none",
+        title="Equalization",
+        description="Even out the ranges of consecutive layers' channels before rounding.",
+    )
+    repair: Repairs = REPAIR
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.average_bits is not None and self.average_bits > self.bits:
+            raise ValueError("an average_bits of at most bits, the most that a layer may get")
+        return self
+
+    def sentence(self) -> str:
+        text = f"store the weights in {self.average_bits or self.bits:.3g} bits"
+        if self.average_bits is not None:
+            text += " on average"
+        if self.activation_bits is not None:
+            text += f", activations in {self.activation_bits}"
+        edges = self.edge_bits is not None and f"first and last layer in {self.edge_bits}"
+        return text + how(
+            _ROUNDED.get(self.rounding),
+            edges or None,
+            "equalized" if self.equalization != "none" else None,
+            *(REPAIRED[r] for r in self.repair),
+        )
+
+
+_ROUNDED = {"gptq": "GPTQ", "reconstruct": "reconstructed"}
