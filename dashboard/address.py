@@ -23,13 +23,14 @@ from dashboard.form import (
     Form,
     in_force,
     settled,
+    split_names,
     to_recipe,
 )
 
 HEADLINES = {
     "prune": (*AMOUNTS, "pattern"),
     "quantize": ("bits",),
-    "distill": ("temperature",),
+    "distill": ("temperature", "epochs"),
 }
 _ALWAYS = (*AMOUNTS, "bits", "temperature")
 # A name of one setting in several steps, and its keys.
@@ -141,6 +142,11 @@ def read_value(name: str, text: str) -> Any:
 
 def _in_range(name: str, setting: Setting, text: str) -> Any:
     refused = InvalidInput(name, text, setting.allowed)
+    if setting.text:
+        names = split_names(text)
+        if not setting.several and len(names) != 1:
+            raise refused
+        return names if setting.several else names[0]
     if setting.several:
         found = set() if text in ("", _NOTHING) else set(text.split(","))
         if not found <= set(setting.choices):

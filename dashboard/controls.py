@@ -15,7 +15,17 @@ from dashboard.words import word
 
 _COARSE = {"temperature": 0.5, "sparsity": 0.005, "max_drop": 0.1}
 _FORMATS = {"sparsity": "percent", "bits": "%d bits", "temperature": "T = %g"}
-_ENTRIES = {"learning_rate": 0.005, "alpha": 0.05, "average_bits": 0.25}
+_ENTRIES = {
+    "learning_rate": 0.005,
+    "average_bits": 0.25,
+    "other_classes": 1.0,
+    "layer_weight": 1.0,
+    "decay_epochs": 0.5,
+    "weight_decay": 1e-4,
+    "l1": 1e-5,
+    "mixup": 0.1,
+}
+_ENTRY, _SMALLEST = 0.05, {"learning_rate": 1e-4, "decay": 0.01, "decay_epochs": 0.1}
 _DEFAULT_THRESHOLD_RANGE = 0.1
 _MOST_POINTS = 5.0
 UNSET = 0
@@ -135,9 +145,9 @@ def entry(name: str, disabled: bool = False, high: float | None = None) -> None:
     whole = setting.integer
     low = setting.low or 0
     high = min(v for v in (setting.high or 1, high) if v is not None)
-    step = 1 if whole else _ENTRIES[name]
-    if name == "learning_rate":
-        low = min(0.0001, st.session_state[name])
+    step = 1 if whole else _ENTRIES.get(name, _ENTRY)
+    if setting.above:  # the least of the range is not allowed itself
+        low = min(_SMALLEST[name], st.session_state[name])
     st.number_input(
         setting.title,
         int(low) if whole else float(low),
@@ -146,6 +156,23 @@ def entry(name: str, disabled: bool = False, high: float | None = None) -> None:
         format="%d" if whole else "%.4g",
         key=name,
         help=setting.help,
+        disabled=disabled,
+        persist_state="session",
+    )
+
+
+def optional_entry(name: str, unset: str, disabled: bool = False) -> None:
+    """A whole number that may be left out; `unset` says what that means."""
+    setting = SETTINGS[name]
+    st.number_input(
+        setting.title,
+        int(setting.low or 0),
+        int(setting.high or 1),
+        None,
+        step=1 if (setting.low or 0) < 100 else 1000,
+        key=name,
+        help=setting.help,
+        placeholder=unset,
         disabled=disabled,
         persist_state="session",
     )

@@ -58,6 +58,16 @@ PLAIN: Form = {key: s.default for key, s in SETTINGS.items()} | _FIRST
 NAMES = tuple(PLAIN)
 
 
+def taught(form: Form) -> str | None:
+    """The other model that is taught and then compressed in place of the chosen one."""
+    return form["student"] if form["distill"] else None
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names separated by commas, as a recipe has them: without doubles, in one order."""
+    return tuple(sorted({part.strip() for part in text.split(",")} - {"", "none"}))
+
+
 def asked(form: Form, step: str) -> dict[str, Any]:
     """What a step is asked for: the settings that no preset decides and that are in force."""
     how = governed(step)
@@ -91,7 +101,7 @@ def choices(form: Form, key: str, images: bool = True) -> tuple[str, ...]:
     """The choices of a setting that go with the others, and with there being images or not."""
     step, setting = STEP_OF[key], SETTINGS[key]
     others = {k: v for k, v in in_force(form, step).items() if k != setting.name}
-    if setting.name == "pattern":  # what goes with it is settled when it changes
+    if setting.name in ("pattern", "loss"):  # what goes with it is settled when it changes
         return setting.choices
     return tuple(
         c
@@ -104,11 +114,18 @@ def choices(form: Form, key: str, images: bool = True) -> tuple[str, ...]:
 def to_recipe(form: Form) -> Recipe:
     """The recipe of these settings: prune, then quantize, then teach.
 
+    Another model that is taught in place of this one comes first, and is then compressed.
+
     Raises:
         InvalidInput: a setting is out of range.
     """
-    steps = [parse(kind, in_force(form, step)) for step, kind in STEPS.items() if form[step]]
+    names = _order(form["student"] is not None)
+    steps = [parse(STEPS[name], in_force(form, name)) for name in names if form[name]]
     return parse(Recipe, {"steps": steps, "seed": form["seed"]})
+
+
+def _order(student: bool) -> list[str]:
+    return sorted(STEPS, key=lambda name: name != "distill") if student else list(STEPS)
 
 
 def from_recipe(recipe: Recipe, before: Form = PLAIN) -> Form | None:
@@ -116,7 +133,7 @@ def from_recipe(recipe: Recipe, before: Form = PLAIN) -> Form | None:
 
     What the recipe does not set stays as it was `before`.
     """
-    order = list(STEPS)
+    order = _order(any(getattr(step, "student", None) is not None for step in recipe.steps))
     places = [order.index(step.step) for step in recipe.steps]
     if places != sorted(set(places)):
         return None
@@ -154,6 +171,8 @@ def settled(form: Form, images: bool = True) -> Form:
     found = dict(form)
     if form["mixed"]:
         found["average_bits"] = min(form["average_bits"], float(form["bits"]))
+    if form["loss"] == "dkd":  # it needs one right class
+        found["mixup"] = 0.0
     if not images:
         found |= {"distill": False, "mixed": False, "activation_bits": None}
         if form["amount"] == "max_drop":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import streamlit as st
 
@@ -12,15 +13,26 @@ from compression.presets import available
 from compression.store import Entry, Store, open_store
 from dashboard.address import from_params, to_params
 from dashboard.advice import first_form, first_method
-from dashboard.form import CUSTOM, NAMES, PLAIN, SETTINGS, Form, method_of, settled, with_preset
+from dashboard.form import (
+    CUSTOM,
+    NAMES,
+    PLAIN,
+    SETTINGS,
+    Form,
+    method_of,
+    settled,
+    split_names,
+    with_preset,
+)
 from dashboard.launch import STORE_VARIABLE
 
 FIRST_MODEL = "fashion-mnist/resnet18"
 METHOD = "method"
 _READ = "url_read"
 _PROBLEMS = "url_problems"
-# A select box takes None for no choice, so what is unset goes by 0 there.
+# A select box takes None for no choice, so bits that are unset go by 0 there.
 _UNSET = [name for name, value in PLAIN.items() if value is None]
+_BITS = ("edge_bits", "activation_bits")
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -67,7 +79,10 @@ def read_url() -> None:
     st.session_state["model"] = model
     card = cards()[model]
     form, wrong = from_params(params, first_form(weights_of(card), images()), images())
-    if "temperature" in params and card.dataset is None:
+    if form["student"] not in (None, *students()):
+        told = f"student: {form['student']!r} is not another model for the same images. Off."
+        form, wrong = {**form, "student": None}, (*wrong, told)
+    if {"temperature", "epochs"} & params.keys() and card.dataset is None:
         wrong = (*wrong, "Distillation needs training images, and this model has none here: off.")
     put_form(form)
     st.session_state[_PROBLEMS] = (*problems, *wrong)
@@ -96,11 +111,22 @@ def images() -> bool:
     return cards()[st.session_state["model"]].dataset is not None
 
 
+def students() -> tuple[str, ...]:
+    """The other models that could be taught in place of the chosen one: same images, classes."""
+    known = cards()
+    mine = known[st.session_state["model"]]
+    fits = (m for m, c in known.items() if (c.dataset, c.classes) == (mine.dataset, mine.classes))
+    return tuple(m for m in fits if m != mine.id) if mine.dataset is not None else ()
+
+
 def form() -> Form:
     """The settings as they are now."""
     found = {name: st.session_state[name] for name in NAMES}
-    several = [name for name in SETTINGS if SETTINGS[name].several]
-    found |= {name: tuple(sorted(found[name] or ())) for name in several}
+    for name, setting in SETTINGS.items():
+        if setting.several and setting.text:
+            found[name] = split_names(found[name] or "")
+        elif setting.several:
+            found[name] = tuple(sorted(found[name] or ()))
     return found | {name: found[name] or None for name in _UNSET}
 
 
@@ -114,15 +140,25 @@ def put_form(new: Form) -> None:
 
 def _put(new: Form, method: str) -> None:
     for name, value in new.items():
-        shown = (value or 0) if name in _UNSET else value
-        st.session_state[name] = list(shown) if isinstance(shown, tuple) else shown
+        st.session_state[name] = _as_widget(name, value)
     st.session_state[METHOD] = method
+
+
+def _as_widget(name: str, value: Any) -> Any:
+    """A value of the form as its widget holds it."""
+    if name in SETTINGS and SETTINGS[name].text:
+        return ", ".join(value) if isinstance(value, tuple) else value or ""
+    if isinstance(value, tuple):
+        return list(value)
+    return (value or 0) if name in _BITS else value
 
 
 def adapt() -> None:
     """What is asked for has changed, or the method, or the model: let the settings follow."""
     method = st.session_state[METHOD]
     now = settled(form(), images())
+    if now["student"] not in students():
+        now = {**now, "student": None}
     if method != CUSTOM:
         method = method if method in available(images()) else first_method(images())
         now = with_preset(now, method, images())

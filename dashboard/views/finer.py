@@ -10,6 +10,7 @@ import streamlit as st
 from compression.presets import governed
 from dashboard import controls, state
 from dashboard.form import KEYS, SETTINGS, Form, choices, without_effect
+from dashboard.views import teaching
 
 OPEN = {"prune": "finer_prune", "quantize": "finer_quantize", "distill": "finer_distill"}
 _TITLES = {"prune": "pruning", "quantize": "bit width", "distill": "distillation"}
@@ -83,9 +84,4 @@ def _mix() -> None:
     state.adapt()
 
 
-def _distill(form: Form, off: bool) -> None:
-    for name in ("epochs", "alpha", "learning_rate"):
-        controls.entry(name, off)
-
-
-_CONTENTS = {"prune": _prune, "quantize": _quantize, "distill": _distill}
+_CONTENTS = {"prune": _prune, "quantize": _quantize, "distill": teaching.show}

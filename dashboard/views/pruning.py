@@ -8,7 +8,7 @@ from compression.catalogue import Weights
 from dashboard import charts, controls, state
 from dashboard import format as fmt
 from dashboard.advice import cuts_by_magnitude, round_threshold
-from dashboard.form import Form
+from dashboard.form import Form, taught
 from dashboard.views import finer
 
 _AMOUNTS = {
@@ -75,6 +75,9 @@ def _cut(form: Form, weights: Weights | None) -> None:
         return
     if not cuts_by_magnitude(form):
         st.caption(_uncut(form))
+        return
+    if taught(form) is not None:
+        st.caption("Where that cuts is known once the student has been taught.")
         return
     if weights is None:
         given = "sparsity" if form["amount"] == "threshold" else "threshold"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from compression.catalogue import Card, Weights
+from compression.catalogue import Card, Weights, cards
 from compression.errors import CompressionError
 from compression.presets import PRESETS, available, costs
 from compression.recipe import Recipe
@@ -13,7 +13,7 @@ from compression.store import Entry, new_run
 from dashboard import controls, state
 from dashboard import format as fmt
 from dashboard.advice import refusal
-from dashboard.form import CUSTOM, DEVICES, to_recipe
+from dashboard.form import CUSTOM, DEVICES, taught, to_recipe
 from dashboard.views import finer, pruning
 from dashboard.words import word
 
@@ -30,7 +30,9 @@ def show(card: Card) -> None:
 @st.fragment
 def _panel(card: Card) -> None:
     try:
-        weights = state.weights_of(card)
+        student = taught(state.form())
+        # a student's weights are other ones once it has been taught
+        weights = state.weights_of(card) if student is None else None
         with st.container(border=True, key="recipe"):
             _method(card)
             pruning.show(weights)
@@ -151,7 +153,8 @@ def _act(card: Card, weights: Weights | None) -> None:
     st.markdown(said, help="What Run will do, in this order, by the method chosen above.")
     if card.dataset is None:
         st.caption("Accuracy needs a data set: this run measures size and latency only.")
-    refused = refusal(form, weights, card.architecture)
+    student = taught(form)
+    refused = refusal(form, weights, (cards()[student] if student else card).architecture)
     if refused:
         st.error(refused, icon=":material/block:")
     same = _same(card, recipe)

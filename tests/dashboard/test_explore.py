@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,41 +14,13 @@ from compression.run import Progress, State
 from compression.steps import STEPS, Prune, Quantize
 from compression.store import Store, new_run
 from dashboard.address import to_params
-from dashboard.form import PLAIN, SETTINGS, with_preset
+from dashboard.form import PLAIN, with_preset
 from dashboard.format import shortened
 from dashboard.launch import SCRIPT, STORE_VARIABLE
+from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of
 from tests.dashboard.runs import MODEL, done, ended, fill, recipe
 
 IMAGENET = "imagenet/resnet18"
-Open = Callable[..., AppTest]
-
-
-@pytest.fixture
-def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Opens the page on the test's store, with URL parameters."""
-    monkeypatch.setenv(STORE_VARIABLE, store.url)
-
-    def open_page(**params: str) -> AppTest:
-        at = AppTest.from_file(str(SCRIPT), default_timeout=30)
-        for name, value in params.items():
-            at.query_params[name] = value
-        return healthy(at.run())
-
-    return open_page
-
-
-def healthy(at: AppTest) -> AppTest:
-    assert not at.exception, [e.value for e in at.exception]
-    return at
-
-
-def text_of(at: AppTest) -> str:
-    shown = [*at.markdown, *at.caption, *at.error, *at.warning, *at.info]
-    return "\n".join(str(element.value) for element in shown)
-
-
-def metric_values(at: AppTest) -> dict[str, tuple[str, str]]:
-    return {m.label: (m.value, m.delta) for m in at.metric}
 
 
 def by(at: AppTest, amount: str) -> None:
@@ -59,12 +30,6 @@ def by(at: AppTest, amount: str) -> None:
 
 def method(at: AppTest, name: str) -> None:
     healthy(at.segmented_control(key="method").set_value(name).run())
-
-
-def shown(at: AppTest) -> set[str]:
-    """The settings that have a widget on the page."""
-    drawn = [*at.selectbox, *at.segmented_control, *at.slider, *at.number_input, *at.pills]
-    return {str(element.key) for element in drawn} & {*SETTINGS}
 
 
 def threshold_of(at: AppTest) -> float:
@@ -117,12 +82,6 @@ def test_sparsity_follows_the_threshold(page: Open) -> None:
     assert f"{100 * weights.sparsity(0.01):.1f}" in text_of(at)
     by(at, "sparsity")
     assert at.slider(key="sparsity").value == pytest.approx(weights.sparsity(0.01), abs=0.003)
-
-
-def queued(at: AppTest, store: Store) -> Recipe:
-    """The recipe of the run that Run starts now."""
-    healthy(at.button(key="run").click().run())
-    return store.entries(MODEL)[-1].run.recipe
 
 
 def test_a_method_sets_how_and_a_change_by_hand_makes_it_custom(page: Open, store: Store) -> None:

@@ -22,6 +22,7 @@ from dashboard.form import (
     NAMES,
     PLAIN,
     SETTINGS,
+    STEP_OF,
     Form,
     choices,
     from_recipe,
@@ -32,6 +33,7 @@ from dashboard.form import (
     with_preset,
     without_effect,
 )
+from dashboard.words import word
 
 # Values as the widgets give them; a setting not named here is drawn from what it says it allows.
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -56,13 +58,23 @@ def _drawn(name: str) -> st.SearchStrategy[Any]:
     if name in VALUES:
         return VALUES[name]
     setting = SETTINGS[name]
+    if setting.text:
+        names = st.sampled_from(["layer1", "stages.2.conv", "a:b", "other/model"])
+        if setting.several:
+            return st.sets(names).map(lambda v: tuple(sorted(v)))
+        return st.none() | names
     if setting.several:
         return st.sets(st.sampled_from(setting.choices)).map(lambda v: tuple(sorted(v)))
     if setting.choices:
         return st.sampled_from(setting.choices)
-    assert setting.integer and setting.low is not None and setting.high is not None
-    whole = st.integers(int(setting.low), int(setting.high))
-    return st.none() | whole if setting.optional else whole
+    low, high = setting.low, setting.high
+    assert low is not None and high is not None
+    if setting.integer:
+        whole = st.integers(int(low), int(high))
+        return st.none() | whole if setting.optional else whole
+    # to six digits, which is what a URL keeps
+    shares = st.integers(1 if setting.above else 0, 200)
+    return shares.map(lambda v: float(f"{low + (high - low) * v / 200:.6g}"))
 
 
 FORMS = st.fixed_dictionaries({name: _drawn(name) for name in NAMES}).map(settled)
@@ -96,13 +108,13 @@ def test_settled_settings_stay_as_they_are(form: Form) -> None:
 
 @given(FORMS)
 def test_every_choice_that_is_offered_can_be_taken(form: Form) -> None:
-    form = {**form, "prune": True, "quantize": True}
+    form = settled({**form, "prune": True, "quantize": True, "distill": True})
     for key in [k for k, s in SETTINGS.items() if s.choices and without_effect(form, k) is None]:
         for choice in choices(form, key):
             value = (choice,) if SETTINGS[key].several else choice
             # another pattern is settled with the rest, as the page does
             to_recipe(settled({**form, key: value}))
-            if SETTINGS[key].name != "pattern":
+            if SETTINGS[key].name not in ("pattern", "loss"):
                 assert to_recipe(settled({**form, key: value})) == to_recipe({**form, key: value})
         assert form[key] in choices(form, key) or SETTINGS[key].several
 
@@ -176,6 +188,14 @@ def test_no_url_can_break_the_page(params: dict[str, str], images: bool) -> None
         ("temperature", "0"),
         ("temperature", "inf"),
         ("scope", "everywhere"),
+        ("epochs", "0"),
+        ("decay", "0"),
+        ("momentum", "1"),
+        ("images", "99"),
+        ("early_stopping", "2.5"),
+        ("student", "a,b"),
+        ("student", ""),
+        ("optimizer", "luck"),
         ("seed", "-1"),
         ("device", "tpu"),
     ],
@@ -198,6 +218,10 @@ def test_a_wrong_parameter_is_named_and_left_out(name: str, text: str) -> None:
         ({"sparsity": "0.7", "pattern": "channels", "scope": "allocated"}, "scope"),
         ({"bits": "3", "average_bits": "4"}, "average_bits"),
         ({"bits": "3", "activation_clipping": "kl"}, "activation_clipping"),
+        ({"epochs": "2", "decay": "0.5"}, "decay"),
+        ({"temperature": "2", "schedule": "one-cycle", "warmup": "0.1"}, "warmup"),
+        ({"temperature": "2", "loss": "dkd", "mixup": "0.2"}, "mixup"),
+        ({"temperature": "2", "loss": "hinton", "layers": "a,b"}, "layers"),
     ],
     ids=str,
 )
@@ -222,6 +246,21 @@ def test_what_does_not_go_together_in_a_url_is_said(params: dict[str, str], left
             {"max_drop": "1", "repair": "bias"},
             [{"step": "prune", "max_drop": 1, "repair": ["bias"]}],
         ),
+        ({"epochs": "5"}, [{"step": "distill", "epochs": 5}]),
+        (
+            {"temperature": "2", "loss": "features", "layers": "b, a", "early_stopping": "3"},
+            [
+                {"step": "distill", "temperature": 2, "loss": "features", "early_stopping": 3}
+                | {"layers": ["a", "b"]}
+            ],
+        ),
+        (
+            {"sparsity": "0.5", "temperature": "4", "student": "x/y", "initial": "fresh"},
+            [
+                {"step": "distill", "student": "x/y", "initial": "fresh"},
+                {"step": "prune", "sparsity": 0.5},
+            ],
+        ),
         ({"steps": "none"}, []),
     ],
     ids=str,
@@ -240,6 +279,14 @@ def test_a_setting_of_several_steps_is_named_once_where_they_agree() -> None:
     one = {**PLAIN, "prune_repair": ("batchnorm", "bias")}
     assert to_params(one)["prune_repair"] == "batchnorm,bias"
     assert not to_params(one).keys() & {"repair", "quantize_repair"}
+
+
+def test_every_choice_has_words_of_its_own() -> None:
+    for key, setting in SETTINGS.items():
+        said = [word(setting.name, choice) for choice in setting.choices]
+        assert len(set(said)) == len(said)
+        if STEP_OF[key] == "distill":
+            assert not set(said) & set(setting.choices), key
 
 
 def test_sliders_cannot_show_every_recipe() -> None:

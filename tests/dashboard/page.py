@@ -1,0 +1,41 @@
+"""Opening the page on a test's store, and reading what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamlit.testing.v1 import AppTest
+
+from compression.recipe import Recipe
+from compression.store import Store
+from dashboard.form import SETTINGS
+from tests.dashboard.runs import MODEL
+
+Open = Callable[..., AppTest]
+
+
+def healthy(at: AppTest) -> AppTest:
+    assert not at.exception, [e.value for e in at.exception]
+    return at
+
+
+def text_of(at: AppTest) -> str:
+    shown = [*at.markdown, *at.caption, *at.error, *at.warning, *at.info]
+    return "\n".join(str(element.value) for element in shown)
+
+
+def metric_values(at: AppTest) -> dict[str, tuple[str, str]]:
+    return {m.label: (m.value, m.delta) for m in at.metric}
+
+
+def shown(at: AppTest) -> set[str]:
+    """The settings that have a widget on the page."""
+    drawn = [*at.selectbox, *at.segmented_control, *at.slider, *at.number_input, *at.pills]
+    drawn += at.text_input
+    return {str(element.key) for element in drawn} & {*SETTINGS}
+
+
+def queued(at: AppTest, store: Store) -> Recipe:
+    """The recipe of the run that Run starts now."""
+    healthy(at.button(key="run").click().run())
+    return store.entries(MODEL)[-1].run.recipe
