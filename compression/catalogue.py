@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from compression.errors import CompressionError, InvalidInput
 from compression.paths import assets_dir
+from compression.recipe import Recipe
 from compression.run import Interval
+from compression.steps import Distill
 
 
 class Weights(BaseModel):
@@ -121,3 +123,20 @@ def card(model_id: str) -> Card:
             "model", model_id, f"an id listed by `compression models`, such as {', '.join(near)}"
         )
     return known[model_id]
+
+
+def student_of(found: Card, recipe: Recipe) -> Card:
+    """The card of the architecture that a recipe ends with: the model's own, or its student's.
+
+    Raises:
+        InvalidInput: there is no such student, or it does not answer the same questions.
+    """
+    first = recipe.steps[0] if recipe.steps else None
+    if not isinstance(first, Distill) or first.student is None:
+        return found
+    student = card(first.student)
+    if (student.dataset, student.classes) != (found.dataset, found.classes):
+        raise InvalidInput(
+            "student", first.student, f"a model of the {found.classes} classes of {found.dataset}"
+        )
+    return student

@@ -21,7 +21,7 @@ from torch import nn
 
 from compression.activations import input_grids
 from compression.artifact import pack, unpack
-from compression.catalogue import Card, card
+from compression.catalogue import Card, card, student_of
 from compression.data import load_dataset, prepare
 from compression.errors import CompressionError
 from compression.inputs import input_state
@@ -126,10 +126,10 @@ def measure(
     Raises:
         CompressionError: the packed file does not load back bit for bit.
     """
-    found = card(model_id)
+    found, shape = card(model_id), student_of(card(model_id), recipe)
     tell = stage(report, "Packing")
     details = {"model": found.id, "recipe": recipe.model_dump(mode="json", exclude_none=True)}
-    packed = pack(model, architecture=found.architecture, classes=found.classes, details=details)
+    packed = pack(model, architecture=shape.architecture, classes=shape.classes, details=details)
     tell(0.3)
     shipped = unpack(packed)
     tell(0.5)
@@ -139,8 +139,8 @@ def measure(
     before = _original_sizes(model_id)
     tell(1.0)
     accuracy = _accuracy(model_id, shipped, split, device, report) if found.dataset else None
-    timing = _timing(found, shipped, split, device, report)
-    narrower = widths(shipped) != widths(original_of(model_id))
+    timing = _timing(found, shape, shipped, split, device, report)
+    narrower = shape != found or widths(shipped) != widths(original_of(model_id))
     macs = count_macs(shipped, found.input_shape) if narrower else found.macs
     return Figures(
         baseline=_measurement(before, found.macs, accuracy, timing, 0),
@@ -183,7 +183,7 @@ def _accuracy(
 
 
 def _timing(
-    found: Card, shipped: nn.Module, split: str, device: str, report: Report | None
+    found: Card, shape: Card, shipped: nn.Module, split: str, device: str, report: Report | None
 ) -> Comparison:
     tell = stage(report, "Measuring latency")
     if found.dataset:
@@ -191,8 +191,9 @@ def _timing(
     else:
         noise = torch.Generator().manual_seed(0)
         example = torch.randn(1, *found.input_shape, generator=noise)
-    original, architecture = original_of(found.id), f"{found.architecture}-{found.classes}"
-    result = compare(original, shipped, architecture, example, device, report=tell)
+    original = original_of(found.id)
+    names = tuple(f"{c.architecture}-{c.classes}" for c in (found, shape))
+    result = compare(original, shipped, names, example, device, report=tell)
     original.to("cpu")
     return result
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from pydantic import BaseModel
@@ -14,6 +16,7 @@ from compression.catalogue import Card
 from compression.data import Dataset, prepare
 from compression.errors import InvalidInput
 from compression.presets import needs_images
+from compression.run import Curve, Progress
 
 # Half of what the walk holds at its widest layer, in bytes: it bounds the number of images.
 _WIDEST = 384 * 2**20
@@ -37,9 +40,22 @@ def without_images(card: Card, asked: str, value: object) -> InvalidInput:
     )
 
 
+class Applied(NamedTuple):
+    """A model after a step, what there is to say of it, and if it was taught, how that went."""
+
+    model: nn.Module
+    notes: tuple[str, ...] = ()
+    curve: Curve | None = None
+    stopped: bool = False
+
+
 @dataclass(frozen=True)
 class Context:
-    """The model's card, its original, the reference a step's output is held against, images."""
+    """The model's card, its original, the reference a step's output is held against, images.
+
+    `report` is told the fraction done; `watch`, for a step that has more to tell, all of it. `at`
+    is the step's place in the recipe, `checkpoint` where it may keep what it has done so far.
+    """
 
     card: Card
     reference: nn.Module
@@ -48,6 +64,9 @@ class Context:
     seed: int
     device: str
     report: Callable[[float], None]
+    watch: Callable[[Progress], None] | None = None
+    at: int = 0
+    checkpoint: Path | None = None
 
     def dataset(self, asked: str, value: object) -> Dataset:
         """The model's data.

@@ -95,17 +95,17 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     uint8 [n, 1, 28, 28] in, uint8 [n, 1, 32, 32] out, the whole batch at once.
     Erasing: Zhong et al., Random Erasing Data Augmentation (2017).
     """
-    n = len(images)
+    n, device = len(images), images.device
 
-    def draw(high: int) -> Tensor:
-        return torch.randint(0, high, (n,), generator=generator)
+    def draw(high: int) -> Tensor:  # on the CPU: the same numbers wherever the images are
+        return torch.randint(0, high, (n,), generator=generator).to(device)
 
     windows = F.pad(images, (4, 4, 4, 4)).unfold(2, 32, 1).unfold(3, 32, 1)
-    out = windows[torch.arange(n), :, draw(5), draw(5)]
+    out = windows[torch.arange(n, device=device), :, draw(5), draw(5)]
     flip = draw(2).bool()
     out = torch.where(flip[:, None, None, None], out.flip(3), out)
     side = draw(2) * (4 + draw(9))
-    top, left, at = draw(32), draw(32), torch.arange(32)
+    top, left, at = draw(32), draw(32), torch.arange(32, device=device)
     rows = (at >= top[:, None]) & (at < (top + side)[:, None])
     columns = (at >= left[:, None]) & (at < (left + side)[:, None])
     return out.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)

@@ -7,6 +7,7 @@ trains, exports and saves. Zero lies on every grid, which makes the order of the
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,8 @@ class Mask(nn.Module):
 class FakeQuantize(nn.Module):
     """Puts a weight on its grid; gradients pass straight through inside the grid's range.
 
-    Straight-through estimator: Bengio et al., 2013.
+    Straight-through estimator: Bengio et al., 2013. Between `learn` and `fix` the scale is a
+    parameter with the gradient of learned step size quantization (LSQ, Esser et al., 2020).
     """
 
     scale: Tensor
@@ -82,21 +84,54 @@ class FakeQuantize(nn.Module):
 
     @property
     def grid(self) -> Grid:
-        return Grid(self.scale, self.zero_point, self.low, self.high)
+        return Grid(self.scale.detach(), self.zero_point, self.low, self.high)
+
+    def learn(self) -> None:
+        """Make the scale a parameter."""
+        scale = self._buffers.pop("scale")
+        assert scale is not None
+        self._least = 1e-3 * scale
+        self.register_parameter("scale", nn.Parameter(scale.clone()))
+
+    @torch.no_grad()
+    def bound(self) -> None:
+        """After a step of an optimizer: keep a learned scale positive."""
+        self.scale.copy_(torch.maximum(self.scale, self._least))
+
+    def fix(self) -> None:
+        """Make the scale a constant again, with its present value."""
+        scale = self._parameters.pop("scale")
+        assert scale is not None
+        self.register_buffer("scale", scale.detach().clone())
 
     def forward(self, weight: Tensor) -> Tensor:
         grid = self.grid
         with torch.no_grad():
             snapped = grid.decode(grid.encode(weight)).to(weight.dtype)
-        if not (torch.is_grad_enabled() and weight.requires_grad):
+        learning = self.scale.requires_grad
+        if not (torch.is_grad_enabled() and (weight.requires_grad or learning)):
             return snapped
+        passing = self._learning(weight) if learning else self._passing(weight)
+        # The bracket is exactly zero, so that the values used in training are on the grid too.
+        return snapped + (passing - passing.detach())
+
+    def _passing(self, weight: Tensor) -> Tensor:
         least = (self.low - self.zero_point) * self.scale
         most = (self.high - self.zero_point) * self.scale
         # Not clamp: it halves the gradient at the ends of the range, where many weights are.
         inside = (weight >= least) & (weight <= most)
-        passing = torch.where(inside, weight, weight.detach())
-        # The bracket is exactly zero, so that the values used in training are on the grid too.
-        return snapped + (passing - passing.detach())
+        return torch.where(inside, weight, weight.detach())
+
+    def _learning(self, weight: Tensor) -> Tensor:
+        sharing = weight.numel() / self.scale.numel()
+        share = 1 / math.sqrt(sharing * max(self.high, 1))
+        scale = self.scale * share + (self.scale * (1 - share)).detach()
+        codes = weight / scale
+        low, high = self.low - self.zero_point, self.high - self.zero_point
+        inside = (codes >= low) & (codes <= high)
+        rounded = codes + (codes.round() - codes).detach()
+        ends = codes.detach().clamp(low, high)
+        return torch.where(inside, rounded, ends) * scale
 
 
 def compressible(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

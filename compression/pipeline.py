@@ -6,25 +6,28 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from compression import prefixes
-from compression.catalogue import Card, card
+from compression.catalogue import Card, card, student_of
 from compression.comparison import Report, measure, original_of, stage
-from compression.context import Context, needing_images, without_images
+from compression.context import Applied, Context, needing_images, without_images
 from compression.data import load_dataset
-from compression.distill.loop import distill
+from compression.distilling import teach
 from compression.errors import InvalidInput
 from compression.layers import plain
+from compression.paths import cache_dir
 from compression.prefixes import Prefix
 from compression.prune.channels import try_channels
 from compression.pruning import prune
 from compression.quantizing import quantize
 from compression.recipe import Recipe
-from compression.run import Run, State
+from compression.run import Curve, Progress, Run, State
 from compression.steps import Distill, Prune, Step
 from compression.structures import require_channels
 from compression.twin import same_structure
@@ -47,33 +50,11 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _distill(model: nn.Module, step: Distill, context: Context) -> tuple[nn.Module, Notes]:
-    if context.data is None:
-        raise InvalidInput(
-            "distill", context.card.id, "a model with a data set to learn from: fashion-mnist/..."
-        )
-    distill(
-        model,
-        context.original,
-        context.data.train,
-        temperature=step.temperature,
-        alpha=step.alpha,
-        epochs=step.epochs,
-        learning_rate=step.learning_rate,
-        seed=context.seed,
-        device=context.device,
-        report=context.report,
-    )
-    return model, ()
-
-
-Notes = tuple[str, ...]
-
-# Steps: each changes `model` in place or gives another, with what there is to say.
-STEPS: dict[str, tuple[str, Callable[[nn.Module, Any, Context], tuple[nn.Module, Notes]]]] = {
+# Each changes `model` in place or gives another: what is in `Applied`, or the first parts of it.
+STEPS: dict[str, tuple[str, Callable[[nn.Module, Any, Context], tuple[Any, ...]]]] = {
     "prune": ("Pruning", prune),
     "quantize": ("Quantizing", quantize),
-    "distill": ("Distilling", _distill),
+    "distill": ("Distilling", teach),
 }
 
 
@@ -90,29 +71,56 @@ def compress(
     original = original_of(model_id)
     data = load_dataset(found.dataset) if found.dataset else None
     if any(isinstance(s, Prune) and s.pattern == "channels" for s in recipe.steps):
-        try_channels(original, found.architecture, found.input_shape)
+        own = student_of(found, recipe)
+        try_channels(original_of(own.id), own.architecture, own.input_shape)
     done, known = next(
         (n, kept)
         for n in range(len(recipe.steps), -1, -1)
-        if (kept := _known(found, _first(recipe, n), device, original))
+        if (kept := _known(found, _first(recipe, n), device))
     )
-    model, notes = known.model, known.notes
+    for curve in known.curves:
+        _tell_again(report, curve)
     for at in range(done, len(recipe.steps)):
-        step = recipe.steps[at]
+        step, before = recipe.steps[at], _first(recipe, at)
         title, apply = STEPS[step.step]
         tell = stage(report, title)
         started = time.perf_counter()
         # one layout, wherever the prefix came from: sums in another order would round otherwise
-        model = model.to(device).to(memory_format=torch.channels_last)
-        reference = _reference(model, original.to(device), recipe.steps[:at])
-        context = Context(found, reference, original, data, recipe.seed, device, tell)
-        model, said = apply(model, step, context)
-        notes = (*notes, *said)
-        seconds = time.perf_counter() - started
+        model = known.model.to(device).to(memory_format=torch.channels_last)
+        own = student_of(found, before)
+        reference = _reference(model, original_of(own.id).to(device), before.steps)
         key = _key(found, _first(recipe, at + 1), device)
-        prefixes.keep(key, Prefix(model, notes), seconds)
+        context = Context(
+            own,
+            reference,
+            original.to(device),
+            data,
+            recipe.seed,
+            device,
+            tell,
+            watch=report,
+            at=at,
+            checkpoint=checkpoint_path(key),
+        )
+        made = Applied(*apply(model, step, context))
+        curves = known.curves if made.curve is None else (*known.curves, made.curve)
+        stopped = known.stopped or made.stopped
+        known = Prefix(made.model, (*known.notes, *made.notes), curves, stopped)
+        if not stopped:  # what was cut short is not what the recipe makes
+            prefixes.keep(key, known, time.perf_counter() - started)
     original.to("cpu")
-    return Prefix(model.to("cpu").eval(), notes)
+    return replace(known, model=known.model.to("cpu").eval())
+
+
+def _tell_again(report: Report | None, curve: Curve) -> None:
+    """Show how a step was taught before, although its result was at hand."""
+    if report:
+        report(Progress(stage="Distilling", fraction=1.0, curve=curve))
+
+
+def checkpoint_path(key: str) -> Path:
+    """Where a training whose result will be kept under `key` keeps its checkpoint."""
+    return cache_dir() / "checkpoints" / f"{key}.pt"
 
 
 def _refuse(found: Card, recipe: Recipe) -> None:
@@ -121,11 +129,12 @@ def _refuse(found: Card, recipe: Recipe) -> None:
     Raises:
         InvalidInput: a setting needs images and there are none, or no channels can be removed.
     """
+    student_of(found, recipe)
     for step in recipe.steps:
         if found.dataset is None and (asked := needing_images(step)):
             raise without_images(found, *asked)
         if isinstance(step, Prune) and step.pattern == "channels":
-            require_channels(found.architecture)
+            require_channels(student_of(found, recipe).architecture)
 
 
 def _reference(model: nn.Module, original: nn.Module, before: tuple[Step, ...]) -> nn.Module:
@@ -143,10 +152,11 @@ def _first(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"steps": recipe.steps[:steps]})
 
 
-def _known(found: Card, prefix: Recipe, device: str, original: nn.Module) -> Prefix | None:
+def _known(found: Card, prefix: Recipe, device: str) -> Prefix | None:
     if not prefix.steps:
-        return Prefix(copy.deepcopy(original), ())
-    return prefixes.find(_key(found, prefix, device), original)
+        return Prefix(copy.deepcopy(original_of(found.id)), ())
+    blank = original_of(student_of(found, prefix).id)
+    return prefixes.find(_key(found, prefix, device), blank)
 
 
 def _key(found: Card, prefix: Recipe, device: str) -> str:
@@ -180,5 +190,6 @@ def execute(
             "environment": figures.environment,
             "seconds": time.perf_counter() - started,
             "notes": (*made.notes, *figures.notes),
+            "stopped_early": made.stopped,
         }
     )

@@ -22,6 +22,7 @@ from compression.activations import hold_inputs, input_grids
 from compression.inputs import input_grids_of, input_state
 from compression.layers import FakeQuantize, Grid, Mask, compressible, hold, part
 from compression.paths import cache_dir, write_cached
+from compression.run import Curve
 from compression.widths import resize, widths
 
 KEPT_IN_MEMORY = 4
@@ -32,10 +33,15 @@ DISK_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True)
 class Prefix:
-    """A compressed model, held by parametrizations, and what there is to say about its making."""
+    """A compressed model, held by parametrizations, and what there is to say about its making.
+
+    `curves` say how it was taught, `stopped` that somebody cut that short.
+    """
 
     model: nn.Module
     notes: tuple[str, ...]
+    curves: tuple[Curve, ...] = ()
+    stopped: bool = False
 
 
 _memory: OrderedDict[str, Prefix] = OrderedDict()
@@ -92,6 +98,7 @@ def _write(path: Path, prefix: Prefix) -> None:
         "held": held,
         "inputs": {name: [grid.low, grid.high] for name, grid in inputs.items()},
         "notes": prefix.notes,
+        "curves": [c.model_dump(mode="json") for c in prefix.curves],
     }
     metadata = {name: json.dumps(value) for name, value in said.items()}
     write_cached(path, save(tensors, metadata=metadata))
@@ -120,7 +127,8 @@ def _read(path: Path, blank: nn.Module) -> Prefix:
     grids = input_grids_of(inputs, tensors)
     model.load_state_dict({k: v for k, v in tensors.items() if k not in input_state(inputs)})
     hold_inputs(model, grids)
-    return Prefix(model.to(memory_format=torch.channels_last).eval(), tuple(said["notes"]))
+    curves = tuple(Curve.model_validate(c) for c in said["curves"])
+    return Prefix(model.to(memory_format=torch.channels_last).eval(), tuple(said["notes"]), curves)
 
 
 def _make_room() -> None:

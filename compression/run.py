@@ -98,16 +98,16 @@ class Point(_Value):
 
     `epoch` counts passes over the images, `hard` and `soft` are the parts of the loss before they
     are weighted (cross-entropy with the labels, distance from the teacher), `top1` is there where
-    the validation images were looked at.
+    the validation images were looked at. Before the first step there is no loss.
     """
 
     step: int
     epoch: float
-    loss: float
-    hard: float | None
-    soft: float | None
     learning_rate: float
-    images_per_second: float
+    loss: float | None = None
+    hard: float | None = None
+    soft: float | None = None
+    images_per_second: float | None = None
     top1: Interval | None = None
 
 

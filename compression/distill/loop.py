@@ -3,74 +3,379 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torchvision.transforms import v2
 
-from compression.data import Split, shuffled_batches
+from compression.data import Split, augment, prepare
+from compression.distill import checkpoint
 from compression.distill.losses import distillation_loss
-from compression.errors import CompressionError
+from compression.distill.matching import Matching
+from compression.distill.optimizers import make_optimizer
+from compression.distill.record import Record
+from compression.distill.schedules import Schedule
+from compression.errors import Cancelled
+from compression.layers import FakeQuantize, compressible, part
+from compression.run import Curve, Interval, Progress
+from compression.steps import Distill
+from compression.steps.distill import BETWEEN_LAYERS
+from compression.twin import Norm
 
-BATCH = 128
-MOMENTUM = 0.9
-WEIGHT_DECAY = 1e-4
+POINTS = 120
+LOOKS_PER_EPOCH = 2
+# Looking at validation costs as much as many steps: not more often than this, however few images.
+LEAST_STEPS = 40
+REPORT_SECONDS = 0.5
+CHECKPOINT_SECONDS = 45.0
 
 
-def distill(
-    student: nn.Module,
-    teacher: nn.Module,
-    split: Split,
-    *,
-    temperature: float,
-    alpha: float,
-    epochs: int,
-    learning_rate: float,
-    seed: int,
-    device: str = "cpu",
-    report: Callable[[float], None] | None = None,
-) -> None:
-    """Train `student` in place to answer like `teacher` on augmented images of `split`.
+@dataclass(frozen=True)
+class Lesson:
+    """What a training goes by, beside the two models.
 
-    Nesterov momentum; the learning rate falls to zero along a cosine (Loshchilov and Hutter,
-    2017). `report` gets the fraction done after every step and may raise to stop.
+    `look` gives the validation accuracy of a model, `report` is told how far it is and may raise
+    `Cancelled`, `checkpoint` is where the training is kept once a minute, `at` the step's place in
+    the recipe.
+    """
+
+    step: Distill
+    train: Split
+    look: Callable[[nn.Module], Interval]
+    seed: int
+    device: str = "cpu"
+    at: int = 0
+    report: Callable[[Progress], None] | None = None
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training went: its curve, what there is to say, whether somebody stopped it."""
+
+    curve: Curve
+    notes: tuple[str, ...]
+    stopped: bool
+
+
+def distill(student: nn.Module, teacher: nn.Module, lesson: Lesson) -> Outcome:
+    """Train `student` in place, by the answers of `teacher` and by labels, as the step says.
+
+    Both models come to the lesson's device. The result depends on models, step, images and seed
+    alone: a training that was interrupted goes on from its checkpoint to the same last bit.
 
     Raises:
-        CompressionError: the loss is no longer a number.
+        CompressionError: the loss is no longer a number. The last good checkpoint stays.
+        Cancelled: `report` raised it before the first step. Later, the best model so far is kept.
     """
-    student.to(device).to(memory_format=torch.channels_last).train()
-    teacher.to(device).to(memory_format=torch.channels_last).eval()
-    optimizer = torch.optim.SGD(
-        student.parameters(),
-        learning_rate,
-        momentum=MOMENTUM,
-        nesterov=True,
-        weight_decay=WEIGHT_DECAY,
-    )
-    steps = epochs * max(1, len(split) // BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    generator = torch.Generator().manual_seed(seed)
-    step = 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # dropout
-        for _ in range(epochs):
-            for images, labels in shuffled_batches(split, BATCH, generator):
-                images, labels = images.to(device), labels.to(device)
-                logits = None
-                if alpha > 0:
-                    with torch.no_grad():
-                        logits = teacher(images)
-                loss = distillation_loss(student(images), logits, labels, temperature, alpha)
-                if not math.isfinite(value := loss.item()):
-                    raise CompressionError(
-                        f"distillation: the loss became {value} at step {step + 1} of {steps} with "
-                        f"learning rate {schedule.get_last_lr()[0]:.3g}; try a lower learning_rate"
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                step += 1
-                if report:
-                    report(step / steps)
-    student.eval()
+    devices = [torch.cuda.current_device()] if lesson.device == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(lesson.seed)  # dropout, mixup
+        training = Training(student, teacher, lesson)
+        try:
+            return training.run()
+        finally:
+            training.release()
+
+
+class Training:
+    """One training under way."""
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, lesson: Lesson) -> None:
+        step, device = lesson.step, lesson.device
+        self.lesson, self.step = lesson, step
+        self.student = student.to(device).to(memory_format=torch.channels_last)
+        self.teacher = teacher
+        if step.needs_teacher:
+            self.teacher = teacher.to(device).to(memory_format=torch.channels_last).eval()
+        train = lesson.train if step.images is None else lesson.train.head(step.images)
+        self.images, self.labels = train.images.to(device), train.labels.to(device)
+        batch = min(step.batch_size, len(train))
+        self.per_epoch = len(train) // batch
+        self.steps = step.epochs * self.per_epoch
+        name = torch.cuda.get_device_name() if device == "cuda" else ""
+        self.record = Record(lesson.at, step.epochs, self.steps, self.per_epoch, batch, name)
+        self.grids = _learned(student) if step.grid == "learned" else []
+        self.matching = self._match() if step.loss in BETWEEN_LAYERS else None
+        self.optimizer = self._optimizer()
+        self.schedule = Schedule(self.optimizer, step, self.steps, self.per_epoch)
+        self.generator = torch.Generator().manual_seed(lesson.seed)
+        self.mixup = v2.MixUp(alpha=step.mixup, num_classes=self._classes()) if step.mixup else None
+        fixed = step.augmentation == "none" and not step.mixup
+        self.answers = self._answers() if fixed and step.answers_only else None
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.best: Best | None = None
+        self.taken = self.stale = 0
+        self.saved = self.told = time.monotonic()
+        self.fresh = False  # a checkpoint that nobody has been told of
+
+    def _match(self) -> Matching:
+        example = prepare(self.images[:2])
+        return Matching(self.student, self.teacher, self.step, example, self.lesson.seed)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        scales = [q.scale for q in self.grids]
+        apart = {id(scale) for scale in scales}
+        bridges = [] if self.matching is None else self.matching.bridges.parameters()
+        weights = [p for p in self.student.parameters() if id(p) not in apart]
+        return make_optimizer([*weights, *bridges], scales, self.step)
+
+    def _classes(self) -> int:
+        with torch.no_grad():
+            return int(self.student.eval()(prepare(self.images[:1])).shape[1])
+
+    # The whole
+
+    def run(self) -> Outcome:
+        """Train to the end, or until early stopping or somebody ends it."""
+        if not self._resume():
+            self._look()
+            self.record.point(0, self.schedule.rate)
+            self._save()
+        stopped = False
+        try:
+            self._train()
+        except Cancelled:
+            if not self.taken:
+                raise
+            stopped = True
+            if self.record.open:  # it has learned since the last look
+                self._look()
+                self.record.point(self.taken, self.schedule.rate)
+        notes = [self._go_back(stopped)] if stopped or self._stalled() else []
+        if self.step.grid == "learned" and not self.grids:
+            notes.append("No weight is on a grid, so there was no grid to learn.")
+        self.student.eval()
+        if not stopped and self.lesson.checkpoint is not None:
+            self.lesson.checkpoint.unlink(missing_ok=True)
+        return Outcome(self.record.curve(), tuple(notes), stopped)
+
+    def _train(self) -> None:
+        started, first = time.monotonic(), self.taken
+        look_every = max(math.ceil(self.per_epoch / LOOKS_PER_EPOCH), LEAST_STEPS)
+        point_every = max(1, math.ceil(self.steps / POINTS))
+        self._tell(None, curve=True)
+        while self.taken < self.steps and not self._stalled():
+            self._learn()
+            ended = self.taken == self.steps
+            looked = ended or self.taken % look_every == 0
+            if looked:
+                self._look()
+            pointed = looked or self.taken % point_every == 0
+            if pointed:
+                self.record.point(self.taken, self.schedule.rate)
+            now = time.monotonic()
+            if not ended and now - self.saved >= CHECKPOINT_SECONDS:
+                self._save()
+            if pointed or now - self.told >= REPORT_SECONDS:
+                left = (now - started) / (self.taken - first) * (self.steps - self.taken)
+                self._tell(left, curve=pointed)
+
+    def release(self) -> None:
+        """Take away what training alone needed."""
+        if self.matching is not None:
+            self.matching.release()
+        for quantizer in self.grids:
+            quantizer.fix()
+
+    # One step
+
+    def _learn(self) -> None:
+        started = time.perf_counter()
+        if not self.student.training:
+            _train_mode(self.student, frozen=self.step.batchnorm == "frozen")
+        picked, images, targets = self._batch()
+        with self._autocast():
+            logits = self.student(images)
+            answers = self._teach(picked, images)
+        loss, hard, soft = distillation_loss(logits, answers, targets, self.step)
+        if self.matching is not None:
+            loss = loss + self.step.layer_weight * self.matching.distance()
+        if self.step.l1:
+            loss = loss + self.step.l1 * _magnitude(self.student)
+        rate = self.schedule.rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        for quantizer in self.grids:
+            quantizer.bound()
+        self.schedule.advance()
+        self.taken += 1
+        hard, soft = (None if part is None else part.detach() for part in (hard, soft))
+        self.record.add(loss.detach(), hard, soft, rate, time.perf_counter() - started)
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        place, size = self.taken % self.per_epoch, self.record.batch
+        if place == 0:
+            self.order = torch.randperm(len(self.images), generator=self.generator)
+        picked = self.order[place * size : (place + 1) * size].to(self.images.device)
+        images, targets = self.images[picked], self.labels[picked]
+        if self.step.augmentation == "random":
+            images = augment(images, self.generator)
+        images = prepare(images)
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
+        return picked, images, targets
+
+    def _autocast(self) -> torch.autocast:
+        low = self.step.precision == "bfloat16"
+        return torch.autocast(self.lesson.device, torch.bfloat16, enabled=low)
+
+    def _teach(self, picked: Tensor, images: Tensor) -> Tensor | None:
+        if not self.step.needs_teacher:
+            return None
+        if self.answers is not None:
+            return self.answers[picked]
+        with torch.no_grad():
+            logits: Tensor = self.teacher(images)
+        return logits.float()
+
+    def _answers(self) -> Tensor:
+        """The teacher's logits on the images as they are, [n, classes], computed once."""
+        kept = _ANSWERS.setdefault(self.teacher, {})
+        key = (len(self.images), self.step.precision, self.lesson.device)
+        if key not in kept:
+            with torch.no_grad(), self._autocast():
+                parts = [self.teacher(prepare(x)).float() for x in self.images.split(_AT_ONCE)]
+            kept[key] = torch.cat(parts)
+        return kept[key]
+
+    # What is judged, kept and told
+
+    def _look(self) -> None:
+        """Look at validation: for the schedule, for early stopping, for the best model so far."""
+        self.record.check(self.taken)  # nothing is judged once the loss is no number
+        found = self.lesson.look(self.student)
+        self.record.look(found)
+        if self.best is None or found.value > self.best.top1.value:
+            state = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
+            self.best, self.stale = Best(found, self.taken / self.per_epoch, state), 0
+        else:
+            self.stale += 1
+        if self.taken:
+            self.schedule.look(found.value)
+
+    def _stalled(self) -> bool:
+        patience = self.step.early_stopping
+        return patience is not None and self.stale >= patience
+
+    def _go_back(self, stopped: bool) -> str:
+        assert self.best is not None
+        self.student.load_state_dict(self.best.state)
+        done = f"{self.taken / self.per_epoch:.3g} of {self.step.epochs} epochs"
+        return (
+            f"{'Stopped early' if stopped else 'Validation accuracy had stopped rising'} after "
+            f"{done}: the best model so far was kept, from epoch {self.best.epoch:.3g}. It was "
+            "chosen on validation images, so its accuracy there flatters it a little."
+        )
+
+    def _tell(self, left: float | None, *, curve: bool) -> None:
+        self.told = time.monotonic()
+        if self.lesson.report is None:
+            return
+        said = Progress(
+            stage="Distilling",
+            fraction=self.taken / self.steps,
+            seconds_left=left,
+            point=self.record.now(self.taken),
+            keeps=self.taken > 0,
+            saved=self.fresh,
+            curve=self.record.curve() if curve else None,
+        )
+        self.fresh = False
+        self.lesson.report(said)
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless it would keep what is already lost."""
+        self.saved = time.monotonic()
+        path = self.lesson.checkpoint
+        self.record.check(self.taken)
+        if path is None or not all(bool(p.isfinite().all()) for p in self.student.parameters()):
+            return
+        assert self.best is not None
+        bridges = None if self.matching is None else self.matching.bridges.state_dict()
+        self.fresh = checkpoint.write(
+            path,
+            {
+                "student": self.student.state_dict(),
+                "bridges": bridges,
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "record": self.record.state(),
+                "best": (self.best.top1.model_dump(), self.best.epoch, self.best.state),
+                "counts": (self.taken, self.stale),
+                "order": self.order,
+                "random": _random_state(self.generator, self.lesson.device),
+            },
+        )
+
+    def _resume(self) -> bool:
+        """Go on from the checkpoint if there is one for this very student."""
+        path = self.lesson.checkpoint
+        state = None if path is None else checkpoint.read(path)
+        if state is None or state["student"].keys() != self.student.state_dict().keys():
+            return False
+        self.student.load_state_dict(state["student"])
+        if self.matching is not None:
+            self.matching.bridges.load_state_dict(state["bridges"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.record.load(state["record"])
+        top1, epoch, best = state["best"]
+        self.best = Best(Interval.model_validate(top1), epoch, best)
+        self.taken, self.stale = state["counts"]
+        self.order = state["order"]
+        _set_random_state(self.generator, self.lesson.device, state["random"])
+        return True
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best model so far by validation accuracy, and when it was."""
+
+    top1: Interval
+    epoch: float
+    state: dict[str, Tensor]
+
+
+def _learned(student: nn.Module) -> list[FakeQuantize]:
+    held = [part(module, FakeQuantize) for _, module in compressible(student)]
+    grids = [q for q in held if isinstance(q, FakeQuantize)]
+    for quantizer in grids:
+        quantizer.learn()
+    return grids
+
+
+def _train_mode(student: nn.Module, *, frozen: bool) -> None:
+    student.train()
+    if frozen:
+        for module in student.modules():
+            if isinstance(module, Norm):
+                module.eval()
+
+
+def _magnitude(student: nn.Module) -> Tensor:
+    """Sum of |w| over the weights that take part in the forward pass."""
+    return torch.stack([m.weight.abs().sum() for _, m in compressible(student)]).sum()  # type: ignore[operator]
+
+
+def _random_state(generator: torch.Generator, device: str) -> list[Tensor]:
+    states = [generator.get_state(), torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state()] if device == "cuda" else states
+
+
+def _set_random_state(generator: torch.Generator, device: str, states: list[Tensor]) -> None:
+    generator.set_state(states[0])
+    torch.set_rng_state(states[1])
+    if device == "cuda":
+        torch.cuda.set_rng_state(states[2])
+
+
+# The teacher's answers to images that are never changed, for as long as the teacher lives.
+_ANSWERS: WeakKeyDictionary[nn.Module, dict[tuple[int, str, str], Tensor]] = WeakKeyDictionary()
+_AT_ONCE = 256

@@ -63,7 +63,6 @@ def paired_difference(gained: int, lost: int, n: int) -> Interval:
     )
 
 
-@torch.inference_mode()
 def predict(
     model: nn.Module,
     split: Split,
@@ -74,13 +73,15 @@ def predict(
 
     channels_last, which on a CPU is faster than the default layout for every bundled model.
     """
+    # not in inference mode: a model that is taught could not be trained on with tensors from there
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     logits = []
-    for start in range(0, len(split), BATCH):
-        x = prepare(split.images[start : start + BATCH].to(device))
-        logits.append(model(x).float().cpu())
-        if report:
-            report(min(1.0, (start + BATCH) / len(split)))
+    with torch.inference_mode():
+        for start in range(0, len(split), BATCH):
+            x = prepare(split.images[start : start + BATCH].to(device))
+            logits.append(model(x).float().cpu())
+            if report:
+                report(min(1.0, (start + BATCH) / len(split)))
     return Predictions(torch.cat(logits), split.labels)
 
 

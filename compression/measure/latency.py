@@ -54,7 +54,7 @@ class Comparison:
 def compare(
     original: nn.Module,
     compressed: nn.Module,
-    architecture: str,
+    architectures: tuple[str, ...],
     example: Tensor,
     device: str = "cpu",
     threads: int = 1,
@@ -64,8 +64,8 @@ def compare(
 
     ONNX Runtime float32 on a CPU when both graphs agree with PyTorch there, else PyTorch.
     Inputs held on grids are timed as they come, for no float32 kernel rounds them.
-    `architecture` names what both share but for their weights and widths; a graph is exported
-    once per architecture and widths.
+    `architectures` names what each is but for its weights and widths; a graph is exported once per
+    architecture and widths.
     """
     note = None
     original, compressed = _float(original), _float(compressed)
@@ -74,10 +74,12 @@ def compare(
     # Each twice, in an order that favours neither: where a session's memory happens to lie can
     # move its median by several per cent, whatever it runs.
     models = (original, compressed, compressed, original)
+    names = (*architectures, *reversed(architectures))
     if device == "cpu":
         try:
             calls = [
-                _session(_graph(m, architecture, example), m, example, threads) for m in models
+                _session(_graph(m, name, example), m, example, threads)
+                for m, name in zip(models, names, strict=True)
             ]
             backend = f"ONNX Runtime {ort.__version__} float32"
         except _NotComparable as error:

@@ -1,19 +1,21 @@
-"""The distillation loss is the formula, and training respects masks, grids and its seed."""
+"""The losses are their formulas: values by hand, gradients in float64, and their limits."""
 
-import copy
+from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from compression.data import Split
-from compression.distill.loop import distill
-from compression.distill.losses import distillation_loss, soft_loss
-from compression.errors import Cancelled, CompressionError
-from compression.layers import Grid, hold, weight_of
-from compression.models import build
-from compression.quantize.affine import minmax
+from compression.distill.losses import (
+    attention_loss,
+    decoupled_loss,
+    distillation_loss,
+    feature_loss,
+    hard_loss,
+    logits_loss,
+    soft_loss,
+)
+from compression.steps import Distill
 
 
 def logits(seed: int) -> torch.Tensor:
@@ -46,88 +48,92 @@ def test_soft_loss_is_zero_for_equal_answers_and_positive_otherwise() -> None:
     assert soft_loss(logits(0), logits(1), 4.0) > 0
 
 
-def test_alpha_mixes_the_two_losses_linearly() -> None:
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_alpha_mixes_the_two_losses_linearly(alpha: float) -> None:
     s, t = logits(0), logits(1)
-    hard, soft = F.cross_entropy(s, LABELS), soft_loss(s, t, 3.0)
-    for alpha in (0.0, 0.3, 1.0):
-        mixed = distillation_loss(s, t, LABELS, 3.0, alpha)
-        assert torch.allclose(mixed, alpha * soft + (1 - alpha) * hard, rtol=1e-12)
+    hard, soft = F.cross_entropy(s.float(), LABELS), soft_loss(s.float(), t, 3.0)
+    mixed, *parts = distillation_loss(s, t, LABELS, Distill(temperature=3, alpha=alpha))
+    assert torch.allclose(mixed.double(), alpha * soft.double() + (1 - alpha) * hard, rtol=1e-6)
+    assert [p is None for p in parts] == [alpha == 1, alpha == 0]
 
 
 def test_alpha_zero_needs_no_teacher() -> None:
-    loss = distillation_loss(logits(0), None, LABELS, 3.0, 0.0)
-    assert torch.equal(loss, F.cross_entropy(logits(0), LABELS))
+    loss, hard, soft = distillation_loss(logits(0), None, LABELS, Distill(alpha=0))
+    assert torch.equal(loss, F.cross_entropy(logits(0).float(), LABELS))
+    assert hard is not None and soft is None
 
 
-def images(n: int = 256) -> Split:
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
-    return Split("train", pixels, torch.arange(n) % 10)
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_decoupled_parts_make_the_soft_loss_again(temperature: float) -> None:
+    """KD = TCKD + (1 - p) NCKD, image by image (Zhao et al., 2022, equation 7)."""
+    s, t = logits(0), logits(1)
+    total = torch.zeros((), dtype=torch.float64)
+    for i in range(len(s)):
+        one = slice(i, i + 1)
+        p = (t[i] / temperature).softmax(0)[LABELS[i]].item()
+        total += decoupled_loss(s[one], t[one], LABELS[one], temperature, 1 - p) / len(s)
+    assert torch.allclose(total, soft_loss(s, t, temperature), rtol=1e-6)
 
 
-def small(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return build("squeezenet1_1", 10)
+@pytest.mark.parametrize("other_classes", [0.0, 1.0, 8.0])
+def test_gradient_of_the_decoupled_loss(other_classes: float) -> None:
+    s, t = logits(0).requires_grad_(), logits(1)
+    assert torch.autograd.gradcheck(
+        lambda x: decoupled_loss(x, t, LABELS, 4.0, other_classes), (s,)
+    )
+    assert decoupled_loss(t, t, LABELS, 4.0, other_classes).abs() < 1e-12
 
 
-SETTINGS = {"temperature": 4.0, "alpha": 0.9, "epochs": 1, "learning_rate": 0.01, "seed": 3}
+def test_other_classes_count_linearly() -> None:
+    s, t = logits(0), logits(1)
+    none, one, eight = (decoupled_loss(s, t, LABELS, 2.0, w) for w in (0.0, 1.0, 8.0))
+    assert torch.allclose(eight - none, 8 * (one - none), rtol=1e-9)
 
 
-def test_same_seed_same_weights_and_another_seed_others() -> None:
-    students = [small() for _ in range(3)]
-    for student, seed in zip(students, (3, 3, 4), strict=True):
-        distill(student, small(1), images(), **(SETTINGS | {"seed": seed}))  # type: ignore[arg-type]
-    first, again, other = (s.state_dict()["features.0.weight"] for s in students)
-    assert torch.equal(first, again) and not torch.equal(first, other)
+def test_raw_answers_are_matched_up_to_a_constant() -> None:
+    s, t = logits(0).requires_grad_(), logits(1)
+    assert torch.autograd.gradcheck(lambda x: logits_loss(x, t), (s,))
+    assert logits_loss(t + 3.0, t).abs() < 1e-12
+    d = (s - s.mean(1, keepdim=True)) - (t - t.mean(1, keepdim=True))
+    assert torch.allclose(logits_loss(s, t), 0.5 * (d**2).sum() / len(s))
 
 
-def test_global_random_state_is_left_alone() -> None:
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    teacher, student = small(1), small()
-    torch.set_rng_state(before)
-    distill(student, teacher, images(), **SETTINGS)  # type: ignore[arg-type]
-    assert torch.equal(torch.get_rng_state(), before)
+def test_soft_loss_becomes_that_of_raw_answers_at_high_temperature() -> None:
+    """Hinton et al., 2015, section 2.1: T² KL tends to half the squared distance per class."""
+    s, t = logits(0), logits(1)
+    assert torch.allclose(soft_loss(s, t, 1000.0), logits_loss(s, t) / s.shape[1], rtol=1e-2)
 
 
-def test_masks_and_grids_hold_bit_by_bit_while_weights_move() -> None:
-    student = small()
-    layer = student.get_submodule("features.3.squeeze")
-    weight = weight_of(layer)
-    mask = weight.abs() > weight.abs().median()
-    grid: Grid = minmax(weight, 8, True, True)
-    hold(layer, mask, grid)
-    before = copy.deepcopy(weight_of(layer))
-    distill(student, small(1), images(), **(SETTINGS | {"learning_rate": 0.3}))  # type: ignore[arg-type]
-    after = weight_of(layer)
-    assert bool((after[~mask] == 0).all())
-    assert torch.equal(grid.decode(grid.encode(after)), after)
-    assert not torch.equal(before, after)
+def test_logits_read_no_label() -> None:
+    step = Distill(loss="logits", alpha=0.5)
+    s, t = logits(0), logits(1)
+    first, hard, soft = distillation_loss(s, t, LABELS, step)
+    other, *_ = distillation_loss(s, t, LABELS.flip(0), step)
+    assert torch.equal(first, other) and hard is None and soft is not None
 
 
-def test_the_teacher_is_not_changed() -> None:
-    teacher = small(1)
-    before = copy.deepcopy(teacher.state_dict())
-    distill(small(), teacher, images(), **SETTINGS)  # type: ignore[arg-type]
-    assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+def test_label_smoothing_spreads_that_share_over_all_classes() -> None:
+    s, smoothing = logits(0), 0.1
+    shares = torch.full((7, 5), smoothing / 5, dtype=torch.float64)
+    shares[torch.arange(7), LABELS] += 1 - smoothing
+    expected = -(shares * s.log_softmax(1)).sum(1).mean()
+    assert torch.allclose(hard_loss(s, LABELS, smoothing), expected)
 
 
-def test_a_loss_that_is_no_number_says_where_and_at_which_rate() -> None:
-    student = small()
-    with torch.no_grad():
-        student.get_submodule("features.0").weight.fill_(float("nan"))  # type: ignore[union-attr, operator]
-    with pytest.raises(CompressionError, match=r"nan at step 1 of 2 with learning rate 0.01"):
-        distill(student, small(1), images(), **SETTINGS)  # type: ignore[arg-type]
+def maps(seed: int, channels: int = 4, side: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(3, channels, side, side, generator=generator)
 
 
-def test_it_stops_when_the_report_says_so_and_reports_every_step() -> None:
-    told: list[float] = []
+def test_attention_is_where_not_how_much_and_never_above_two() -> None:
+    one = maps(0)
+    assert attention_loss(5 * one, one) < 1e-9  # scale says nothing of where
+    assert 0 < attention_loss(maps(1), one) <= 2
+    assert 0 < attention_loss(maps(1, channels=9, side=12), one) <= 2  # other widths and sizes
 
-    def report(fraction: float) -> None:
-        told.append(fraction)
-        if fraction >= 0.5:
-            raise Cancelled("stop")
 
-    with pytest.raises(Cancelled):
-        distill(small(), small(1), images(), report=report, **SETTINGS)  # type: ignore[arg-type]
-    assert told == [0.5]
+def test_features_are_measured_in_units_of_the_teachers_mean_square() -> None:
+    one = maps(0)
+    assert feature_loss(one, one) == 0
+    assert torch.allclose(feature_loss(torch.zeros_like(one), one), torch.tensor(0.5))
+    assert torch.allclose(feature_loss(10 * maps(1), 10 * one), feature_loss(maps(1), one))

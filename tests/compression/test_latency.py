@@ -65,7 +65,7 @@ def test_interval_covers_no_difference_although_neighbouring_calls_are_alike() -
 def test_same_model_twice_reads_about_one_and_reports_to_the_end() -> None:
     told: list[float] = []
     model = net(16)
-    found = compare(model, model, "net16", EXAMPLE, report=told.append)
+    found = compare(model, model, ("net16", "net16"), EXAMPLE, report=told.append)
     assert found.note is None and "ONNX Runtime" in found.baseline.backend
     assert 0.5 < found.ratio.value < 2 and 0.5 < found.control.value < 2
     times = found.compressed
@@ -75,7 +75,7 @@ def test_same_model_twice_reads_about_one_and_reports_to_the_end() -> None:
 
 
 def test_a_model_with_far_less_to_do_is_measured_faster() -> None:
-    found = compare(net(128), net(4), "wide", EXAMPLE)
+    found = compare(net(128), net(4), ("wide", "wide"), EXAMPLE)
     assert found.note is None and "ONNX Runtime" in found.compressed.backend
     assert found.ratio.low > 1.5
 
@@ -88,7 +88,7 @@ def test_fewer_channels_have_a_smaller_graph_of_their_own(own_cache: Path) -> No
     model = build("resnet18", 10)
     narrow = copy.deepcopy(model)
     remove_channels(narrow, architecture="resnet18", example=EXAMPLE, sparsity=0.5)
-    found = compare(model, narrow, "resnet18", EXAMPLE)
+    found = compare(model, narrow, ("resnet18", "resnet18"), EXAMPLE)
     assert found.note is None and "ONNX Runtime" in found.compressed.backend
     assert len(list((own_cache / "graphs").iterdir())) == 2
     full, own = (latency._graph(m, "resnet18", EXAMPLE) for m in (model, narrow))
@@ -117,7 +117,7 @@ def test_inputs_on_grids_are_timed_by_float32_kernels_and_stay_on_them() -> None
     hold_inputs(rounded, {"0": grid, "3": grid})
     before = rounded(EXAMPLE)
     assert not torch.allclose(before, model(EXAMPLE))
-    found = compare(model, rounded, "net8", EXAMPLE)
+    found = compare(model, rounded, ("net8", "net8"), EXAMPLE)
     assert found.note is None and "ONNX Runtime" in found.compressed.backend
     assert torch.equal(rounded(EXAMPLE), before)
 
@@ -125,7 +125,7 @@ def test_inputs_on_grids_are_timed_by_float32_kernels_and_stay_on_them() -> None
 def test_the_graph_is_exported_once_and_holds_each_models_own_weights(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare(net(8), net(8, seed=1), "net8", EXAMPLE)
+    compare(net(8), net(8, seed=1), ("net8", "net8"), EXAMPLE)
     files = list((own_cache / "graphs").iterdir())
     assert len(files) == 1 and files[0].stat().st_size < 20_000
 
@@ -134,7 +134,7 @@ def test_the_graph_is_exported_once_and_holds_each_models_own_weights(
 
     monkeypatch.setattr(torch.onnx, "export", no_export)
     # compare() itself checks that ONNX Runtime answers as PyTorch does, for both models
-    assert compare(net(8, seed=2), net(8, seed=3), "net8", EXAMPLE).note is None
+    assert compare(net(8, seed=2), net(8, seed=3), ("net8", "net8"), EXAMPLE).note is None
 
 
 class Branching(nn.Module):
@@ -150,14 +150,14 @@ class Branching(nn.Module):
 
 def test_what_cannot_be_exported_is_timed_in_pytorch_with_a_note() -> None:
     model = Branching().eval()
-    found = compare(model, model, "branching", EXAMPLE)
+    found = compare(model, model, ("branching", "branching"), EXAMPLE)
     assert "PyTorch" in found.baseline.backend
     assert found.note is not None and "cannot be exported" in found.note
 
 
 def test_thread_count_is_put_back() -> None:
     before = torch.get_num_threads()
-    compare(Branching().eval(), Branching().eval(), "b", EXAMPLE, threads=1)
+    compare(Branching().eval(), Branching().eval(), ("b", "b"), EXAMPLE, threads=1)
     assert torch.get_num_threads() == before
 
 

@@ -1,0 +1,44 @@
+"""A training as it stands, in a file: whoever finds it goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compression.paths import write_cached
+
+State = dict[str, Any]
+# One for every training that was interrupted, or stopped early, and not taken up again.
+MOST_FILES = 8
+
+
+def write(path: Path, state: State) -> bool:
+    """Write the state so that nobody ever reads half of it; False if that cannot be done."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        write_cached(path, buffer.getvalue())
+        files = sorted(path.parent.glob(f"*{path.suffix}"), key=lambda p: p.stat().st_mtime)
+        for old in files[:-MOST_FILES]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        return path.exists()
+    return True
+
+
+def read(path: Path) -> State | None:
+    """The state, or None where there is none, or only a damaged one, which is then removed.
+
+    Nothing in the file is executed: tensors, numbers and text only.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch.load raises nearly anything on a damaged file
+        path.unlink(missing_ok=True)
+        return None
+    return state
