@@ -77,13 +77,17 @@ def trade_off(runs: Sequence[Run], x: str, y: str, colour: str) -> TradeOff:
     """The finished runs on two measures; those without one of the two are counted, not shown."""
     axes = MEASURES[x], MEASURES[y], MEASURES[colour]
     done = [r for r in runs if r.state is State.DONE and r.compressed is not None]
-    found = [_point(r.id, r.recipe.sentence(), r.compressed, axes, r) for r in done]
+    found = [_point(r.id, _label(r), r.compressed, axes, r) for r in done]
     points = tuple(p for p in found if p is not None)
     found = [_point("", "The original", r.baseline, axes, None) for r in reversed(done)]
     original = next((p for p in found if p is not None), None)
     everything = [*points, original] if original else points
     front = pareto_front(everything, axes[0], axes[1])
     return TradeOff(*axes, points, original, front, len(done) - len(points))
+
+
+def _label(run: Run) -> str:
+    return run.recipe.sentence() + (" Stopped early." if run.stopped_early else "")
 
 
 def _point(

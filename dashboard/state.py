@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -30,6 +31,9 @@ FIRST_MODEL = "fashion-mnist/resnet18"
 METHOD = "method"
 _READ = "url_read"
 _PROBLEMS = "url_problems"
+_SAID = "said"
+# What of the URL is no setting of the form.
+_KEPT = ("run", "compare")
 # A select box takes None for no choice, so bits that are unset go by 0 there.
 _UNSET = [name for name, value in PLAIN.items() if value is None]
 _BITS = ("edge_bits", "activation_bits")
@@ -173,8 +177,7 @@ def name_method() -> None:
 def write_url(model: str, now: Form) -> None:
     """Make the URL say what the page shows; the selected run is already there."""
     wanted = {"model": model, **to_params(now)}
-    if "run" in st.query_params:
-        wanted["run"] = st.query_params["run"]
+    wanted |= {name: st.query_params[name] for name in _KEPT if name in st.query_params}
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
 
@@ -185,6 +188,30 @@ def select(run_id: str | None) -> None:
         st.query_params.pop("run", None)
     else:
         st.query_params["run"] = run_id
+
+
+def compared() -> tuple[str, ...]:
+    """The ids of the runs whose curves are drawn beside the selected one's."""
+    return tuple(dict.fromkeys(filter(None, st.query_params.get("compare", "").split(","))))
+
+
+def compare(run_ids: Sequence[str]) -> None:
+    """Choose the runs whose curves are drawn beside."""
+    if run_ids:
+        st.query_params["compare"] = ",".join(run_ids)
+    else:
+        st.query_params.pop("compare", None)
+
+
+def say(sentence: str) -> None:
+    """Show a short message once, when the page is drawn next."""
+    st.session_state[_SAID] = sentence
+
+
+def said() -> str:
+    """The message to show now; none the next time."""
+    found: str = st.session_state.pop(_SAID, "")
+    return found
 
 
 def selected(entries: list[Entry]) -> Entry | None:

@@ -1,59 +1,97 @@
-"""Runs under way: how far they are, and Cancel."""
+"""Runs under way: how far they are, how they learn, and a way to stop them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import streamlit as st
 
 from compression.catalogue import Card
 from compression.errors import CompressionError
-from compression.run import ACTIVE, State
+from compression.run import ACTIVE, Point, Run, State
 from compression.store import Entry
+from dashboard import curves, learning, state
 from dashboard import format as fmt
-from dashboard import state
+from dashboard.views import learned
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
+_MOST_WAITING = 2
 
 
 def show(card: Card, entries: list[Entry]) -> None:
     """Watch the store: often while something runs, now and then for runs begun elsewhere."""
     busy = any(e.run.state in ACTIVE for e in entries)
-    states = {e.run.id: str(e.run.state) for e in entries}
     every = _BUSY_SECONDS if busy else _IDLE_SECONDS
-    st.fragment(_watch, run_every=every, key="activity")(card.id, states)
+    st.fragment(_watch, run_every=every, key="activity")(card.id, _states(entries, busy), busy)
 
 
-def _watch(model: str, drawn: dict[str, str]) -> None:
+def _states(entries: Iterable[Entry], busy: bool) -> dict[str, str]:
+    return {e.run.id: str(e.run.state) for e in entries if not busy or e.run.state in ACTIVE}
+
+
+def _watch(model: str, drawn: dict[str, str], busy: bool) -> None:
     try:
-        entries = state.store().entries(model)
+        # while something runs, finished runs need not be read every second
+        entries = state.store().entries(model, ACTIVE if busy else ())
+        if _states(entries, busy) != drawn:
+            st.rerun()  # a run began or ended: the cards, the chart and the table change too
+        active = [e for e in entries if e.run.state in ACTIVE]
+        _list(active)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
-        return
-    if {e.run.id: str(e.run.state) for e in entries} != drawn:
-        st.rerun()  # a run began or ended: the cards, the chart and the table change too
-    for entry in entries:
-        if entry.run.state in ACTIVE:
-            with st.container(
-                border=True,
-                key=f"active_{entry.run.id}",
-                horizontal=True,
-                vertical_alignment="center",
-            ):
-                _one(entry)
+
+
+def _list(active: list[Entry]) -> None:
+    """What runs in full, and the first that wait; of many that wait, how many there are."""
+    running = [e for e in active if e.run.state is State.RUNNING]
+    waiting = [e for e in active if e.run.state is State.QUEUED]
+    few = waiting if len(waiting) <= _MOST_WAITING else waiting[: _MOST_WAITING - 1]
+    for entry in (*running, *few):
+        with st.container(border=True, key=f"active_{entry.run.id}"):
+            _one(entry)
+    if rest := waiting[len(few) :]:
+        with st.container(border=True, key="waiting", horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{len(rest)} more runs** are waiting for their turn.", width="stretch")
+            st.button(
+                "Cancel these",
+                key="cancel_waiting",
+                icon=":material/stop_circle:",
+                on_click=_cancel,
+                args=tuple(e.run.id for e in rest),
+                width="content",
+            )
 
 
 def _one(entry: Entry) -> None:
     fraction, text = _progress(entry)
-    with st.container():
-        st.markdown(entry.run.recipe.sentence())
-        st.progress(fraction, text=text)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container():
+            st.markdown(entry.run.recipe.sentence())
+            st.progress(fraction, text=text)
+        _stop(entry)
+    point = entry.progress.point if entry.progress else None
+    if point is not None:
+        _figures(point)
+    if learned.trains(entry.run) and point is not None:
+        _curve(entry.run)
+
+
+def _stop(entry: Entry) -> None:
+    """Cancel, or stop and keep what there is where that is possible."""
+    keeps = entry.progress is not None and entry.progress.keeps
+    label = "Stopping" if entry.cancelling else "Stop and keep" if keeps else "Cancel"
     st.button(
-        "Stopping" if entry.cancelling else "Cancel",
+        label,
         key=f"cancel_{entry.run.id}",
         icon=":material/stop_circle:",
         on_click=_cancel,
         args=(entry.run.id,),
         disabled=entry.cancelling,
         width="content",
+        help="Ends the training, goes back to the best model so far, finishes the recipe and "
+        "measures it."
+        if keeps
+        else None,
     )
 
 
@@ -71,8 +109,53 @@ def _progress(entry: Entry) -> tuple[float, str]:
     return fraction, text
 
 
-def _cancel(run_id: str) -> None:
+def figures(point: Point) -> list[tuple[str, str]]:
+    """The figures of one moment of training and what each is; those that there are."""
+    found = [(fmt.number(point.epoch), "epochs done")]
+    parts = {
+        "loss": point.loss,
+        "against the labels (hard)": point.hard,
+        "against the original (soft)": point.soft,
+    }
+    found += [(fmt.number(value), what) for what, value in parts.items() if value is not None]
+    if point.top1 is not None:
+        low, high = fmt.number(100 * point.top1.low), fmt.percent(point.top1.high)
+        shown = f"validation accuracy, {low} to {high}"
+        found.append((fmt.percent(point.top1.value), shown))
+    found.append((fmt.number(point.learning_rate), "learning rate"))
+    if point.images_per_second is not None:
+        found.append((fmt.number(point.images_per_second), "images per second"))
+    return found
+
+
+def _figures(point: Point) -> None:
+    with st.container(horizontal=True, gap="medium"):
+        for figure, what in figures(point):
+            st.markdown(f"**{figure}**  \n:small[:gray[{what}]]", width="content")
+
+
+def _curve(run: Run) -> None:
+    own = learning.learning(run, state.store().curves(run.id))
+    if not any(len(stretch.points) > 1 for stretch in own.stretches):
+        return
+    end = own.planned
+    figures = {
+        "loss": curves.loss_figure(own, end, height=240),
+        "accuracy": curves.accuracy_figure(own, end, height=240),
+    }
+    with st.grid(len(figures), min_column_width=300, key=f"live_{run.id}"):
+        for name, figure in figures.items():
+            st.plotly_chart(
+                figure,
+                key=f"live_{name}_{run.id}",
+                config={"displayModeBar": False},
+                alt=f"{name.title()} so far, by epoch",
+            )
+
+
+def _cancel(*run_ids: str) -> None:
     try:
-        state.store().cancel(run_id)
+        for run_id in run_ids:
+            state.store().cancel(run_id)
     except CompressionError as error:
         state.add_problem(str(error))

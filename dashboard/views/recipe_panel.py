@@ -13,18 +13,16 @@ from compression.store import Entry, new_run
 from dashboard import controls, state
 from dashboard import format as fmt
 from dashboard.advice import refusal
-from dashboard.form import CUSTOM, DEVICES, taught, to_recipe
-from dashboard.views import finer, pruning
+from dashboard.form import CUSTOM, DEVICES, Form, taught, to_recipe
+from dashboard.views import finer, pruning, temperature
 from dashboard.words import word
-
-_QUEUED = "just_queued"
 
 
 def show(card: Card) -> None:
     """Draw the panel. It reruns by itself while sliders move; the rest of the page stays."""
     _panel(card)
-    if st.session_state.pop(_QUEUED, False):
-        st.toast("Queued.", icon=":material/schedule:")
+    if said := state.said():
+        st.toast(said, icon=":material/schedule:")
 
 
 @st.fragment
@@ -33,13 +31,14 @@ def _panel(card: Card) -> None:
         student = taught(state.form())
         # a student's weights are other ones once it has been taught
         weights = state.weights_of(card) if student is None else None
+        known = state.store().entries(card.id, (State.DONE, *ACTIVE))
         with st.container(border=True, key="recipe"):
             _method(card)
             pruning.show(weights)
             _quantize()
-            _distill(card)
+            _distill(card, weights, known)
             state.write_url(card.id, state.form())
-            _act(card, weights)
+            _act(card, weights, known)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
 
@@ -53,7 +52,7 @@ def queue(card: Card, recipe: Recipe, device: str) -> None:
         state.add_problem(str(error))
     else:
         state.select(run.id)
-        st.session_state[_QUEUED] = True
+        state.say("Queued.")
 
 
 def _method(card: Card) -> None:
@@ -112,7 +111,12 @@ def _quantize() -> None:
     finer.show(form, "quantize", off)
 
 
-def _distill(card: Card) -> None:
+def _refused(form: Form, card: Card, weights: Weights | None) -> str | None:
+    student = taught(form)
+    return refusal(form, weights, (cards()[student] if student else card).architecture)
+
+
+def _distill(card: Card, weights: Weights | None, known: list[Entry]) -> None:
     possible = card.dataset is not None
     st.toggle(
         "**Distillation temperature**",
@@ -127,9 +131,12 @@ def _distill(card: Card) -> None:
     if not possible:
         st.caption("Off: teaching needs training images, and there are none for this model here.")
     finer.show(state.form(), "distill", off)
+    if possible:
+        form = state.form()
+        temperature.button(card, form, known, _refused(form, card, weights))
 
 
-def _act(card: Card, weights: Weights | None) -> None:
+def _act(card: Card, weights: Weights | None, known: list[Entry]) -> None:
     with st.expander("Seed and device", type="compact"):
         st.number_input(
             "Seed",
@@ -153,11 +160,10 @@ def _act(card: Card, weights: Weights | None) -> None:
     st.markdown(said, help="What Run will do, in this order, by the method chosen above.")
     if card.dataset is None:
         st.caption("Accuracy needs a data set: this run measures size and latency only.")
-    student = taught(form)
-    refused = refusal(form, weights, (cards()[student] if student else card).architecture)
+    refused = _refused(form, card, weights)
     if refused:
         st.error(refused, icon=":material/block:")
-    same = _same(card, recipe)
+    same = _same(known, recipe)
     if same and not refused:
         _already(same)
     if st.button(
@@ -172,10 +178,9 @@ def _act(card: Card, weights: Weights | None) -> None:
         st.rerun()
 
 
-def _same(card: Card, recipe: Recipe) -> Entry | None:
+def _same(known: list[Entry], recipe: Recipe) -> Entry | None:
     """The newest run of this very recipe that is finished or under way."""
-    found = state.store().entries(card.id, (State.DONE, *ACTIVE))
-    same = [e for e in found if e.run.recipe_key == recipe.key]
+    same = [e for e in known if e.run.recipe_key == recipe.key]
     return same[-1] if same else None
 
 

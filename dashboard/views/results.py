@@ -15,7 +15,7 @@ from dashboard import format as fmt
 from dashboard.advice import first_runs
 from dashboard.form import Form, from_recipe, to_recipe
 from dashboard.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
-from dashboard.views import details, recipe_panel
+from dashboard.views import details, learned, recipe_panel, temperature
 from dashboard.views.details import ICONS
 
 _CHART = "trade_off"
@@ -31,6 +31,9 @@ def show(card: Card, entries: list[Entry], chosen: Entry | None) -> None:
             _trade_off(done, chosen.run.id if chosen else None)
     elif not any(e.run.state in ACTIVE for e in entries):
         _empty(card)
+    if chosen is not None:
+        learned.show(entries, chosen)
+    temperature.show(done, chosen.run if chosen else None)
     if chosen is not None:
         details.show(chosen.run)
 
@@ -86,6 +89,8 @@ def _headline(run: Run) -> None:
     fits = from_recipe(run.recipe, state.form())
     with st.container(horizontal=True, vertical_alignment="center"):
         badge = f":{colour}-badge[:material/{icon}: {run.state.value}]"
+        if run.stopped_early:
+            badge += " :orange-badge[:material/stop_circle: stopped early]"
         st.markdown(
             f"**{run.recipe.sentence()}** {badge}  \n:small[:gray[Run {run.id}]]", width="stretch"
         )

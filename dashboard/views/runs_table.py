@@ -54,6 +54,7 @@ def _row(entry: Entry) -> dict[str, object]:
         "bits_per_weight": m.bits_per_weight if m else None,
         "seconds": run.seconds,
         "started": datetime.fromtimestamp(entry.created, UTC),
+        "stopped_early": run.stopped_early,
         "notes": " ".join(run.notes),
     }
 
@@ -85,8 +86,9 @@ def _table(card: Card, entries: list[Entry]) -> None:
         st.caption("No run fits this filter.")
         return
     ids = list(shown["run"])
+    early = shown["stopped_early"].astype(bool)
     st.dataframe(
-        shown,
+        shown.assign(state=shown["state"].where(~early, shown["state"] + ", stopped early")),
         key=_TABLE,
         hide_index=True,
         column_order=list(_COLUMNS),
@@ -117,7 +119,7 @@ def _picked(ids: list[str]) -> None:
 
 _number = st.column_config.NumberColumn
 _COLUMNS = {
-    "state": st.column_config.TextColumn("State", width="small"),
+    "state": st.column_config.TextColumn("State", width=150),
     "recipe": st.column_config.TextColumn("Recipe", width="large"),
     "method": st.column_config.TextColumn("Method", width="small"),
     "accuracy_percent": _number("Accuracy", format="%.1f %%"),

@@ -15,11 +15,21 @@ _UNSET = {"early_stopping": "Never", "images": "All of them"}
 
 def show(form: Form, off: bool) -> None:
     """One tab a group."""
-    for tab, names in zip(st.tabs(list(GROUPS)), GROUPS.values(), strict=True):
+    for tab, rows in zip(st.tabs(list(GROUPS)), GROUPS.values(), strict=True):
         with tab:
-            for name in names:
-                if _in_effect(form, name):
-                    _widget(form, name, off)
+            for row in rows:
+                _row(form, [name for name in row if _in_effect(form, name)], off)
+
+
+def _row(form: Form, names: list[str], off: bool) -> None:
+    """One setting, or two small ones side by side."""
+    if len(names) < 2:
+        for name in names:
+            _widget(form, name, off)
+        return
+    for column, name in zip(st.columns(2, gap="small"), names, strict=False):
+        with column:
+            _widget(form, name, off)
 
 
 def _in_effect(form: Form, name: str) -> bool:
@@ -72,28 +82,22 @@ def _layers(off: bool) -> None:
 
 
 _OWN: dict[str, Callable[[bool], None]] = {"student": _student, "layers": _layers}
-GROUPS: dict[str, tuple[str, ...]] = {
-    "Match": ("loss", "alpha", "other_classes", "layer_weight", "layers"),
+GROUPS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "Match": (("loss",), ("alpha",), ("other_classes",), ("layer_weight",), ("layers",)),
     "Learn": (
-        "epochs",
-        "images",
-        "batch_size",
-        "optimizer",
-        "momentum",
-        "learning_rate",
-        "schedule",
-        "decay",
-        "decay_epochs",
-        "patience",
-        "warmup",
+        ("epochs", "batch_size"),
+        ("images",),
+        ("optimizer",),
+        ("learning_rate", "momentum"),
+        ("schedule",),
+        ("decay", "decay_epochs", "patience"),
+        ("warmup",),
     ),
     "Regularise": (
-        "weight_decay",
-        "l1",
-        "label_smoothing",
-        "mixup",
-        "early_stopping",
-        "batchnorm",
+        ("weight_decay", "l1"),
+        ("label_smoothing", "mixup"),
+        ("early_stopping",),
+        ("batchnorm",),
     ),
-    "More": ("student", "initial", "augmentation", "grid", "precision"),
+    "More": (("student",), ("initial",), ("augmentation",), ("grid",), ("precision",)),
 }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from math import cos, exp, pi
 from typing import Any
 
 from compression.recipe import Recipe, parse
 from compression.run import (
+    Curve,
     Delta,
     Flips,
     Interval,
     Latency,
     Measurement,
+    Point,
     Ratio,
     Run,
     State,
@@ -115,3 +118,44 @@ def fill(store: Store) -> list[Run]:
     for run in runs:
         store.add(run)
     return runs
+
+
+def curve(
+    accuracies: tuple[float, ...],
+    at: int = 0,
+    epochs: float = 2.0,
+    planned: float | None = None,
+    per_look: int = 10,
+    hard: bool = True,
+    soft: bool = True,
+) -> Curve:
+    """How a step trained: accuracies at evenly spaced looks, the first before any step."""
+    looks = len(accuracies) - 1
+    points = []
+    for i in range(looks * per_look + 1):
+        share = i / (looks * per_look)
+        seen = accuracies[i // per_look] if i % per_look == 0 else None
+        parts = {"hard": 0.3 + 1.2 * exp(-4 * share), "soft": 0.1 + 2.4 * exp(-6 * share)}
+        kept = {k: v for k, v in parts.items() if {"hard": hard, "soft": soft}[k] and i}
+        points.append(
+            Point(
+                step=20 * i,
+                epoch=epochs * share,
+                learning_rate=0.005 * (1 + cos(pi * share)),
+                loss=sum(kept.values()) / len(kept) if kept else None,
+                images_per_second=1800.0 if i else None,
+                top1=None
+                if seen is None
+                else Interval(value=seen, low=seen - 0.008, high=seen + 0.007, n=5000),
+                **kept,
+            )
+        )
+    return Curve(at=at, epochs=planned or epochs, points=tuple(points), device="cpu")
+
+
+def sweep(base: dict[str, Any], accuracies: dict[tuple[float, float], float]) -> list[Run]:
+    """Finished runs that differ in temperature and alpha only, oldest first."""
+    return [
+        done(recipe(**base, temperature=t, alpha=a), accuracy, 700_000)
+        for (t, a), accuracy in accuracies.items()
+    ]
