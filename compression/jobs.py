@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
@@ -36,7 +37,7 @@ from compression.cluster import (
     start_cluster,
 )
 from compression.errors import CompressionError, StoreError
-from compression.run import State
+from compression.run import Run, State
 from compression.store import Entry, Store, open_store
 
 POLL_SECONDS = 0.2
@@ -85,7 +86,8 @@ class Runner:
             self._start(entry)
 
     def _start(self, entry: Entry) -> None:
-        key = f"run-{entry.run.id}-{entry.attempts}"
+        # not by its attempts, which a checkpoint resets: Dask would give back an older result
+        key = f"run-{entry.run.id}-{secrets.token_hex(4)}"
         future = self.client.submit(self.work, self.store.url, entry, key=key, pure=False)
         self._jobs[entry.run.id] = _Job(entry, future)
 
@@ -95,9 +97,14 @@ class Runner:
             # Its own words come first: a run that ended well is no longer running here.
             if any(e.cancelling for e in self._running() if e.run.id == run.id):
                 self.store.stopped(run, self.owner)
-            else:
+            elif not self._resumes(run, error):
                 self.store.fail(run, self._why(error), owner=self.owner)
         del self._jobs[run.id]
+
+    def _resumes(self, run: Run, error: BaseException) -> bool:
+        """Queue the run again if its worker was killed and it can go on from a checkpoint."""
+        killed = isinstance(error, KilledWorker) and self._memory_event(error) is None
+        return killed and self.store.resume(run, self.owner)
 
     def _running(self) -> list[Entry]:
         return self.store.entries(states=(State.RUNNING,)) if self._jobs else []
@@ -105,18 +112,22 @@ class Runner:
     def _why(self, error: BaseException) -> str:
         if not isinstance(error, KilledWorker):
             return f"The run was lost ({type(error).__name__}: {error}). Start it again."
-        worker = error.last_worker
-        for _stamp, event in self.client.get_events(_MEMORY_TOPIC):
-            if event["pid"] == worker.pid:
-                return (
-                    f"Out of memory: the worker reached {gigabytes(event['rss'])}, its limit is "
-                    f"{gigabytes(worker.memory_limit)}. Choose a smaller model, or set "
-                    "COMPRESSION_MEMORY_LIMIT higher and start again."
-                )
+        worker, event = error.last_worker, self._memory_event(error)
+        if event:
+            return (
+                f"Out of memory: the worker reached {gigabytes(event['rss'])}, its limit is "
+                f"{gigabytes(worker.memory_limit)}. Choose a smaller model, or set "
+                "COMPRESSION_MEMORY_LIMIT higher and start again."
+            )
         words = self._words(worker.pid)
         if "SIGKILL" in words:
             words += ", as the system does when the machine runs out of memory"
         return f"The worker process {words}. It has been started again; other runs go on."
+
+    def _memory_event(self, error: KilledWorker) -> dict[str, Any] | None:
+        """What its nanny logged if it stopped the worker for its memory."""
+        events = (event for _stamp, event in self.client.get_events(_MEMORY_TOPIC))
+        return next((e for e in events if e["pid"] == error.last_worker.pid), None)
 
     def _words(self, pid: int) -> str:
         until = time.monotonic() + 2
@@ -128,7 +139,10 @@ class Runner:
         """Kill the worker under a run that was asked to stop and has not; its nanny restarts it."""
         for entry in self._running():
             job = self._jobs.get(entry.run.id)
-            if job is None or not entry.cancelling:
+            if job is None:
+                continue
+            if not entry.cancelling:
+                job.cancelled_at = None  # the wish was met by ending the training
                 continue
             job.cancelled_at = job.cancelled_at or time.monotonic()
             if time.monotonic() - job.cancelled_at >= CANCEL_SECONDS:

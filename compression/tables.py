@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from rich import box
 from rich.table import Table
 
 from compression.catalogue import Card, cards
+from compression.examples import Example
 from compression.presets import Costs, Preset, as_flags
-from compression.run import Delta, Interval, Latency, Measurement, Ratio, Run
+from compression.run import Curve, Delta, Interval, Latency, Measurement, Ratio, Run
 from compression.store import Entry
+from compression.sweep import Cell
 
 NONE = "-"
 
@@ -129,6 +131,11 @@ def conditions(run: Run) -> str:
     return " · ".join(p for p in parts if p)
 
 
+def state(run: Run) -> str:
+    """Where a run is in its life, in words."""
+    return f"{run.state}, stopped early" if run.stopped_early else run.state.value
+
+
 def runs(entries: Iterable[Entry]) -> Table:
     """One line a run, oldest first."""
     table = Table(box=box.SIMPLE_HEAD)
@@ -140,7 +147,7 @@ def runs(entries: Iterable[Entry]) -> Table:
         done, delta = run.compressed, run.delta
         table.add_row(
             run.id,
-            run.state.value,
+            state(run),
             run.model,
             run.recipe.sentence(),
             percent(done.top1) if done else NONE,
@@ -203,3 +210,62 @@ def costs_conditions(measured: Costs) -> str:
     if not measured.seconds:
         return "Seconds are filled in by: python -m tests.benchmarks.costs --write"
     return f"Seconds of {measured.command}, on {measured.machine}."
+
+
+def examples(found: Iterable[Example]) -> Table:
+    """One line an example: what it shows, and what its run reached on validation images."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("example", no_wrap=True)
+    table.add_column("what it is")
+    for title in ("model", "smaller", "top-1 (95 % interval)"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for example in found:
+        run = example.run
+        table.add_row(
+            example.name,
+            example.description,
+            run.model,
+            ratio(run.delta.size_ratio) if run.delta else NONE,
+            percent(run.compressed.top1) if run.compressed else NONE,
+        )
+    return table
+
+
+def curve(drawn: Curve) -> Table:
+    """One line a point of a training curve."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in (
+        *("epoch", "loss", "hard", "soft", "learning rate"),
+        *("validation top-1 (95 % interval)", "images/s"),
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
+    for point in drawn.points:
+        figures = (point.loss, point.hard, point.soft, point.learning_rate)
+        table.add_row(
+            f"{point.epoch:.2f}",
+            *(NONE if value is None else digits(value) for value in figures),
+            percent(point.top1),
+            NONE if point.images_per_second is None else digits(point.images_per_second),
+        )
+    return table
+
+
+def sweep(found: Sequence[tuple[Cell, Run | None]], best: Run | None) -> Table:
+    """Temperature down, alpha across; validation accuracy in the cells, the best one marked."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("temperature", no_wrap=True)
+    alphas = list(dict.fromkeys(cell.alpha for cell, _ in found))
+    for alpha in alphas:
+        table.add_column(f"alpha {alpha:g}", justify="right", no_wrap=True)
+    runs_by_cell = {(cell.temperature, cell.alpha): run for cell, run in found}
+    for temperature in dict.fromkeys(cell.temperature for cell, _ in found):
+        cells = (runs_by_cell.get((temperature, alpha)) for alpha in alphas)
+        table.add_row(f"{temperature:g}", *(_cell(run, best) for run in cells))
+    return table
+
+
+def _cell(run: Run | None, best: Run | None) -> str:
+    if run is None:
+        return "failed"
+    mark = "best: " if best is not None and run.id == best.id else ""
+    return mark + percent(run.compressed.top1 if run.compressed else None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import traceback
-from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -15,10 +15,11 @@ from compression.catalogue import card
 from compression.errors import Cancelled, CompressionError
 from compression.models import describe_weights, load_model
 from compression.pipeline import execute
-from compression.run import Progress, Run
+from compression.run import Curve, Progress, Run
 from compression.store import Entry, Store, open_store
 
 REPORT_SECONDS = 0.25
+CURVE_SECONDS = 1.0
 NICENESS = 5
 
 
@@ -32,8 +33,12 @@ def work(store_url: str, entry: Entry) -> None:
     """Apply and measure one run, and store how it ended. Runs in a worker process."""
     store = _prepare(store_url)
     run = entry.run
+    report = Reporter(store, entry)
     try:
-        done = execute(run, device=entry.device, report=_reporter(store, entry))
+        try:
+            done = execute(run, device=entry.device, report=report)
+        finally:
+            report.flush()
         _describe(store, run)
         store.finish(done, entry.owner)
     except Cancelled:
@@ -50,19 +55,46 @@ def _prepare(store_url: str) -> Store:
     return open_store(store_url)
 
 
-def _reporter(store: Store, entry: Entry) -> Callable[[Progress], None]:
-    last = 0.0
+class Reporter:
+    """Carries what the engine reports into the store, and the wish to stop back to the engine."""
 
-    def report(progress: Progress) -> None:
-        nonlocal last
+    def __init__(self, store: Store, entry: Entry) -> None:
+        self._store, self._id, self._owner = store, entry.run.id, entry.owner
+        self._reported = self._drawn = -math.inf
+        self._curve: Curve | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Store a report; the many that come between two are dropped, but for what must be kept.
+
+        Raises:
+            Cancelled: the run has to stop.
+        """
         now = time.monotonic()
-        if now - last < REPORT_SECONDS:
+        self._draw(progress.curve, now)
+        if progress.saved:
+            self._store.saved(self._id, self._owner)
+        if now - self._reported < REPORT_SECONDS:
             return
-        last = now
-        if store.report(entry.run.id, progress, entry.owner):
+        self._reported = now
+        if self._store.report(self._id, progress, self._owner):
+            if progress.keeps:
+                self._store.kept(self._id, self._owner)
             raise Cancelled("Cancelled.")
 
-    return report
+    def _draw(self, curve: Curve | None, now: float) -> None:
+        if curve is not None:
+            if self._curve is not None and curve.at != self._curve.at:
+                self.flush()
+            self._curve = curve
+        if self._curve is not None and now - self._drawn >= CURVE_SECONDS:
+            self._drawn = now
+            self.flush()
+
+    def flush(self) -> None:
+        """Store the last curve that came, if it is not stored yet."""
+        if self._curve is not None:
+            self._store.put_curve(self._id, self._curve)
+            self._curve = None
 
 
 def _describe(store: Store, run: Run) -> None:

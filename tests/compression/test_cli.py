@@ -17,7 +17,8 @@ from rich.console import Console
 
 from compression import tables
 from compression.catalogue import cards
-from compression.cli import build_recipe, main
+from compression.cli import main
+from compression.cli.flags import build_recipe
 from compression.errors import InvalidInput
 from compression.presets import PRESETS, Costs
 from compression.recipe import Recipe
@@ -239,7 +240,7 @@ def test_the_unexpected_is_one_line_with_the_details_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COMPRESSION_DATA", str(tmp_path))
-    monkeypatch.setattr("compression.cli.cards", lambda: 1 // 0)
+    monkeypatch.setattr("compression.cli.commands.cards", lambda: 1 // 0)
     _, err = said(capsys, "models", code=1)
     assert err.startswith("unexpected error: ZeroDivisionError")
     assert err.count("\n") == 1

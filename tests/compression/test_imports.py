@@ -20,9 +20,13 @@ _PLAIN = (
     "steps",
     "recipe",
     "run",
+    "database",
+    "entries",
     "store",
     "catalogue",
     "presets",
+    "examples",
+    "sweep",
     "structures",
 )
 _BASE = (
@@ -45,7 +49,7 @@ _BASE = (
 )
 _PARTS = ("prune", "quantize", "distill", "artifact", "measure")
 _WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "accuracy_driven")
-_STEPS = ("pruning", "quantizing", "pipeline")
+_STEPS = ("pruning", "quantizing", "distilling", "pipeline")
 _USERS = ("worker", "cluster", "jobs", "tables", "cli", "pretrain")
 MAY_USE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_PLAIN, _PLAIN),
@@ -89,7 +93,8 @@ def test_engine_module_uses_only_rooms_below(path: Path) -> None:
 
 @pytest.mark.parametrize("name", _PLAIN)
 def test_plain_rooms_know_no_torch(name: str) -> None:
-    assert not packages(ROOT / "compression" / f"{name}.py") & {"torch", "torchvision"}
+    for path in (p for p in sources("compression") if room(p) == name):
+        assert not packages(path) & {"torch", "torchvision"}
 
 
 @pytest.mark.parametrize("path", sources("dashboard"), ids=str)

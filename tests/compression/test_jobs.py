@@ -237,6 +237,46 @@ def lose_the_store(store_url: str, entry: Entry) -> None:
     raise OSError("disk on fire")
 
 
+def _try(store: Store, entry: Entry) -> int:
+    """How often this run has been started, this time included."""
+    tries = int((store.fact("tries", entry.run.id) or {"n": 0})["n"]) + 1
+    store.put_fact("tries", entry.run.id, {"n": tries})
+    return tries
+
+
+def crash_after_each_of_three_checkpoints(store_url: str, entry: Entry) -> None:
+    store = open_store(store_url)
+    if _try(store, entry) <= 3:
+        store.saved(entry.run.id, entry.owner)
+        ctypes.string_at(0)
+    store.finish(entry.run, entry.owner)
+
+
+def crash_where_the_checkpoint_is(store_url: str, entry: Entry) -> None:
+    store = open_store(store_url)
+    if _try(store, entry) == 1:
+        store.saved(entry.run.id, entry.owner)
+    ctypes.string_at(0)
+
+
+def save_and_eat_memory(store_url: str, entry: Entry) -> None:
+    store = open_store(store_url)
+    _try(store, entry)
+    store.saved(entry.run.id, entry.owner)
+    eat_memory(store_url, entry)
+
+
+def keep_what_there_is(store_url: str, entry: Entry) -> None:
+    store = open_store(store_url)
+    _try(store, entry)
+    while not store.report(entry.run.id, Progress(stage="s", fraction=0.5), entry.owner):
+        time.sleep(0.05)
+    time.sleep(0.8)  # the runner has seen the wish by now
+    store.kept(entry.run.id, entry.owner)
+    time.sleep(2.0)
+    store.finish(entry.run.model_copy(update={"stopped_early": True}), entry.owner)
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with start_cluster(2, 500_000_000, warm=__name__) as cluster, Client(cluster) as client:
@@ -295,6 +335,40 @@ def test_a_run_that_does_not_answer_is_stopped_the_hard_way(
     assert tick_until_ended(quick, run).run.state is State.CANCELLED
     quick.work = finish_at_once
     assert tick_until_ended(quick, queue(quick.store, SHORT)).run.state is State.DONE
+
+
+@pytest.mark.parametrize(
+    ("work", "tries", "said"),
+    [
+        (crash_after_each_of_three_checkpoints, 4, None),
+        (crash_where_the_checkpoint_is, 2, "killed by signal 11 SIGSEGV"),
+        (save_and_eat_memory, 1, "Out of memory"),
+    ],
+)
+def test_a_killed_run_goes_on_from_its_checkpoint_while_that_gets_it_further(
+    quick: Runner, work: jobs.Work, tries: int, said: str | None
+) -> None:
+    quick.work = work
+    run = queue(quick.store, SHORT)
+    entry = tick_until_ended(quick, run)
+    assert quick.store.fact("tries", run.id) == {"n": tries}
+    assert entry.run.state is (State.FAILED if said else State.DONE)
+    assert not said or said in entry.run.notes[-1]
+
+
+def test_a_cancelled_training_that_keeps_what_there_is_is_not_stopped_the_hard_way(
+    quick: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(jobs, "CANCEL_SECONDS", 1.5)
+    quick.work = keep_what_there_is
+    run = queue(quick.store, SHORT)
+    quick.tick()
+    wait(quick.store, run, lambda e: e.progress is not None)
+    quick.store.cancel(run.id)
+    entry = tick_until_ended(quick, run)
+    assert (entry.run.state, entry.run.stopped_early) == (State.DONE, True)
+    assert quick.store.fact("tries", run.id) == {"n": 1}
 
 
 def test_a_run_deleted_while_it_runs_harms_nothing(quick: Runner) -> None:

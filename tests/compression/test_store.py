@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from compression.errors import InvalidInput, StoreError
 from compression.recipe import Recipe
-from compression.run import ACTIVE, Progress, Run, State
+from compression.run import ACTIVE, Curve, Interval, Point, Progress, Run, State
 from compression.steps import Prune
 from compression.store import MAX_ATTEMPTS, Entry, Store, new_run, open_store
 
@@ -188,6 +188,117 @@ def test_facts_are_kept_by_kind_and_name_and_replaced(store: Store) -> None:
     assert store.fact("certificate", "m") is None
 
 
+def curve(at: int = 0, losses: tuple[float, ...] = (2.0, 1.0)) -> Curve:
+    points = tuple(
+        Point(
+            step=i,
+            epoch=i / 10,
+            loss=loss,
+            hard=None,
+            soft=loss,
+            learning_rate=0.01,
+            images_per_second=500.0,
+            top1=Interval(value=0.5, low=0.4, high=0.6, n=100),
+        )
+        for i, loss in enumerate(losses)
+    )
+    return Curve(at=at, epochs=1.0, points=points, device="a processor")
+
+
+def test_curves_are_kept_by_step_replaced_and_come_in_order(store: Store) -> None:
+    run, other = queue(store), queue(store)
+    for drawn in (curve(10), curve(2), curve(2, (3.0, 2.0, 1.0))):
+        store.put_curve(run.id, drawn)
+    assert open_store(store.url).curves(run.id) == [curve(2, (3.0, 2.0, 1.0)), curve(10)]
+    assert store.curves(other.id) == store.curves(run.id[:4]) == store.curves("%") == []
+
+
+def test_what_is_kept_of_a_run_goes_with_it(store: Store) -> None:
+    run, other = queue(store), queue(store)
+    for each in (run, other):
+        store.put_curve(each.id, curve())
+        store.put_fact("certificate", each.id, {"a": 1})
+    store.delete(run.id)
+    assert store.curves(run.id) == []
+    assert store.fact("certificate", run.id) is None
+    assert store.curves(other.id) == [curve()]
+    assert store.fact("certificate", other.id) == {"a": 1}
+    store.put_curve(run.id, curve())  # of its worker, which has not heard of it yet
+    assert store.curves(run.id) == []
+
+
+def test_a_curve_this_version_cannot_read_is_said(store: Store) -> None:
+    run = queue(store)
+    store.put_fact("curve", f"{run.id}:0", {"at": 0})
+    with pytest.raises(StoreError, match=f"run {run.id} cannot be read"):
+        store.curves(run.id)
+
+
+def test_a_fact_is_added_once(store: Store) -> None:
+    assert store.add_fact("kind", "name", {"a": 1})
+    assert not open_store(store.url).add_fact("kind", "name", {"a": 2})
+    assert store.fact("kind", "name") == {"a": 1}
+
+
+PROGRESS = Progress(stage="Distilling", fraction=0.5, keeps=True)
+
+
+def test_a_wish_to_cancel_that_was_met_is_over_and_another_counts(store: Store) -> None:
+    run = queue(store)
+    claim(store, "one")
+    store.cancel(run.id)
+    assert store.report(run.id, PROGRESS, "one") is True
+    store.kept(run.id, "two")
+    assert store.report(run.id, PROGRESS, "one") is True
+    store.kept(run.id, "one")
+    assert store.report(run.id, PROGRESS, "one") is False
+    assert not store.get(run.id).cancelling
+    store.cancel(run.id)
+    assert store.report(run.id, PROGRESS, "one") is True
+
+
+def test_a_run_that_saves_checkpoints_may_be_interrupted_any_number_of_times(store: Store) -> None:
+    run = queue(store)
+    for _ in range(2 * MAX_ATTEMPTS):
+        claim(store, "one")
+        store.saved(run.id, "two")
+        store.saved(run.id, "one")
+        store.release("one")
+        assert state(store, run) is State.QUEUED
+    claim(store, "one")
+    store.release("one")
+    assert state(store, run) is State.FAILED
+    said = store.get(run.id).run.notes[-1]
+    assert said == "Interrupted 2 times since its last checkpoint; not tried again."
+
+
+def test_a_checkpoint_of_another_owner_does_not_count(store: Store) -> None:
+    run = queue(store)
+    claim(store, "one")
+    store.saved(run.id, "two")
+    assert not store.resume(run, "one")
+    store.saved(run.id, "one")
+    assert not store.resume(run, "two")
+    assert store.resume(run, "one")
+    entry = store.get(run.id)
+    assert (entry.run.state, entry.owner, entry.progress) == (State.QUEUED, None, None)
+
+
+def test_a_run_resumes_only_if_it_got_further_and_is_still_wanted(store: Store) -> None:
+    run = queue(store)
+    claim(store, "one")
+    assert not store.resume(run, "one")
+    store.saved(run.id, "one")
+    assert store.resume(run, "one")
+    claim(store, "one")
+    assert not store.resume(run, "one")
+    store.saved(run.id, "one")
+    store.cancel(run.id)
+    assert not store.resume(run, "one")
+    assert store.stopped(run, "one")
+    assert store.fact("checkpoint", run.id) is None
+
+
 # The life of a run, under any order of events
 
 
@@ -226,6 +337,20 @@ class Life(RuleBasedStateMachine):
         self.store.release(owner)
         assert not any(e.owner == owner for e in self._running())
 
+    @rule(owner=st.sampled_from(["one", "two"]))
+    def save(self, owner: str) -> None:
+        for entry in self._running():
+            self.store.saved(entry.run.id, owner)
+            assert self.store.get(entry.run.id).attempts in (1, entry.attempts)
+
+    @rule(owner=st.sampled_from(["one", "two"]))
+    def resume(self, owner: str) -> None:
+        for entry in self._running()[:1]:
+            resumed = self.store.resume(entry.run, owner)
+            assert self.store.get(entry.run.id).run.state is (
+                State.QUEUED if resumed else State.RUNNING
+            )
+
     @rule()
     def recover(self) -> None:
         self.store.recover(silent_seconds=-1)
@@ -247,6 +372,7 @@ class Life(RuleBasedStateMachine):
         for name, run in self.ended.items():
             assert now[name].run == run
         assert all(e.attempts <= MAX_ATTEMPTS for e in now.values())
+        assert not any(self.store.fact("checkpoint", name) for name in self.ended)
         self.ended = {n: e.run for n, e in now.items() if e.run.state not in ACTIVE}
 
 

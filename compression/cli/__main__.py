@@ -1,0 +1,5 @@
+"""`python -m compression.cli`."""
+
+from compression.cli import main
+
+main()

@@ -1,0 +1,143 @@
+"""The commands: what can be had, runs, and their figures."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from compression import tables
+from compression.catalogue import card, cards
+from compression.cli.app import app
+from compression.cli.execution import execute_here
+from compression.cli.flags import (
+    AsJson,
+    Device,
+    ModelId,
+    PresetName,
+    RecipeFile,
+    RunId,
+    Seed,
+    StoreUrl,
+    recipe_of,
+    with_step_flags,
+)
+from compression.cli.output import print_json, print_table, show_run
+from compression.errors import InvalidInput
+from compression.examples import examples
+from compression.presets import PRESETS, as_flags, costs
+from compression.run import Run, State
+from compression.store import Store, new_run, open_store
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the models."""
+    found = list(cards().values())
+    if as_json:
+        print_json([c.model_dump(mode="json", exclude={"weights"}) for c in found])
+    else:
+        print_table(tables.models(found))
+
+
+@app.command()
+def presets(as_json: AsJson = False) -> None:
+    """List the presets: what each does, what it sets, and what it costs; and the examples."""
+    found, measured, stored = list(PRESETS.values()), costs(), examples()
+    if not as_json:
+        print_table(tables.presets(found))
+        print_table(tables.costs(found, measured))
+        print(tables.costs_conditions(measured))
+        if stored:
+            print_table(tables.examples(stored))
+        return
+    document = [
+        {
+            **{k: getattr(p, k) for k in ("name", "title", "description", "calibrates", "values")},
+            "flags": as_flags(p),
+            "seconds": {m: measured.of(m, p.name) for m, c in cards().items() if c.bundled},
+        }
+        for p in found
+    ]
+    about = {"machine": measured.machine, "command": measured.command}
+    print_json(
+        {
+            "presets": document,
+            "measured": about if measured.seconds else None,
+            "examples": [e.model_dump(mode="json", exclude={"curves"}) for e in stored],
+        }
+    )
+
+
+@app.command()
+@with_step_flags()
+def run(
+    model: ModelId,
+    *,
+    dataset: Annotated[str | None, typer.Option(help="The model's own if not given.")] = None,
+    recipe: RecipeFile = None,
+    preset: PresetName = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+    **flags: Any,
+) -> None:
+    """Compress a model and measure it on validation images.
+
+    Ctrl-C while it trains keeps the best so far; a second one ends at once.
+    """
+    own = card(model).dataset
+    chosen = recipe_of(model, flags, recipe, seed, preset, images=own is not None)
+    if dataset not in (None, own):
+        raise InvalidInput("dataset", dataset, own or f"none: there is none for {model} yet")
+    opened = open_store(store)
+    started = new_run(model, own, chosen, State.RUNNING)
+    done, curves = execute_here(started, device, "validation", as_json, keeping=True)
+    opened.add(done, device)
+    for curve in curves:
+        opened.put_curve(done.id, curve)
+    show_run(done, None, as_json)
+
+
+@app.command()
+def runs(store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """List the runs, oldest first."""
+    entries = open_store(store).entries()
+    if as_json:
+        print_json([json.loads(e.run.to_json()) for e in entries])
+    elif entries:
+        print_table(tables.runs(entries))
+    else:
+        print("No runs yet. Start one: compression run fashion-mnist/resnet18 --bits 4")
+
+
+@app.command()
+def show(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Show one run's figures beside the original's."""
+    opened = open_store(store)
+    found = opened.get(run).run
+    show_run(found, _certificate(opened, found), as_json)
+
+
+@app.command()
+def certify(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Measure a finished run on the test images: once, then kept."""
+    opened = open_store(store)
+    entry = opened.get(run)
+    if entry.run.state is not State.DONE:
+        raise InvalidInput("run", run, f"a run that is done; this one is {entry.run.state}")
+    certificate = _certificate(opened, entry.run)
+    if certificate is None and entry.run.stopped_early:
+        # done again from its recipe it would train to the end, and be another model
+        raise InvalidInput("run", run, "a run that was not stopped early")
+    if certificate is None:
+        certificate, _ = execute_here(entry.run, entry.device, "test", as_json)
+        opened.put_fact("certificate", entry.run.id, json.loads(certificate.to_json()))
+    show_run(certificate, None, as_json)
+
+
+def _certificate(store: Store, run: Run) -> Run | None:
+    body = store.fact("certificate", run.id)
+    return None if body is None else Run.model_validate_json(json.dumps(body))

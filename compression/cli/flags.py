@@ -1,0 +1,145 @@
+"""Flags of steps, made from the recipe's fields, and the recipe they ask for."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from compression.errors import InvalidInput
+from compression.examples import names, recipe_for
+from compression.presets import PRESETS, apply_preset
+from compression.recipe import Recipe, parse, read_recipe
+from compression.settings import Setting, settings
+from compression.steps import STEPS
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+StoreUrl = Annotated[
+    str | None, typer.Option("--store", help="Where runs are kept: an SQLAlchemy URL.")
+]
+RunId = Annotated[str, typer.Argument(help="A run's id, or how it begins.", metavar="RUN")]
+ModelId = Annotated[
+    str, typer.Argument(help="An id listed by `compression models`.", metavar="MODEL")
+]
+RecipeFile = Annotated[Path | None, typer.Option(help="Steps from a JSON file.")]
+PresetName = Annotated[
+    str | None,
+    typer.Option(
+        help="How each step works, as `compression presets` lists; other flags win over it. "
+        "Or an example's whole recipe.",
+        metavar="|".join((*PRESETS, *names())),
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int | None, typer.Option(help="Fixes all randomness; 0 if not given.")]
+
+
+def _flag(setting: Setting) -> inspect.Parameter:
+    default = "" if setting.default in (None, ()) else f"; {setting.default} if not given"
+    option = typer.Option(
+        setting.flag,
+        help=f"{setting.help} [{setting.allowed}{default}]",
+        metavar=("," if setting.several else "|").join(setting.choices)
+        or ("NAME" if setting.text else "N" if setting.integer else "X"),
+        show_default=False,
+    )
+    return inspect.Parameter(
+        setting.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        # text: the recipe's own validation says what is allowed, in the same words everywhere
+        annotation=Annotated[str | None, option],
+    )
+
+
+def with_step_flags(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace `**flags` in a command's signature by one option for every setting of every step,
+    but for those named."""
+
+    def with_them(command: Callable[..., None]) -> Callable[..., None]:
+        known = inspect.signature(command, eval_str=True).parameters.values()
+        fixed = [p for p in known if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        found = {s.name: _flag(s) for step in STEPS.values() for s in settings(step)}
+        flags = [flag for name, flag in found.items() if name not in without]
+        # typer reads the signature to make its options
+        command.__signature__ = inspect.Signature([*fixed, *flags])  # type: ignore[attr-defined]
+        return command
+
+    return with_them
+
+
+def recipe_of(
+    model: str,
+    flags: dict[str, Any],
+    file: Path | None,
+    seed: int | None,
+    preset: str | None,
+    *,
+    images: bool,
+) -> Recipe:
+    """The recipe that is asked for, for a model: as `build_recipe`, or that of an example.
+
+    Raises:
+        InvalidInput: as `build_recipe`; or an example together with a file or flags, or with
+            another model than its own.
+    """
+    if preset not in names() or preset is None:
+        if preset is not None and preset not in PRESETS:
+            raise InvalidInput("preset", preset, ", ".join((*PRESETS, *names())))
+        return build_recipe(flags, file, seed, preset, images=images)
+    given = _flags_of(flags) + (["--recipe"] if file is not None else [])
+    if given:
+        raise InvalidInput("preset", preset, f"an example alone, without {', '.join(given)}")
+    return parse(Recipe, recipe_for(preset, model, seed).model_dump())
+
+
+def _flags_of(flags: dict[str, Any]) -> list[str]:
+    known = {s.name: s.flag for step in STEPS.values() for s in settings(step)}
+    return [known[name] for name, value in flags.items() if value is not None]
+
+
+def build_recipe(
+    flags: dict[str, Any],
+    file: Path | None,
+    seed: int | None,
+    preset: str | None = None,
+    *,
+    images: bool = True,
+) -> Recipe:
+    """The recipe that the flags ask for, in the order prune, quantize, distill; or the file's.
+
+    A setting that several steps have goes to each of them, and makes none of them by itself; nor
+    does a preset. `images` says whether there are any to calibrate on.
+
+    Raises:
+        InvalidInput: a setting out of range, both a file and flags, or a preset without a step.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    counts = Counter(s.name for step in STEPS.values() for s in settings(step))
+    steps = [
+        {"step": name, **chosen}
+        for name, step in STEPS.items()
+        if (chosen := {s.name: given[s.name] for s in settings(step) if s.name in given})
+        and any(counts[setting] == 1 for setting in chosen)
+    ]
+    unused = sorted(given.keys() - {name for step in steps for name in step})
+    if unused and file is None:
+        raise InvalidInput(unused[0], given[unused[0]], "a step to go with, such as --bits 4")
+    if file is None:
+        if preset is not None:
+            if not steps:
+                apply_preset(preset, {"step": "prune"}, images=images)
+                raise InvalidInput("preset", preset, "a step to go with, such as --bits 4")
+            steps = [apply_preset(preset, values, images=images) for values in steps]
+        for values in steps:
+            parse(STEPS[values["step"]], values)
+        return parse(Recipe, {"steps": steps, "seed": seed or 0})
+    if given or preset:
+        unwanted = ", ".join(_flags_of(flags) + (["--preset"] if preset else []))
+        raise InvalidInput("recipe", str(file), f"a file alone, without {unwanted}")
+    recipe = read_recipe(file)
+    return recipe if seed is None else parse(Recipe, {**recipe.model_dump(), "seed": seed})
