@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from rich import box
 from rich.table import Table
@@ -10,9 +10,8 @@ from rich.table import Table
 from compression.catalogue import Card, cards
 from compression.examples import Example
 from compression.presets import Costs, Preset, as_flags
-from compression.run import Curve, Delta, Interval, Latency, Measurement, Ratio, Run
+from compression.run import Delta, Interval, Latency, Measurement, Ratio, Run
 from compression.store import Entry
-from compression.sweep import Cell
 
 NONE = "-"
 
@@ -229,43 +228,3 @@ def examples(found: Iterable[Example]) -> Table:
             percent(run.compressed.top1) if run.compressed else NONE,
         )
     return table
-
-
-def curve(drawn: Curve) -> Table:
-    """One line a point of a training curve."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in (
-        *("epoch", "loss", "hard", "soft", "learning rate"),
-        *("validation top-1 (95 % interval)", "images/s"),
-    ):
-        table.add_column(title, justify="right", no_wrap=True)
-    for point in drawn.points:
-        figures = (point.loss, point.hard, point.soft, point.learning_rate)
-        table.add_row(
-            f"{point.epoch:.2f}",
-            *(NONE if value is None else digits(value) for value in figures),
-            percent(point.top1),
-            NONE if point.images_per_second is None else digits(point.images_per_second),
-        )
-    return table
-
-
-def sweep(found: Sequence[tuple[Cell, Run | None]], best: Run | None) -> Table:
-    """Temperature down, alpha across; validation accuracy in the cells, the best one marked."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("temperature", no_wrap=True)
-    alphas = list(dict.fromkeys(cell.alpha for cell, _ in found))
-    for alpha in alphas:
-        table.add_column(f"alpha {alpha:g}", justify="right", no_wrap=True)
-    runs_by_cell = {(cell.temperature, cell.alpha): run for cell, run in found}
-    for temperature in dict.fromkeys(cell.temperature for cell, _ in found):
-        cells = (runs_by_cell.get((temperature, alpha)) for alpha in alphas)
-        table.add_row(f"{temperature:g}", *(_cell(run, best) for run in cells))
-    return table
-
-
-def _cell(run: Run | None, best: Run | None) -> str:
-    if run is None:
-        return "failed"
-    mark = "best: " if best is not None and run.id == best.id else ""
-    return mark + percent(run.compressed.top1 if run.compressed else None)

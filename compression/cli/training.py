@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from compression import tables
 from compression.catalogue import card
+from compression.cli import training_tables
 from compression.cli.app import Interrupted, app
 from compression.cli.execution import execute_here
 from compression.cli.flags import (
@@ -46,7 +46,7 @@ def curves(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     for curve in drawn:
         said = found.recipe.steps[curve.at].sentence()
         print(f"Step {curve.at + 1}: {said}" + (f" · {curve.device}" if curve.device else ""))
-        print_table(tables.curve(curve))
+        print_table(training_tables.curve(curve))
     if not drawn:
         print(f"No curves of run {found.id}: they are kept of runs that distill.")
 
@@ -88,7 +88,7 @@ def sweep(
         print_json(_document(model, found, best))
         return
     print(f"Top-1 accuracy of {model} on validation images (95 % interval)")
-    print_table(tables.sweep(list(zip(cells, done, strict=True)), best))
+    print_table(training_tables.sweep(list(zip(cells, done, strict=True)), best))
     if best is not None:
         print(verdict(found, best))
 

@@ -122,7 +122,8 @@ def test_only_finished_runs_are_certified(store: Store, capsys: pytest.CaptureFi
 
 
 def test_ctrl_c_stops_at_once_and_stores_nothing(store: Store) -> None:
-    arguments = command("run", MODEL.id, "--epochs", "100", "--store", store.url)
+    slow = ["--bits", "4", "--rounding", "reconstruct", "--store", store.url]
+    arguments = command("run", MODEL.id, *slow)
     process = subprocess.Popen(
         arguments,
         stdout=subprocess.PIPE,
@@ -376,5 +377,5 @@ def test_help_is_quick_for_it_needs_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout.endswith("False\n")
-    for name in ("models", "presets", "run", "runs", "show", "certify"):
+    for name in ("models", "presets", "run", "runs", "show", "certify", "curves", "sweep"):
         assert name in done.stdout

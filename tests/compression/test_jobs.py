@@ -31,6 +31,7 @@ from compression.store import Entry, Store, new_run, open_store
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
 SHORT = Recipe(steps=(Prune(sparsity=0.5), Quantize(bits=6)))
 LONG = Recipe(steps=(Distill(epochs=100),))
+SLOW = Recipe(steps=(Quantize(bits=4, rounding="reconstruct"),))  # tens of seconds
 ENDED = (State.DONE, State.FAILED, State.CANCELLED)
 PATIENCE = 150.0
 
@@ -56,7 +57,11 @@ def ended(entry: Entry) -> bool:
 
 
 def training(entry: Entry) -> bool:
-    return entry.progress is not None and entry.progress.stage == "Distilling"
+    return entry.progress is not None and entry.progress.keeps
+
+
+def quantizing(entry: Entry) -> bool:
+    return entry.progress is not None and entry.progress.stage == "Quantizing"
 
 
 # The real thing: a runner process, its worker process, the engine
@@ -116,21 +121,41 @@ def test_a_run_that_cannot_be_done_fails_in_plain_words(
 
 
 def test_a_running_run_can_be_cancelled(shared: Store, runner: subprocess.Popen[bytes]) -> None:
-    run = queue(shared, LONG)
-    wait(shared, run, training)
+    run = queue(shared, SLOW)
+    wait(shared, run, quantizing)
     shared.cancel(run.id)
     asked = time.monotonic()
     assert wait(shared, run, ended).run.state is State.CANCELLED
     assert time.monotonic() - asked < 10
 
 
-def test_a_killed_worker_fails_its_run_and_the_next_run_works(
+def test_a_killed_training_goes_on_and_a_cancelled_one_keeps_the_best_so_far(
     shared: Store, runner: subprocess.Popen[bytes]
 ) -> None:
     run = queue(shared, LONG)
-    wait(shared, run, training)
-    for worker in workers_of(runner):
-        worker.kill()
+    wait(shared, run, lambda e: training(e) and shared.fact("checkpoint", run.id) is not None)
+    wait(shared, run, lambda e: bool(shared.curves(run.id)))  # drawn while it trains
+    for process in workers_of(runner):
+        process.kill()
+    entry = wait(shared, run, lambda e: e.attempts == 2 and training(e))
+    assert not entry.cancelling
+    shared.cancel(run.id)
+    entry = wait(shared, run, ended)
+    assert (entry.run.state, entry.run.stopped_early) == (State.DONE, True)
+    assert entry.run.compressed is not None and entry.run.compressed.top1 is not None
+    (curve,) = shared.curves(run.id)
+    assert curve.at == 0 and curve.epochs == 100
+    assert curve.points[-1].top1 is not None
+    assert shared.fact("checkpoint", run.id) is None
+
+
+def test_a_killed_worker_fails_a_run_that_cannot_go_on_and_the_next_run_works(
+    shared: Store, runner: subprocess.Popen[bytes]
+) -> None:
+    run = queue(shared, SLOW)
+    wait(shared, run, quantizing)
+    for process in workers_of(runner):
+        process.kill()
     entry = wait(shared, run, ended)
     assert entry.run.state is State.FAILED
     assert "killed by signal 9 SIGKILL" in entry.run.notes[-1]
