@@ -107,7 +107,7 @@ class Entries(Database):
         with self._write() as c:
             c.execute(runs.delete().where(runs.c.id == run_id))
             c.execute(facts.delete().where(_curves_of(run_id)))
-            c.execute(facts.delete().where(_certificate_of(run_id) | checkpoint_of(run_id)))
+            c.execute(facts.delete().where(_certificate_of(run_id) | passing_facts_of(run_id)))
 
     # Curves: how a run trained
 
@@ -141,6 +141,11 @@ def _certificate_of(run_id: str) -> sa.ColumnElement[bool]:
 def checkpoint_of(run_id: str) -> sa.ColumnElement[bool]:
     """The fact that a run has saved a checkpoint."""
     return (facts.c.kind == "checkpoint") & (facts.c.name == run_id)
+
+
+def passing_facts_of(run_id: str) -> sa.ColumnElement[bool]:
+    """What is known of a run only until it ends: a checkpoint, and that it has been cut short."""
+    return facts.c.kind.in_(("checkpoint", "kept")) & (facts.c.name == run_id)
 
 
 def to_entry(row: Any) -> Entry:

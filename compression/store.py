@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from compression.database import facts, open_database, put_fact, runs
-from compression.entries import Entries, Entry, checkpoint_of, new_run, to_entry
+from compression.entries import Entries, Entry, checkpoint_of, new_run, passing_facts_of, to_entry
 from compression.paths import data_dir
 from compression.run import ACTIVE, Progress, Run, State
 
@@ -63,7 +63,7 @@ class Store(Entries):
                 .values(state=new, body=body, updated=now, progress=None, **values)
             )
             if done.rowcount == 1 and new not in ACTIVE:
-                c.execute(facts.delete().where(checkpoint_of(run.id)))
+                c.execute(facts.delete().where(passing_facts_of(run.id)))
         return done.rowcount == 1
 
     def report(self, run_id: str, progress: Progress, owner: str | None = None) -> bool:
@@ -77,9 +77,13 @@ class Store(Entries):
         return not running or bool(cancel)
 
     def kept(self, run_id: str, owner: str | None = None) -> None:
-        """The wish to cancel has been met: the training stopped, the best so far goes on."""
+        """The wish to cancel has been met: the training stopped, the best so far goes on.
+
+        It is remembered, so that the training stays stopped should the run be interrupted now.
+        """
         with self._write() as c:
-            self._touch(c, run_id, owner, cancel=False)
+            if self._touch(c, run_id, owner, cancel=False):
+                put_fact(c, "kept", run_id, {"time": time.time()})
 
     def saved(self, run_id: str, owner: str | None = None) -> None:
         """A checkpoint was written: from here a run may be interrupted as if for the first time."""

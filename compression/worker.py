@@ -62,6 +62,8 @@ class Reporter:
         self._store, self._id, self._owner = store, entry.run.id, entry.owner
         self._reported = self._drawn = -math.inf
         self._curve: Curve | None = None
+        # cancelled and kept by a worker that died before it could measure it
+        self._keep = store.fact("kept", self._id) is not None
 
     def __call__(self, progress: Progress) -> None:
         """Store a report; the many that come between two are dropped, but for what must be kept.
@@ -73,6 +75,9 @@ class Reporter:
         self._draw(progress.curve, now)
         if progress.saved:
             self._store.saved(self._id, self._owner)
+        if self._keep and progress.keeps:
+            self._keep = False
+            raise Cancelled("Cancelled.")
         if now - self._reported < REPORT_SECONDS:
             return
         self._reported = now

@@ -87,6 +87,26 @@ def test_a_training_that_is_cancelled_is_asked_to_keep_what_there_is_once(
     assert store.get(running.run.id).cancelling
 
 
+def test_a_training_that_was_cut_short_stays_so_when_its_worker_dies_while_measuring(
+    store: Store, running: Entry
+) -> None:
+    run = running.run
+    store.saved(run.id, "one")
+    store.cancel(run.id)
+    with pytest.raises(Cancelled):
+        worker.Reporter(store, running)(trained(0, 1))
+    assert store.resume(run, "one")
+    again = store.claim("two")
+    assert again is not None and not again.cancelling
+    report = worker.Reporter(store, again)
+    report(Progress(stage="Loading", fraction=0.0))
+    with pytest.raises(Cancelled):
+        report(trained(0, 1))
+    report(Progress(stage="Measuring", fraction=0.9))
+    assert store.finish(run, "two")
+    assert store.fact("kept", run.id) is None
+
+
 def test_where_nothing_can_be_kept_a_cancelled_run_stays_cancelled(
     store: Store, running: Entry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
