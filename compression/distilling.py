@@ -10,13 +10,15 @@ from torch import nn
 from compression.catalogue import card
 from compression.comparison import original_of
 from compression.context import Applied, Context
-from compression.data import Dataset
+from compression.data import Dataset, prepare
 from compression.distill.loop import Lesson, distill
 from compression.errors import InvalidInput
 from compression.measure.accuracy import predict, proportion
 from compression.models import build
 from compression.run import Interval
 from compression.steps import Distill
+
+STATISTICS_IMAGES = 1000
 
 
 def teach(model: nn.Module, step: Distill, context: Context) -> Applied:
@@ -36,6 +38,7 @@ def teach(model: nn.Module, step: Distill, context: Context) -> Applied:
         train=data.train,
         look=lambda taught: _look(taught, data, context.device),
         seed=context.seed,
+        calibration=prepare(data.calibration.head(STATISTICS_IMAGES).images).to(context.device),
         device=context.device,
         at=context.at,
         report=context.watch,

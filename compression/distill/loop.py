@@ -20,12 +20,13 @@ from compression.distill.matching import Matching
 from compression.distill.optimizers import make_optimizer
 from compression.distill.record import Record
 from compression.distill.schedules import Schedule
+from compression.distill.silence import silence
 from compression.errors import Cancelled
 from compression.layers import FakeQuantize, compressible, part
 from compression.run import Curve, Interval, Progress
 from compression.steps import Distill
 from compression.steps.distill import BETWEEN_LAYERS
-from compression.twin import Norm
+from compression.twin import Norm, estimate_batchnorm
 
 POINTS = 120
 LOOKS_PER_EPOCH = 2
@@ -42,12 +43,18 @@ class Lesson:
     `look` gives the validation accuracy of a model, `report` is told how far it is and may raise
     `Cancelled`, `checkpoint` is where the training is kept once a minute, `at` the step's place in
     the recipe.
+
+    Before every look the statistics of live batch normalisation are taken anew from `calibration`,
+    prepared images: a running mean lags behind weights that jump from one code to the next (Nagel
+    et al., 2022), and where pruning left a channel constant, its variance is nothing and any lag
+    is amplified three hundred times.
     """
 
     step: Distill
     train: Split
     look: Callable[[nn.Module], Interval]
     seed: int
+    calibration: Tensor | None = None
     device: str = "cpu"
     at: int = 0
     report: Callable[[Progress], None] | None = None
@@ -100,6 +107,9 @@ class Training:
         self.steps = step.epochs * self.per_epoch
         name = torch.cuda.get_device_name() if device == "cuda" else ""
         self.record = Record(lesson.at, step.epochs, self.steps, self.per_epoch, batch, name)
+        live = step.batchnorm == "live" and lesson.calibration is not None
+        self.calibration = lesson.calibration if live else None
+        self.silenced = [] if self.calibration is None else silence(student, self.calibration)
         self.grids = _learned(student) if step.grid == "learned" else []
         self.matching = self._match() if step.loss in BETWEEN_LAYERS else None
         self.optimizer = self._optimizer()
@@ -182,6 +192,8 @@ class Training:
             self.matching.release()
         for quantizer in self.grids:
             quantizer.fix()
+        for handle in self.silenced:
+            handle.remove()
 
     # One step
 
@@ -250,6 +262,8 @@ class Training:
     def _look(self) -> None:
         """Look at validation: for the schedule, for early stopping, for the best model so far."""
         self.record.check(self.taken)  # nothing is judged once the loss is no number
+        if self.taken and self.calibration is not None:
+            estimate_batchnorm(self.student.eval(), self.calibration)
         found = self.lesson.look(self.student)
         self.record.look(found)
         if self.best is None or found.value > self.best.top1.value:

@@ -22,6 +22,7 @@ from compression.distill import loop
 from compression.distill.loop import Lesson, Outcome, distill
 from compression.distill.optimizers import OPTIMIZERS, make_optimizer
 from compression.distill.schedules import SCHEDULES, Schedule
+from compression.distill.silence import silence
 from compression.errors import Cancelled, CompressionError, InvalidInput
 from compression.layers import (
     FakeQuantize,
@@ -210,6 +211,51 @@ def test_frozen_statistics_stay_and_live_ones_move() -> None:
         student, _ = taught(batchnorm=batchnorm)
         moved = not torch.equal(student.first[1].running_mean, net().first[1].running_mean)  # type: ignore[index, union-attr]
         assert moved is moves
+
+
+def dead(student: Net) -> Net:
+    """Half of the first stage's channels constant, as pruning leaves them."""
+    mask = torch.ones_like(weight_of(student.first[0]), dtype=torch.bool)
+    mask[::2] = False
+    hold(student.first[0], mask, None)
+    norm = student.first[1]
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+    with torch.no_grad():
+        norm.running_mean.copy_(torch.linspace(-0.3, 0.3, 8))  # whatever it was before pruning
+        norm.bias.copy_(torch.linspace(-0.5, 0.5, 8))
+    return student
+
+
+CALIBRATION = prepare(TRAIN.images[:64])
+
+
+def test_silencing_constant_channels_changes_no_answer() -> None:
+    student = dead(net())
+    before = predict(student, VALIDATION).logits
+    held_back = silence(student, CALIBRATION)
+    assert len(held_back) == 1
+    norm = student.first[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert bool((norm.weight[::2] == 0).all()) and bool((norm.weight[1::2] != 0).all())
+    assert torch.allclose(predict(student, VALIDATION).logits, before, atol=1e-5)
+    assert silence(net(), CALIBRATION) == []
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
+def test_silenced_channels_stay_silent_and_statistics_are_those_of_the_last_weights(
+    optimizer: Any,
+) -> None:
+    student = dead(net())
+    step = Distill(batch_size=32, learning_rate=0.02, optimizer=optimizer)
+    distill(student, net(1), Lesson(step, TRAIN, look, 3, calibration=CALIBRATION))
+    norm = student.first[1]
+    assert isinstance(norm, nn.BatchNorm2d) and not norm.weight._backward_hooks
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert bool((norm.weight[::2] == 0).all())
+    with torch.no_grad():
+        inputs = student.first[0](CALIBRATION)
+    assert torch.allclose(norm.running_mean, inputs.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(norm.running_var, inputs.var((0, 2, 3)), rtol=1e-3, atol=1e-6)
 
 
 # Losses in the loop
