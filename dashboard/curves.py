@@ -127,8 +127,8 @@ def _draw(
 def _draw_losses(figure: go.Figure, own: Learning) -> None:
     whole = series(own, lambda p: p.loss)
     parts: list[tuple[str, Value, str, str]] = [
-        ("Against the labels (hard)", lambda p: p.hard, "#e69f00", "dash"),
-        ("Against the original (soft)", lambda p: p.soft, "#009e73", "dot"),
+        ("Hard (labels)", lambda p: p.hard, "#e69f00", "dash"),
+        ("Soft (original)", lambda p: p.soft, "#009e73", "dot"),
     ]
     # a part that is all of the loss would only hide it
     drawn = [part for part in parts if (found := series(own, part[1]))[0] and found != whole]

@@ -117,6 +117,8 @@ def _rise(numbers: Learning) -> str:
         if last.value < first.low:
             fell = f"from {fmt.percent(first.value)} to {fmt.percent(last.value)}"
             return f"Validation accuracy fell {fell}."
+        if best.value <= first.value:
+            return f"Validation accuracy did not rise above {fmt.percent(first.value)}."
         held = f"from {fmt.percent(first.value)}; its best was {fmt.percent(best.value)}"
         return f"Validation accuracy hardly moved {held}, which may be chance."
     said = f"rose from {fmt.percent(first.value)} to {fmt.percent(best.value)}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import streamlit as st
 
 from compression.catalogue import Card, Weights, cards
 from compression.errors import CompressionError
+from compression.examples import Example, examples, put_examples
 from compression.presets import available
 from compression.store import Entry, Store, open_store
 from dashboard.address import from_params, to_params
@@ -41,7 +43,9 @@ _BITS = ("edge_bits", "activation_bits")
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _open(url: str | None) -> Store:
-    return open_store(url)
+    found = open_store(url)
+    put_examples(found)
+    return found
 
 
 def store() -> Store:
@@ -51,6 +55,16 @@ def store() -> Store:
         StoreError: it cannot be opened.
     """
     return _open(os.environ.get(STORE_VARIABLE) or None)
+
+
+@cache
+def _examples() -> dict[str, Example]:
+    return {example.run.id: example for example in examples()}
+
+
+def example_of(run_id: str) -> Example | None:
+    """The example a run is, if it came with the program."""
+    return _examples().get(run_id)
 
 
 def model_ids() -> list[str]:

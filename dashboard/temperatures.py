@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from compression import sweep
 from compression.recipe import Recipe
-from compression.run import Interval, Run, State
+from compression.run import Run, State
 from compression.steps import Distill
 from dashboard import format as fmt
 from dashboard.charts import FRONT, RING, SCALE
@@ -30,21 +31,31 @@ _APART = 0.025
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a grid and its accuracy on the validation images."""
+    """One run of a grid: its accuracy on the validation images, with a 95 % interval.
+
+    The interval is that of the change against the original, paired on the same images, which is
+    what tells runs apart; or else that of the accuracy itself.
+    """
 
     temperature: float
     alpha: float
-    run_id: str
-    top1: Interval
+    run: Run
+    accuracy: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs that differ in temperature and alpha only, newest of each pair."""
+    """Runs that differ in temperature and alpha only, newest of each pair.
+
+    `labels` is the run that learned from the labels only, which no temperature touches.
+    """
 
     recipe: Recipe
     cells: tuple[Cell, ...]
     original: float | None
+    labels: Cell | None = None
 
     @property
     def temperatures(self) -> tuple[float, ...]:
@@ -56,17 +67,13 @@ class Grid:
 
     @property
     def best(self) -> Cell:
-        return max(self.cells, key=lambda c: c.top1.value)
+        return max(self.cells, key=lambda c: c.accuracy)
 
 
 def grid_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
     """The recipe with every pair of temperature and alpha, on a short budget."""
-    budget = {"images": IMAGES, "epochs": EPOCHS}
-    return tuple(
-        _with(recipe, {**budget, "temperature": temperature, "alpha": alpha})
-        for temperature in TEMPERATURES
-        for alpha in ALPHAS
-    )
+    short = _with(recipe, {"images": IMAGES, "epochs": EPOCHS})
+    return tuple(cell.recipe for cell in sweep.grid(short, TEMPERATURES, ALPHAS))
 
 
 def _with(recipe: Recipe, values: dict[str, float | int]) -> Recipe:
@@ -108,38 +115,49 @@ def grid_of(runs: Sequence[Run], chosen: Run | None) -> Grid | None:
 
 def _grid(group: Sequence[Run]) -> Grid:
     cells: dict[tuple[float, float], Cell] = {}
-    original = None
+    original, labels = None, None
     for run in group:
         step = next(s for s in run.recipe.steps if isinstance(s, Distill))
-        top1 = run.compressed.top1 if run.compressed else None
-        if top1 is not None:
-            at = (step.temperature, step.alpha)
-            cells[at] = Cell(*at, run.id, top1)
+        cell = _cell(run, step)
+        if step.needs_teacher:
+            cells[step.temperature, step.alpha] = cell
+        else:
+            labels = cell
         if run.baseline and run.baseline.top1:
             original = run.baseline.top1.value
-    return Grid(group[-1].recipe, tuple(cells[k] for k in sorted(cells)), original)
+    return Grid(group[-1].recipe, tuple(cells[k] for k in sorted(cells)), original, labels)
+
+
+def _cell(run: Run, step: Distill) -> Cell:
+    assert run.compressed is not None and run.compressed.top1 is not None
+    top1, change = run.compressed.top1, run.delta.top1 if run.delta else None
+    low, high = top1.low, top1.high
+    if change is not None:
+        low = top1.value - (change.value - change.low)
+        high = top1.value + (change.high - change.value)
+    return Cell(step.temperature, step.alpha, run, top1.value, low, high)
 
 
 def notice(grid: Grid) -> str:
     """Which cell is best, and whether the difference may be chance."""
     best = grid.best
     others = [c for c in grid.cells if c is not best]
-    near = [c for c in others if c.top1.value >= best.top1.low]
+    near = [c for c in others if not sweep.clearly_worse(c.run, best.run)]
     said = (
         f"T = {best.temperature:g} with alpha {best.alpha:g} did best, at "
-        f"{fmt.percent(best.top1.value)}"
+        f"{fmt.percent(best.accuracy)}"
     )
     if len(near) == len(others):
-        lowest = min(c.top1.value for c in grid.cells)
-        spread = fmt.points(best.top1.value - lowest).removeprefix("+")
+        lowest = min(c.accuracy for c in grid.cells)
+        spread = fmt.points(best.accuracy - lowest).removeprefix("+")
         return (
-            f"{said}, but all {len(grid.cells)} lie within {spread} of it and inside its 95 % "
-            "interval: the differences may be chance."
+            f"{said}, but all {len(grid.cells)} lie within {spread} and their 95 % intervals "
+            "overlap: the differences may be chance."
         )
     if not near:
-        return f"{said}; no other comes within its 95 % interval."
-    several = "another lies" if len(near) == 1 else f"{len(near)} others lie"
-    return f"{said}; {several} within its 95 % interval, so between these it may be chance."
+        return f"{said}; the 95 % interval of no other overlaps with its own."
+    several = "another overlaps" if len(near) == 1 else f"those of {len(near)} others overlap"
+    return f"{said}; of the 95 % intervals, {several} with its own, so that may be chance."
 
 
 def grid_figure(grid: Grid, selected: str | None) -> go.Figure:
@@ -149,14 +167,18 @@ def grid_figure(grid: Grid, selected: str | None) -> go.Figure:
     for i, alpha in enumerate(alphas):
         shift = 1 + _APART * (2 * i - len(alphas) + 1)  # so that bars do not hide each other
         _draw_line(figure, grid, alpha, shift, _STYLES[i % len(_STYLES)], selected)
+    level: dict[str, tuple[float, str]] = {}
     if grid.original is not None:
-        first, last = grid.temperatures[0], grid.temperatures[-1]
+        level["The original"] = (grid.original, "dot")
+    if grid.labels is not None:
+        level["Labels only (alpha 0)"] = (grid.labels.accuracy, "dash")
+    for name, (accuracy, dash) in level.items():
         figure.add_scatter(
-            x=[first / 1.15, last * 1.15],
-            y=[100 * grid.original] * 2,
+            x=[grid.temperatures[0] / 1.15, grid.temperatures[-1] * 1.15],
+            y=[100 * accuracy] * 2,
             mode="lines",
-            line={"color": FRONT, "width": 2, "dash": "dot"},
-            name="The original",
+            line={"color": FRONT, "width": 2, "dash": dash},
+            name=name,
             hoverinfo="skip",
         )
     figure.update_layout(
@@ -190,12 +212,12 @@ def _draw_line(
     cells = [c for c in grid.cells if c.alpha == alpha]
     figure.add_scatter(
         x=[c.temperature * shift for c in cells],
-        y=[100 * c.top1.value for c in cells],
+        y=[100 * c.accuracy for c in cells],
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [100 * max(0.0, c.top1.high - c.top1.value) for c in cells],
-            "arrayminus": [100 * max(0.0, c.top1.value - c.top1.low) for c in cells],
+            "array": [100 * max(0.0, c.high - c.accuracy) for c in cells],
+            "arrayminus": [100 * max(0.0, c.accuracy - c.low) for c in cells],
             "thickness": 1.2,
             "width": 4,
             "color": colour,
@@ -207,11 +229,11 @@ def _draw_line(
             "symbol": symbol,
             "size": 11,
             "line": {
-                "width": [3.0 if c.run_id == selected else 0.0 for c in cells],
+                "width": [3.0 if c.run.id == selected else 0.0 for c in cells],
                 "color": RING,
             },
         },
-        customdata=[[c.run_id] for c in cells],
+        customdata=[[c.run.id] for c in cells],
         hovertext=[_hover(c) for c in cells],
         hoverinfo="text",
         name=f"Alpha {alpha:g}",
@@ -223,5 +245,6 @@ def _draw_line(
 def _hover(cell: Cell) -> str:
     return (
         f"T = {cell.temperature:g}, alpha {cell.alpha:g}<br><b>Accuracy</b> "
-        f"{fmt.percent(cell.top1.value)}<br>{fmt.accuracy_interval(cell.top1)}"
+        f"{fmt.percent(cell.accuracy)}<br>95 % interval {fmt.number(100 * cell.low)} to "
+        f"{fmt.percent(cell.high)}"
     )

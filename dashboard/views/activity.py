@@ -16,6 +16,7 @@ from dashboard.views import learned
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
 _MOST_WAITING = 2
+_FIGURES = 7
 
 
 def show(card: Card, entries: list[Entry]) -> None:
@@ -84,7 +85,7 @@ def _stop(entry: Entry) -> None:
         label,
         key=f"cancel_{entry.run.id}",
         icon=":material/stop_circle:",
-        on_click=_cancel,
+        on_click=_keep if keeps else _cancel,
         args=(entry.run.id,),
         disabled=entry.cancelling,
         width="content",
@@ -114,14 +115,13 @@ def figures(point: Point) -> list[tuple[str, str]]:
     found = [(fmt.number(point.epoch), "epochs done")]
     parts = {
         "loss": point.loss,
-        "against the labels (hard)": point.hard,
-        "against the original (soft)": point.soft,
+        "hard part (labels)": point.hard,
+        "soft part (original)": point.soft,
     }
     found += [(fmt.number(value), what) for what, value in parts.items() if value is not None]
     if point.top1 is not None:
-        low, high = fmt.number(100 * point.top1.low), fmt.percent(point.top1.high)
-        shown = f"validation accuracy, {low} to {high}"
-        found.append((fmt.percent(point.top1.value), shown))
+        low, high = (fmt.number(100 * end) for end in (point.top1.low, point.top1.high))
+        found.append((fmt.percent(point.top1.value), f"validation, {low} to {high}"))
     found.append((fmt.number(point.learning_rate), "learning rate"))
     if point.images_per_second is not None:
         found.append((fmt.number(point.images_per_second), "images per second"))
@@ -129,9 +129,9 @@ def figures(point: Point) -> list[tuple[str, str]]:
 
 
 def _figures(point: Point) -> None:
-    with st.container(horizontal=True, gap="medium"):
+    with st.grid(_FIGURES, min_column_width=96, gap="small"):
         for figure, what in figures(point):
-            st.markdown(f"**{figure}**  \n:small[:gray[{what}]]", width="content")
+            st.markdown(f"**{figure}**  \n:small[:gray[{what}]]")
 
 
 def _curve(run: Run) -> None:
@@ -151,6 +151,18 @@ def _curve(run: Run) -> None:
                 config={"displayModeBar": False},
                 alt=f"{name.title()} so far, by epoch",
             )
+
+
+def _keep(run_id: str) -> None:
+    """Stop the training, unless it has ended meanwhile: then the rest would be lost."""
+    try:
+        entry = state.store().get(run_id)
+        if entry.progress is not None and entry.progress.keeps:
+            state.store().cancel(run_id)
+        else:
+            state.say("The training has just ended by itself; its model is measured now.")
+    except CompressionError as error:
+        state.add_problem(str(error))
 
 
 def _cancel(*run_ids: str) -> None:

@@ -86,11 +86,13 @@ def _selected(card: Card, chosen: Entry) -> None:
 def _headline(run: Run) -> None:
     """Which run the cards are about, and a way to take its settings over."""
     icon, colour = ICONS[run.state]
-    fits = from_recipe(run.recipe, state.form())
+    fits, example = from_recipe(run.recipe, state.form()), state.example_of(run.id)
     with st.container(horizontal=True, vertical_alignment="center"):
         badge = f":{colour}-badge[:material/{icon}: {run.state.value}]"
         if run.stopped_early:
             badge += " :orange-badge[:material/stop_circle: stopped early]"
+        if example is not None:
+            badge += " :violet-badge[:material/bookmark: example]"
         st.markdown(
             f"**{run.recipe.sentence()}** {badge}  \n:small[:gray[Run {run.id}]]", width="stretch"
         )
@@ -105,6 +107,8 @@ def _headline(run: Run) -> None:
             if fits
             else "The three sliders cannot show a recipe with this order or number of steps.",
         )
+    if example is not None:
+        st.caption(f"**{example.title}.** {example.description}")
 
 
 def _why(run: Run) -> str:

@@ -119,14 +119,14 @@ def _picked(ids: list[str]) -> None:
 
 _number = st.column_config.NumberColumn
 _COLUMNS = {
-    "state": st.column_config.TextColumn("State", width=150),
+    "state": st.column_config.TextColumn("State", width=136),
     "recipe": st.column_config.TextColumn("Recipe", width="large"),
     "method": st.column_config.TextColumn("Method", width="small"),
     "accuracy_percent": _number("Accuracy", format="%.1f %%"),
-    "change_points": _number("Change", format="%+.2f points"),
-    "size_mb": _number("Size", format="%.3g MB"),
+    "change_points": _number("Change", format="%+.2f points", width=100),
+    "size_mb": _number("Size", format="%.3g MB", width=84),
     "size_ratio": _number("Smaller", format=f"%.3g{fmt.TIMES}"),
-    "latency_ms": _number("Latency", format="%.3g ms"),
+    "latency_ms": _number("Latency", format="%.3g ms", width=92),
     "latency_ratio": _number("Faster", format=f"%.3g{fmt.TIMES}"),
     "agreement_percent": _number("Agreement", format="%.3g %%"),
     "sparsity_percent": _number("Sparsity", format="%.3g %%"),

@@ -43,7 +43,10 @@ def show(runs: Sequence[Run], chosen: Run | None) -> None:
             config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
             alt=f"Accuracy against temperature, a line for each alpha. {said}",
         )
-        st.caption("Alpha is the weight of the original's answers against that of the labels.")
+        st.caption(
+            "Alpha is the weight of the original's answers, the labels have the rest. Bars are "
+            "95 % intervals of the change against the original on the same images."
+        )
         st.dataframe(
             table(grid),
             hide_index=True,
@@ -57,7 +60,7 @@ def show(runs: Sequence[Run], chosen: Run | None) -> None:
 
 def table(grid: temperatures.Grid) -> pd.DataFrame:
     """Accuracy in percent, a row for each temperature, a column for each alpha."""
-    found = {(c.temperature, c.alpha): fmt.percent(c.top1.value) for c in grid.cells}
+    found = {(c.temperature, c.alpha): fmt.percent(c.accuracy) for c in grid.cells}
     rows = [
         {"Temperature": f"T = {t:g}"}
         | {f"Alpha {a:g}": found.get((t, a), fmt.DASH) for a in grid.alphas}
@@ -71,7 +74,7 @@ def _picked(grid: temperatures.Grid) -> None:
     for row, column in (event.get("selection") or {}).get("cells", []):
         for cell in grid.cells:
             if (grid.temperatures[row], f"Alpha {cell.alpha:g}") == (cell.temperature, column):
-                state.select(cell.run_id)
+                state.select(cell.run.id)
 
 
 def _clicked() -> None:
@@ -83,11 +86,12 @@ def _clicked() -> None:
 
 def button(card: Card, form: Form, entries: Sequence[Entry], refused: str | None) -> None:
     """Offer the grid, and say how many runs that is."""
-    left = missing(form, entries)
     label = "Which temperature?"
+    left: tuple[Recipe, ...] = ()
     if form["loss"] == "logits":
         why = "Raw answers are matched without a temperature."
     else:
+        left = missing(form, entries)
         why = refused or ("" if left else "Every run of this grid is there already.")
     count = "1 run" if len(left) == 1 else f"{len(left)} runs"
     if st.button(

@@ -55,6 +55,7 @@ def test_nothing_rises_out_of_the_interval_once_it_has_settled(accuracies: list[
         ((0.612, 0.9, 0.925, 0.928, 0.927), "rose from 61.2 % to 92.8 % and had stopped rising"),
         ((0.5, 0.6, 0.7), "rose from 50.0 % to 70.0 % and was still rising at the end."),
         ((0.9, 0.85, 0.8), "fell from 90.0 % to 80.0 %."),
+        ((0.9, 0.899, 0.895), "did not rise above 90.0 %."),
         ((0.9, 0.903, 0.901), "hardly moved from 90.0 %; its best was 90.3 %"),
     ],
 )
@@ -94,7 +95,7 @@ def test_parts_of_the_loss_are_drawn_where_they_are_parts() -> None:
     both = learning.learning(done(TAUGHT), [curve((0.5, 0.9))])
     names = [t.name for t in curves.loss_figure(both, 2.0).data]
     assert names[0] == "Loss"
-    assert {n.split()[-1] for n in names[1:]} == {"(hard)", "(soft)"}
+    assert {n.split()[0] for n in names[1:]} == {"Hard", "Soft"}
     labels = learning.learning(done(TAUGHT), [curve((0.5, 0.9), soft=False)])
     assert [t.name for t in curves.loss_figure(labels, 2.0).data] == ["Loss"]
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from compression import examples
+from compression.recipe import Recipe
 from compression.run import Interval, Point, Progress, State
-from compression.steps import Distill, Prune
-from compression.store import Store, new_run
+from compression.steps import Distill, Prune, Quantize
+from compression.store import Store, new_run, open_store
+from dashboard import state
+from dashboard.launch import STORE_VARIABLE
 from dashboard.views.runs_table import frame
-from tests.dashboard.page import Open, healthy, queued, shown, text_of
+from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of
 from tests.dashboard.runs import MODEL, curve, done, ended, fill, recipe, sweep
 
 
@@ -111,7 +119,7 @@ def test_what_is_learned_is_seen_while_it_trains(page: Open, store: Store) -> No
     said = text_of(at).replace("\N{NO-BREAK SPACE}", " ")
     for figure in ("**0.412**", "**0.900**", "**0.358**", "**88.1 %**", "**0.00800**", "**1,840**"):
         assert figure in said
-    assert "87.2 to 88.9 %" in said
+    assert "validation, 87.2 to 88.9" in said
     assert at.get("progress")[0].proto.text.endswith("about 1 min 15 s left")
     assert len(at.get("plotly_chart")) == 3  # the threshold's, the loss, the accuracy
     assert at.button(key=f"cancel_{run_id}").label == "Cancel"
@@ -131,6 +139,16 @@ def test_what_there_is_can_be_kept(page: Open, store: Store) -> None:
     values = {"stage": "Measuring", "fraction": 0.1}
     store.report(run_id, Progress.model_validate(values), "somebody")
     assert healthy(at.run()).button(key=f"cancel_{run_id}").label == "Cancel"
+
+
+def test_what_has_been_learned_is_not_lost_to_a_late_click(page: Open, store: Store) -> None:
+    run_id = training(store, keeps=True)
+    at = page()
+    values = {"stage": "Measuring", "fraction": 0.1}
+    store.report(run_id, Progress.model_validate(values), "somebody")
+    healthy(at.button(key=f"cancel_{run_id}").click().run())
+    assert not store.get(run_id).cancelling
+    assert "just ended" in at.toast[0].value
 
 
 def test_many_that_wait_are_one_line(page: Open, store: Store) -> None:
@@ -224,3 +242,45 @@ def test_which_temperature_is_answered_by_finished_runs(page: Open, store: Store
     table = at.dataframe(key="temperature_table").value
     assert list(table["Temperature"]) == ["T = 1", "T = 2", "T = 4"]
     assert list(table.columns) == ["Temperature", "Alpha 0.5", "Alpha 0.9"]
+
+
+def test_a_new_store_begins_with_the_examples(
+    page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = done(recipe(sparsity=0.95, bits=3, temperature=4.0))
+    example = examples.Example(
+        name="small",
+        title="Very small",
+        description="What training can do.",
+        run=run,
+        curves=(curve((0.5, 0.9), at=2),),
+    )
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "small.json").write_text(example.model_dump_json())
+    monkeypatch.setattr(examples, "assets_dir", lambda: tmp_path)
+    state._examples.cache_clear()
+    new = open_store(f"sqlite:///{tmp_path / 'new.sqlite'}")
+    monkeypatch.setenv(STORE_VARIABLE, new.url)
+    at = page()
+    said = text_of(at)
+    assert "Nothing measured" not in said
+    assert "**Very small.** What training can do." in said
+    assert ":material/bookmark: example]" in said
+    assert "How it learned" in said
+    other = page(model="fashion-mnist/squeezenet1_1")
+    assert "Nothing measured for this model yet" in text_of(other)
+    assert [e.run.id for e in new.entries()] == [run.id]
+    state._examples.cache_clear()
+
+
+def test_a_student_is_a_run_of_the_model_it_learned_from(page: Open, store: Store) -> None:
+    steps = (Distill(student="fashion-mnist/squeezenet1_1"), Quantize(bits=4))
+    run = done(Recipe(steps=steps), 0.9, 400_000)
+    store.add(run)
+    at = page(run=run.id)
+    assert "teach fashion-mnist/squeezenet1_1" in text_of(at).lower()
+    assert metric_values(at)["File size"][0] == "400\N{NO-BREAK SPACE}kB"
+    assert "With the original" in text_of(at)
+    healthy(at.button(key="use").click().run())
+    assert at.selectbox(key="student").value == "fashion-mnist/squeezenet1_1"
+    assert "Already measured: 90.0" in text_of(at)

@@ -45,9 +45,9 @@ def test_a_grid_needs_three_cells_and_two_temperatures(
     enough = len(accuracies) >= 3 and len({t for t, _ in accuracies}) > 1
     assert len(found) == enough
     for made in found:
-        cells = {(c.temperature, c.alpha): c.top1.value for c in made.cells}
+        cells = {(c.temperature, c.alpha): c.accuracy for c in made.cells}
         assert cells == accuracies
-        assert made.best.top1.value == max(accuracies.values())
+        assert made.best.accuracy == max(accuracies.values())
 
 
 def test_the_newest_run_of_a_cell_counts_and_others_are_left_out() -> None:
@@ -60,7 +60,7 @@ def test_the_newest_run_of_a_cell_counts_and_others_are_left_out() -> None:
     ]
     (found,) = temperatures.grids([*runs, *strange, *again])
     assert len(found.cells) == len(PAIRS)
-    assert found.best.run_id == again[0].id
+    assert found.best.run.id == again[0].id
 
 
 def test_the_selected_runs_grid_is_shown_or_else_the_newest() -> None:
@@ -70,15 +70,15 @@ def test_the_selected_runs_grid_is_shown_or_else_the_newest() -> None:
     for chosen, expected in ((older[0], older), (newer[0], newer), (None, newer)):
         found = temperatures.grid_of(runs, chosen)
         assert found is not None
-        assert {c.run_id for c in found.cells} == {r.id for r in expected}
+        assert {c.run.id for c in found.cells} == {r.id for r in expected}
     assert temperatures.grid_of(older[:2], None) is None
 
 
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (0.903, "all 6 lie within"),
-        (0.95, "no other comes within its 95 % interval"),
+        (0.903, "all 6 lie within 0.30 points and their 95 % intervals overlap"),
+        (0.95, "the 95 % interval of no other overlaps"),
     ],
 )
 def test_what_may_be_chance_is_said(value: float, says: str) -> None:
@@ -89,18 +89,27 @@ def test_what_may_be_chance_is_said(value: float, says: str) -> None:
 
 def test_some_within_the_interval_are_counted() -> None:
     found = grid(dict.fromkeys(PAIRS, 0.8) | {(2.0, 0.9): 0.9, (4.0, 0.9): 0.895})
-    assert "another lies within its 95 % interval" in temperatures.notice(found)
+    assert "of the 95 % intervals, another overlaps" in temperatures.notice(found)
 
 
 def test_a_line_for_each_alpha_with_intervals_and_clicks() -> None:
     found = grid({pair: 0.8 + 0.01 * i for i, pair in enumerate(PAIRS)})
-    figure = temperatures.grid_figure(found, found.best.run_id)
+    figure = temperatures.grid_figure(found, found.best.run.id)
     lines = [t for t in figure.data if t.customdata is not None]
     assert [t.name for t in lines] == ["Alpha 0.5", "Alpha 0.9"]
     assert sorted(i[0] for t in lines for i in t.customdata) == sorted(
-        c.run_id for c in found.cells
+        c.run.id for c in found.cells
     )
-    assert list(lines[0].error_y.array) == pytest.approx([0.7] * 3)
+    assert list(lines[0].error_y.array) == pytest.approx([0.3] * 3)  # of the paired change
     assert [max(t.marker.line.width) for t in lines] == [0.0, 3.0]
     assert "Temperature" in figure.layout.xaxis.title.text
     assert "%" in figure.layout.yaxis.title.text
+
+
+def test_labels_alone_are_a_level_and_no_cell() -> None:
+    plain = done(recipe(**BASE, alpha=0.0, temperature=4.0), 0.87)
+    found = temperatures.grid_of([plain, *sweep(BASE, dict.fromkeys(PAIRS, 0.9))], None)
+    assert found is not None and found.labels is not None
+    assert (found.labels.accuracy, len(found.cells)) == (0.87, len(PAIRS))
+    names = [t.name for t in temperatures.grid_figure(found, None).data]
+    assert names[-2:] == ["The original", "Labels only (alpha 0)"]
