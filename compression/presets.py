@@ -70,7 +70,7 @@ DEFAULT_PRESET = "fast"
 # What is asked for, rather than how it is done: no preset touches these.
 _ASKED = {
     "prune": ("threshold", "sparsity", "max_drop", "pattern", "round_to"),
-    "quantize": ("bits", "edge_bits", "average_bits", "activation_bits"),
+    "quantize": ("bits", "edge_bits", "average_bits", "activation_bits", "rest"),
 }
 _IMAGES: dict[str, tuple[str, ...] | None] = {
     "max_drop": None,

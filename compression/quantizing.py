@@ -16,7 +16,17 @@ from compression.context import Context, needing_images
 from compression.data import batches
 from compression.errors import CompressionError, InvalidInput
 from compression.gradients import output_gradients
-from compression.layers import Grid, Mask, compressible, hold, part, put_weight, release, weight_of
+from compression.layers import (
+    Grid,
+    Mask,
+    compressible,
+    hold,
+    part,
+    put_weight,
+    release,
+    stored_weight,
+    weight_of,
+)
 from compression.moments import (
     groups_of,
     measurable,
@@ -63,6 +73,8 @@ def quantize(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Mod
         notes += _walk(model, step, bits, context)
     if step.rounding == "reconstruct":
         notes += _reconstruct(model, step, context)
+    if step.rest == "float16":
+        _halve_rest(model)
     if all(torch.equal(before[n], weight_of(m)) for n, m in compressible(model)):
         notes += ("Quantization changed nothing: the weights were on the grid.",)
     return model, notes
@@ -82,6 +94,18 @@ def _reconstruct(model: nn.Module, step: Quantize, context: Context) -> Notes:
     if helped:
         return ()
     return ("Reconstruction brought no block nearer to the original's; GPTQ's rounding was kept.",)
+
+
+@torch.no_grad()
+def _halve_rest(model: nn.Module) -> None:
+    """Round all numbers but the quantized weights to half precision; what that would make nothing
+    of, or too large, stays."""
+    own = {id(stored_weight(m)) for _, m in compressible(model)}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dtype == torch.float32 and id(tensor) not in own:
+            half = tensor.half().float()
+            fine = half.isfinite() & ((half != 0) | (tensor == 0))
+            tensor.copy_(torch.where(fine, half, tensor))
 
 
 def _equalized(model: nn.Module, step: Quantize) -> Notes:

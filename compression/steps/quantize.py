@@ -87,6 +87,11 @@ class Quantize(BaseStep):
         title="Equalization",
         description="Even out the ranges of consecutive layers' channels before rounding.",
     )
+    rest: Literal["float32", "float16"] = Field(
+        default="float32",
+        title="All other numbers",
+        description="Biases, batch normalisation and scales: as they are, or in half the bytes.",
+    )
     repair: Repairs = REPAIR
 
     @model_validator(mode="after")
@@ -106,6 +111,7 @@ class Quantize(BaseStep):
             _ROUNDED.get(self.rounding),
             edges or None,
             "equalized" if self.equalization != "none" else None,
+            "the rest in 16" if self.rest == "float16" else None,
             *(REPAIRED[r] for r in self.repair),
         )
 

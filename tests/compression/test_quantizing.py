@@ -16,11 +16,13 @@ from compression import reconstruct
 from compression.activations import input_grids
 from compression.comparison import original_of
 from compression.context import Context
+from compression.entropy import entropy_bytes
 from compression.errors import InvalidInput
-from compression.layers import FakeQuantize, compressible, part, weight_of
+from compression.layers import FakeQuantize, compressible, part, plain, stored_weight, weight_of
 from compression.pruning import prune
 from compression.quantizing import _fisher, quantize
 from compression.steps import Prune, Quantize
+from compression.streams import dissect
 from tests.compression.tiny import NETS, context, grid_held, images, masks, net, small_data
 
 every_net = pytest.mark.parametrize("name", NETS)
@@ -256,3 +258,20 @@ def test_progress_goes_from_nothing_to_all(name: str, rounding: str) -> None:
     step = Quantize.model_validate({"bits": 4, "rounding": rounding, "repair": ["bias"]})
     quantize(net(name), step, known)
     assert told and all(0 <= f <= 1 for f in told) and told == sorted(told)
+
+
+@every_rounding
+def test_the_rest_in_half_precision_is_exact_there_and_makes_the_file_smaller(
+    rounding: str,
+) -> None:
+    halved, _ = made("convolutional", rounding=rounding, rest="float16")
+    whole, _ = made("convolutional", rounding=rounding)
+    own = {id(stored_weight(m)) for _, m in compressible(halved)}
+    rest = [t for t in (*halved.parameters(), *halved.buffers()) if id(t) not in own]
+    floats = [t for t in rest if t.dtype == torch.float32]
+    assert floats and all(torch.equal(t.half().float(), t) for t in floats)
+    sizes = [
+        sum(entropy_bytes(a) for a in dissect(m, plain(m).state_dict())[1]) for m in (halved, whole)
+    ]
+    assert sizes[0] < sizes[1]
+    assert distance(halved, whole) < 1e-4 * power(whole)
