@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,7 +15,8 @@ from compression.store import Store
 
 
 class Example(BaseModel):
-    """A run worth showing. Its recipe can be run again: `--preset NAME`."""
+    """A run worth showing, and its measurement on the test images. Its recipe can be run again:
+    `--preset NAME`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,6 +24,7 @@ class Example(BaseModel):
     title: str
     description: str
     run: Run
+    certificate: Run | None = None
     curves: tuple[Curve, ...] = ()
 
 
@@ -108,3 +111,6 @@ def put_examples(store: Store) -> None:
             store.add(example.run)
             for curve in example.curves:
                 store.put_curve(example.run.id, curve)
+            if example.certificate is not None:
+                body = json.loads(example.certificate.to_json())
+                store.put_fact("certificate", example.run.id, body)
