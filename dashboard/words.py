@@ -60,6 +60,7 @@ CHOICES = {
     "fixed": "Keeps its scales",
     "learned": "Learned with the weights (LSQ)",
     "float32": "32 bits (float32)",
+    "float16": "16 bits (float16)",
     "bfloat16": "16-bit products (bfloat16)",
     # where the same value means something else
     "score batchnorm": "Batch-norm scale",

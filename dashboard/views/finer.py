@@ -68,7 +68,7 @@ def _quantize(form: Form, off: bool) -> None:
         controls.entry("average_bits", off, high=float(form["bits"]))
         _choices(form, "quantize", ("sensitivity",), off)
     controls.optional_bits("edge_bits", "Same as the others", (8,), off)
-    _choices(form, "quantize", ("clipping", "scheme", "granularity", "equalization"), off)
+    _choices(form, "quantize", ("clipping", "scheme", "granularity", "equalization", "rest"), off)
     if state.images():
         controls.optional_bits("activation_bits", "Not rounded (float32)", (8, 7, 6, 5, 4), off)
     _choices(form, "quantize", ("activation_clipping", "activation_granularity"), off)

@@ -5,60 +5,27 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from compression.catalogue import Card, cards
 from compression.run import State
 from tests.browser.serve import Dashboard, memory_map
+from tests.browser.steps import (
+    in_url,
+    points,
+    press_run,
+    quickest,
+    run_in_url,
+    state_of,
+    wait_for,
+    wait_until_measured,
+)
 
 pytestmark = pytest.mark.timeout(600)
-RUN_SECONDS = 200.0
-LONG = "&temperature=4&epochs=100"
-
-
-def quickest() -> Card:
-    """The bundled model with the least work in it."""
-    return min((c for c in cards().values() if c.bundled), key=lambda c: c.macs or 0)
-
-
-def wait_for(what: Callable[[], bool], seconds: float = RUN_SECONDS) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.1)
-
-
-def state_of(served: Dashboard, run_id: str) -> State:
-    return served.store.get(run_id).run.state
-
-
-def run_in_url(page: Page) -> str:
-    # asked of the page itself: playwright's own record waits for events to be read
-    return parse_qs(str(page.evaluate("location.search")).lstrip("?")).get("run", [""])[0]
-
-
-def points(page: Page) -> Locator:
-    return page.locator(".st-key-trade_off .js-plotly-plot .scatterlayer .points path")
-
-
-def press_run(page: Page) -> str:
-    """Press Run and give the id of the new run."""
-    before = run_in_url(page)
-    page.locator(".st-key-run button").click()
-    wait_for(lambda: run_in_url(page) not in ("", before), 20)
-    return run_in_url(page)
-
-
-def wait_until_measured(served: Dashboard, run_id: str) -> None:
-    wait_for(lambda: state_of(served, run_id) not in (State.QUEUED, State.RUNNING))
-    entry = served.store.get(run_id)
-    assert entry.run.state is State.DONE, entry.run.notes
+# Long, and nothing is trained that could be kept.
+SLOW = "model=fashion-mnist/resnet18&bits=3&rounding=reconstruct"
 
 
 def test_pick_set_run_watch_click_and_reload(page: Page, served: Dashboard) -> None:
@@ -104,10 +71,6 @@ def pressed(page: Page, key: str) -> Locator:
     return page.locator(f".st-key-{key} [data-testid*=Active], .st-key-{key} [aria-checked=true]")
 
 
-def in_url(page: Page, name: str) -> str:
-    return parse_qs(str(page.evaluate("location.search")).lstrip("?")).get(name, [""])[0]
-
-
 def test_choose_a_method_and_change_it_by_hand(page: Page) -> None:
     page.goto(f"/?model={quickest().id}")
     method = page.locator(".st-key-method")
@@ -136,7 +99,7 @@ def test_choose_a_method_and_change_it_by_hand(page: Page) -> None:
 
 
 def test_cancel(page: Page, served: Dashboard) -> None:
-    page.goto(f"/?model={quickest().id}&bits=8{LONG}")
+    page.goto(f"/?{SLOW}")
     run_id = press_run(page)
     wait_for(lambda: state_of(served, run_id) is State.RUNNING)
     page.locator(f".st-key-cancel_{run_id} button").click()
@@ -145,7 +108,7 @@ def test_cancel(page: Page, served: Dashboard) -> None:
 
 
 def test_a_killed_worker_fails_its_run_only(page: Page, served: Dashboard) -> None:
-    page.goto(f"/?model={quickest().id}&bits=8{LONG}")
+    page.goto(f"/?{SLOW}")
     run_id = press_run(page)
     wait_for(lambda: served.store.get(run_id).progress is not None)
     for pid in served.workers():
@@ -169,10 +132,9 @@ def test_page_process_has_no_torch(page: Page, served: Dashboard) -> None:
 
 
 def test_a_run_is_seen_in_every_tab(page: Page, served: Dashboard) -> None:
-    model = quickest().id
-    page.goto(f"/?model={model}&bits=8{LONG}")
+    page.goto(f"/?{SLOW}")
     other = page.context.new_page()
-    other.goto(f"/?model={model}")
+    other.goto("/?model=fashion-mnist/resnet18")
     expect(other.locator(".st-key-run button")).to_be_visible()
     run_id = press_run(page)
     expect(other.locator(f".st-key-active_{run_id}")).to_be_visible()

@@ -285,7 +285,7 @@ def test_every_choice_has_words_of_its_own() -> None:
     for key, setting in SETTINGS.items():
         said = [word(setting.name, choice) for choice in setting.choices]
         assert len(set(said)) == len(said)
-        if STEP_OF[key] == "distill":
+        if STEP_OF[key] == "distill" or key == "rest":
             assert not set(said) & set(setting.choices), key
 
 

@@ -1,0 +1,67 @@
+"""Training in a real browser: watched while it learns, stopped, kept, measured, and looked at."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.serve import Dashboard
+from tests.browser.steps import in_url, press_run, quickest, wait_for, wait_until_measured
+
+pytestmark = pytest.mark.timeout(600)
+LESSON = "&bits=4&temperature=4&images=2000"
+
+
+def test_watch_it_learn_stop_and_keep(page: Page, served: Dashboard) -> None:
+    page.goto(f"/?model={quickest().id}{LESSON}&epochs=100")
+    run_id = press_run(page)
+    active = page.locator(f".st-key-active_{run_id}")
+    expect(active).to_contain_text("images per second", timeout=120_000)
+    for figure in ("loss", "hard part (labels)", "soft part (original)", "learning rate"):
+        expect(active).to_contain_text(figure)
+    expect(active).to_contain_text(re.compile(r"validation, [\d.]+ to [\d.]+"))
+    expect(active).to_contain_text(re.compile(r"about .+ left"))
+    lines = page.locator(f".st-key-live_{run_id} .js-plotly-plot .scatterlayer .trace")
+    expect(lines.first).to_be_visible()
+    before = active.inner_text()
+    wait_for(lambda: active.inner_text() != before, 20)
+
+    active.get_by_role("button", name="Stop and keep").click()
+    wait_until_measured(served, run_id)
+    run = served.store.get(run_id).run
+    assert run.stopped_early
+    assert run.compressed is not None
+    (curve,) = served.store.curves(run_id)
+    assert 0 < curve.points[-1].epoch < curve.epochs == 100
+
+    expect(page.locator(".st-key-cards")).to_contain_text("smaller")
+    badge = page.locator(".stMarkdownBadge").filter(has_text="stopped early")
+    expect(badge).to_be_visible()
+    learned = page.locator(".st-key-learned")
+    expect(learned).to_contain_text("Validation accuracy")
+    expect(learned).to_contain_text(re.compile(r"It was stopped at epoch [\d.]+ of 100\."))
+    expect(learned.locator(".js-plotly-plot")).to_have_count(3)
+
+
+def test_two_lessons_beside_each_other(page: Page, served: Dashboard) -> None:
+    model = quickest().id
+    page.goto(f"/?model={model}{LESSON}&alpha=0.5")
+    first = press_run(page)
+    wait_until_measured(served, first)
+    assert not served.store.get(first).run.stopped_early
+    page.goto(f"/?model={model}{LESSON}&alpha=1")
+    second = press_run(page)
+    wait_until_measured(served, second)
+    expect(page.get_by_text(f"Run {second}")).to_be_visible()
+
+    box = page.locator(".st-key-compare").get_by_role("combobox")
+    box.click()
+    page.get_by_role("option", name=re.compile(first[:6])).click()
+    wait_for(lambda: in_url(page, "compare") == first, 20)
+    learned = page.locator(".st-key-learned")
+    expect(learned).to_contain_text("Of these 2 runs")
+    page.reload()
+    expect(learned).to_contain_text("Of these 2 runs")
+    expect(learned.locator(".st-key-curve_Validation-accuracy")).to_contain_text("alpha 0.5")
