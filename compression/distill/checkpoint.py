@@ -13,12 +13,14 @@ from compression.paths import write_cached
 State = dict[str, Any]
 # One for every training that was interrupted, or stopped early, and not taken up again.
 MOST_FILES = 8
+# To be raised with every change of what a state holds.
+FORMAT = 2
 
 
 def write(path: Path, state: State) -> bool:
     """Write the state so that nobody ever reads half of it; False if that cannot be done."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save({"format": FORMAT, **state}, buffer)
     try:
         write_cached(path, buffer.getvalue())
         files = sorted(path.parent.glob(f"*{path.suffix}"), key=lambda p: p.stat().st_mtime)
@@ -30,7 +32,8 @@ def write(path: Path, state: State) -> bool:
 
 
 def read(path: Path) -> State | None:
-    """The state, or None where there is none, or only a damaged one, which is then removed.
+    """The state, or None where there is none, one of another version of this program, or only a
+    damaged one, which is then removed.
 
     Nothing in the file is executed: tensors, numbers and text only.
     """
@@ -41,4 +44,4 @@ def read(path: Path) -> State | None:
     except Exception:  # torch.load raises nearly anything on a damaged file
         path.unlink(missing_ok=True)
         return None
-    return state
+    return state if state.get("format") == FORMAT else None

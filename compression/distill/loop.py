@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from compression.data import Split, augment, prepare
 from compression.distill import checkpoint
+from compression.distill.judge import Judge
 from compression.distill.losses import distillation_loss
 from compression.distill.matching import Matching
 from compression.distill.optimizers import make_optimizer
@@ -26,7 +27,7 @@ from compression.layers import FakeQuantize, compressible, part
 from compression.run import Curve, Interval, Progress
 from compression.steps import Distill
 from compression.steps.distill import BETWEEN_LAYERS
-from compression.twin import Norm, estimate_batchnorm
+from compression.twin import Norm
 
 POINTS = 120
 LOOKS_PER_EPOCH = 2
@@ -108,8 +109,8 @@ class Training:
         name = torch.cuda.get_device_name() if device == "cuda" else ""
         self.record = Record(lesson.at, step.epochs, self.steps, self.per_epoch, batch, name)
         live = step.batchnorm == "live" and lesson.calibration is not None
-        self.calibration = lesson.calibration if live else None
-        self.silenced = [] if self.calibration is None else silence(student, self.calibration)
+        calibration = lesson.calibration if live else None
+        self.silenced = [] if calibration is None else silence(student, calibration)
         self.grids = _learned(student) if step.grid == "learned" else []
         self.matching = self._match() if step.loss in BETWEEN_LAYERS else None
         self.optimizer = self._optimizer()
@@ -119,8 +120,8 @@ class Training:
         fixed = step.augmentation == "none" and not step.mixup
         self.answers = self._answers() if fixed and step.answers_only else None
         self.order = torch.empty(0, dtype=torch.int64)
-        self.best: Best | None = None
-        self.taken = self.stale = 0
+        self.judge = Judge(lesson.look, calibration, step.early_stopping)
+        self.taken = 0
         self.saved = self.told = time.monotonic()
         self.fresh = False  # a checkpoint that nobody has been told of
 
@@ -157,7 +158,10 @@ class Training:
             if self.record.open:  # it has learned since the last look
                 self._look()
                 self.record.point(self.taken, self.schedule.rate)
-        notes = [self._go_back(stopped)] if stopped or self._stalled() else []
+        notes = []
+        if stopped or self.judge.stalled:
+            done = f"{self.taken / self.per_epoch:.3g} of {self.step.epochs} epochs"
+            notes.append(self.judge.go_back(self.student, stopped=stopped, done=done))
         if self.step.grid == "learned" and not self.grids:
             notes.append("No weight is on a grid, so there was no grid to learn.")
         self.student.eval()
@@ -170,7 +174,7 @@ class Training:
         look_every = max(math.ceil(self.per_epoch / LOOKS_PER_EPOCH), LEAST_STEPS)
         point_every = max(1, math.ceil(self.steps / POINTS))
         self._tell(None, curve=True)
-        while self.taken < self.steps and not self._stalled():
+        while self.taken < self.steps and not self.judge.stalled:
             self._learn()
             ended = self.taken == self.steps
             looked = ended or self.taken % look_every == 0
@@ -262,31 +266,10 @@ class Training:
     def _look(self) -> None:
         """Look at validation: for the schedule, for early stopping, for the best model so far."""
         self.record.check(self.taken)  # nothing is judged once the loss is no number
-        if self.taken and self.calibration is not None:
-            estimate_batchnorm(self.student.eval(), self.calibration)
-        found = self.lesson.look(self.student)
+        found = self.judge.look(self.student, self.taken / self.per_epoch)
         self.record.look(found)
-        if self.best is None or found.value > self.best.top1.value:
-            state = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
-            self.best, self.stale = Best(found, self.taken / self.per_epoch, state), 0
-        else:
-            self.stale += 1
         if self.taken:
             self.schedule.look(found.value)
-
-    def _stalled(self) -> bool:
-        patience = self.step.early_stopping
-        return patience is not None and self.stale >= patience
-
-    def _go_back(self, stopped: bool) -> str:
-        assert self.best is not None
-        self.student.load_state_dict(self.best.state)
-        done = f"{self.taken / self.per_epoch:.3g} of {self.step.epochs} epochs"
-        return (
-            f"{'Stopped early' if stopped else 'Validation accuracy had stopped rising'} after "
-            f"{done}: the best model so far was kept, from epoch {self.best.epoch:.3g}. It was "
-            "chosen on validation images, so its accuracy there flatters it a little."
-        )
 
     def _tell(self, left: float | None, *, curve: bool) -> None:
         self.told = time.monotonic()
@@ -311,7 +294,6 @@ class Training:
         self.record.check(self.taken)
         if path is None or not all(bool(p.isfinite().all()) for p in self.student.parameters()):
             return
-        assert self.best is not None
         bridges = None if self.matching is None else self.matching.bridges.state_dict()
         self.fresh = checkpoint.write(
             path,
@@ -321,8 +303,8 @@ class Training:
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "record": self.record.state(),
-                "best": (self.best.top1.model_dump(), self.best.epoch, self.best.state),
-                "counts": (self.taken, self.stale),
+                "judge": self.judge.state(),
+                "taken": self.taken,
                 "order": self.order,
                 "random": _random_state(self.generator, self.lesson.device),
             },
@@ -340,21 +322,11 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.record.load(state["record"])
-        top1, epoch, best = state["best"]
-        self.best = Best(Interval.model_validate(top1), epoch, best)
-        self.taken, self.stale = state["counts"]
+        self.judge.load(state["judge"])
+        self.taken = state["taken"]
         self.order = state["order"]
         _set_random_state(self.generator, self.lesson.device, state["random"])
         return True
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best model so far by validation accuracy, and when it was."""
-
-    top1: Interval
-    epoch: float
-    state: dict[str, Tensor]
 
 
 def _learned(student: nn.Module) -> list[FakeQuantize]:
