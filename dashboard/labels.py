@@ -7,13 +7,13 @@ from typing import Any
 
 from compression.run import Run
 from compression.settings import settings
-from compression.steps import STEPS
+from compression.steps import STEPS, Distill
 from dashboard import format as fmt
 from dashboard.address import text_of
 from dashboard.words import word
 
 _MOST_DIFFERENCES = 3
-_LONGEST = 64
+_LONGEST, _BEGINNING = 72, 24
 # Settings whose choices are understood without the setting's name.
 _CLEAR = ("loss", "optimizer", "score", "rounding")
 
@@ -36,9 +36,12 @@ def beside(run: Run, other: Run) -> str:
 
 
 def sentence(run: Run) -> str:
-    """What the run did, without how, cut where it gets long."""
+    """What the run did, without how, cut in the middle where it gets long."""
     text = fmt.shortened(run.recipe.sentence()).removesuffix(".")
-    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1].rstrip(' ,')}…"
+    alphas = [step.alpha for step in run.recipe.steps if isinstance(step, Distill)]
+    text += "".join(f", alpha {alpha:g}" for alpha in alphas[-1:])
+    if len(text) > _LONGEST:
+        text = f"{text[:_BEGINNING].rstrip(' ,')} … {text[_BEGINNING + 3 - _LONGEST :].lstrip()}"
     return f"{text} · {run.id[:6]}"
 
 

@@ -91,6 +91,7 @@ def _choose(run: Run, others: list[Run]) -> list[Run]:
         key="compare",
         format_func=lambda run_id: beside(run, known[run_id]),
         max_selections=MOST,
+        select_all=False,
         placeholder="Other trained runs of this model",
         on_change=_compare,
         width="stretch",

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.serve import Dashboard
 from tests.browser.steps import in_url, press_run, quickest, wait_for, wait_until_measured
+from tests.dashboard.runs import curve, done, recipe
 
 pytestmark = pytest.mark.timeout(600)
 LESSON = "&bits=4&temperature=4&images=2000"
@@ -47,20 +48,20 @@ def test_watch_it_learn_stop_and_keep(page: Page, served: Dashboard) -> None:
 
 def test_two_lessons_beside_each_other(page: Page, served: Dashboard) -> None:
     model = quickest().id
-    page.goto(f"/?model={model}{LESSON}&alpha=0.5")
-    first = press_run(page)
-    wait_until_measured(served, first)
-    assert not served.store.get(first).run.stopped_early
-    page.goto(f"/?model={model}{LESSON}&alpha=1")
-    second = press_run(page)
-    wait_until_measured(served, second)
-    expect(page.get_by_text(f"Run {second}")).to_be_visible()
+    for alpha, top in ((0.5, 0.9), (1.0, 0.91)):
+        run = done(recipe(bits=4, temperature=2.0, alpha=alpha), top, model=model)
+        served.store.add(run)
+        served.store.put_curve(run.id, curve((0.5, 0.85, top)))
+    first, second = (e.run.id for e in served.store.entries(model)[-2:])
+    page.goto(f"/?model={model}&run={second}")
 
+    learned = page.locator(".st-key-learned")
+    expect(learned).to_contain_text("Validation accuracy")
     box = page.locator(".st-key-compare").get_by_role("combobox")
     box.click()
+    box.fill(first[:6])
     page.get_by_role("option", name=re.compile(first[:6])).click()
     wait_for(lambda: in_url(page, "compare") == first, 20)
-    learned = page.locator(".st-key-learned")
     expect(learned).to_contain_text("Of these 2 runs")
     page.reload()
     expect(learned).to_contain_text("Of these 2 runs")

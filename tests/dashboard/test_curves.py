@@ -130,6 +130,10 @@ def test_runs_are_named_by_what_tells_them_apart() -> None:
     assert told_apart([cold, other])[other.id] == "Right class and others apart (DKD), Adam"
     pruned = done(recipe(sparsity=0.9, temperature=2.0))
     assert told_apart([cold, pruned])[pruned.id].startswith("Zero the smallest 90 %")
+    long = done(recipe(sparsity=0.95, bits=3, temperature=2.0, epochs=3, images=10_000, alpha=0.5))
+    said = beside(cold, long)
+    assert said.startswith("Zero the smallest 95 %") and "T = 2, alpha 0.5 ·" in said
+    assert len(said) < 90
     same = done(recipe(bits=4, temperature=2.0))
     names = [beside(cold, run) for run in (hot, same, other, pruned)]
     assert len(set(names)) == len(names)
