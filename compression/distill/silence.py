@@ -28,6 +28,8 @@ def silence(student: nn.Module, images: Tensor) -> list[RemovableHandle]:
         seen[module] = (given[0].mean(axes), given[0].var(axes))
 
     norms = [m for m in student.modules() if isinstance(m, Norm) and m.affine]
+    if not norms:
+        return []
     watching = [m.register_forward_pre_hook(see) for m in norms]
     student.eval()(images)
     for handle in watching:
