@@ -156,8 +156,12 @@ def notice(grid: Grid) -> str:
         )
     if not near:
         return f"{said}; the 95 % interval of no other overlaps with its own."
-    several = "another overlaps" if len(near) == 1 else f"those of {len(near)} others overlap"
-    return f"{said}; of the 95 % intervals, {several} with its own, so that may be chance."
+    several = (
+        "interval of another overlaps"
+        if len(near) == 1
+        else f"intervals of {len(near)} others overlap"
+    )
+    return f"{said}, but the 95 % {several} with its own: against these it may be chance."
 
 
 def grid_figure(grid: Grid, selected: str | None) -> go.Figure:

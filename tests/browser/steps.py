@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from playwright.sync_api import Locator, Page
+from playwright.sync_api import TimeoutError as TooLate
 
 from compression.catalogue import Card, cards
 from compression.run import State
@@ -56,3 +58,18 @@ def wait_until_measured(served: Dashboard, run_id: str) -> None:
 
 def in_url(page: Page, name: str) -> str:
     return parse_qs(str(page.evaluate("location.search")).lstrip("?")).get(name, [""])[0]
+
+
+def choose(page: Page, key: str, option: str | re.Pattern[str]) -> None:
+    """Pick an option of a select box, whose list closes if the page is drawn anew meanwhile."""
+
+    def picked() -> bool:
+        page.locator(f".st-key-{key}").get_by_role("combobox").click()
+        try:
+            page.get_by_role("option", name=option).click(timeout=5000)
+        except TooLate:
+            page.keyboard.press("Escape")
+            return False
+        return True
+
+    wait_for(picked, 60)

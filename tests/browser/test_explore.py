@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from compression.run import State
 from tests.browser.serve import Dashboard, memory_map
 from tests.browser.steps import (
+    choose,
     in_url,
     points,
     press_run,
@@ -81,18 +82,15 @@ def test_choose_a_method_and_change_it_by_hand(page: Page) -> None:
     chosen = page.evaluate("location.search")
 
     method.get_by_text("Custom", exact=True).click()
-    score = page.locator(".st-key-score").get_by_role("combobox")
-    expect(score).to_be_visible()
+    expect(page.locator(".st-key-score").get_by_role("combobox")).to_be_visible()
     assert page.evaluate("location.search") == chosen
-    score.click()
-    page.get_by_role("option", name="Random, as a control").click()
+    choose(page, "score", "Random, as a control")
     wait_for(lambda: in_url(page, "score") == "random", 20)
     page.reload()
     expect(pressed(page, "method").get_by_text("Custom")).to_be_visible()
 
     page.locator(".st-key-finer_prune summary").click()
-    page.locator(".st-key-pattern").get_by_role("combobox").click()
-    page.get_by_role("option", name="2 of every 4 in a row").click()
+    choose(page, "pattern", "2 of every 4 in a row")
     expect(page.get_by_text("Of every 4 weights in a row, 2 stay")).to_be_visible()
     expect(page.locator(".st-key-sparsity")).to_have_count(0)
     assert in_url(page, "pattern") == "2:4"

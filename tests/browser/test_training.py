@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.serve import Dashboard
-from tests.browser.steps import in_url, press_run, quickest, wait_for, wait_until_measured
+from tests.browser.steps import choose, in_url, press_run, quickest, wait_for, wait_until_measured
 from tests.dashboard.runs import curve, done, recipe
 
 pytestmark = pytest.mark.timeout(600)
@@ -57,10 +57,7 @@ def test_two_lessons_beside_each_other(page: Page, served: Dashboard) -> None:
 
     learned = page.locator(".st-key-learned")
     expect(learned).to_contain_text("Validation accuracy")
-    box = page.locator(".st-key-compare").get_by_role("combobox")
-    box.click()
-    box.fill(first[:6])
-    page.get_by_role("option", name=re.compile(first[:6])).click()
+    choose(page, "compare", re.compile(first[:6]))
     wait_for(lambda: in_url(page, "compare") == first, 20)
     expect(learned).to_contain_text("Of these 2 runs")
     page.reload()

@@ -89,7 +89,7 @@ def test_what_may_be_chance_is_said(value: float, says: str) -> None:
 
 def test_some_within_the_interval_are_counted() -> None:
     found = grid(dict.fromkeys(PAIRS, 0.8) | {(2.0, 0.9): 0.9, (4.0, 0.9): 0.895})
-    assert "of the 95 % intervals, another overlaps" in temperatures.notice(found)
+    assert "the 95 % interval of another overlaps" in temperatures.notice(found)
 
 
 def test_a_line_for_each_alpha_with_intervals_and_clicks() -> None:
