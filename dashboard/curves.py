@@ -18,7 +18,7 @@ OVERLAYS = (
     ("#56b4e9", "x"),
 )
 _SPREAD = 30.0
-_FAR = 0.1
+_FAR, _FEWEST = 0.1, 3
 
 
 def loss_figure(own: Learning, end: float, height: int = 250, titled: bool = True) -> go.Figure:
@@ -99,7 +99,7 @@ def _focus(runs: Sequence[Learning]) -> list[float] | None:
     """Where accuracies are after the first quarter, if they began far below; in percent."""
     everything = [look for run in runs for look in run.looks]
     later = [look for run in runs for look in run.looks if look.epoch >= run.end / 4]
-    if not later:
+    if len(later) < _FEWEST:
         return None
     bottom = min(look.low for look in later)
     tops = [look.high for look in everything] + [r.original for r in runs if r.original]

@@ -35,6 +35,14 @@ def beside(run: Run, other: Run) -> str:
     return said if other.id[:6] in said else f"{said} · {other.id[:6]}"
 
 
+def described(run: Run) -> str:
+    """What the run did, in one sentence, with what tells the runs of a grid apart."""
+    text = run.recipe.sentence()
+    default = Distill.model_fields["alpha"].default
+    alphas = [s.alpha for s in run.recipe.steps if isinstance(s, Distill) and s.alpha != default]
+    return text.removesuffix(".") + "".join(f", alpha {a:g}" for a in alphas[-1:]) + "."
+
+
 def sentence(run: Run) -> str:
     """What the run did, without how, cut in the middle where it gets long."""
     text = fmt.shortened(run.recipe.sentence()).removesuffix(".")

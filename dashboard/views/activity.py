@@ -12,6 +12,7 @@ from compression.run import ACTIVE, Point, Run, State
 from compression.store import Entry
 from dashboard import curves, learning, state
 from dashboard import format as fmt
+from dashboard.labels import described
 from dashboard.views import learned
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
@@ -67,7 +68,7 @@ def _one(entry: Entry) -> None:
     fraction, text = _progress(entry)
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
-            st.markdown(entry.run.recipe.sentence())
+            st.markdown(described(entry.run))
             st.progress(fraction, text=text)
         _stop(entry)
     point = entry.progress.point if entry.progress else None

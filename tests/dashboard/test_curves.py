@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard import curves, learning
-from dashboard.labels import beside, told_apart
+from dashboard.labels import beside, described, told_apart
 from tests.dashboard.runs import curve, done, recipe
 
 TAUGHT = recipe(bits=4, temperature=4.0)
@@ -113,7 +113,8 @@ def test_a_low_start_does_not_flatten_the_rest() -> None:
     figure = curves.accuracy_figure(learned(0.1, 0.85, 0.9, 0.91, 0.915), 2.0)
     assert figure.layout.yaxis.range[0] > 80
     assert figure.layout.yaxis.range[1] > 92  # the original's line is seen
-    assert curves.accuracy_figure(learned(0.85, 0.88, 0.9), 2.0).layout.yaxis.range is None
+    for few in ((0.85, 0.88, 0.9), (0.1, 0.9)):
+        assert curves.accuracy_figure(learned(*few), 2.0).layout.yaxis.range is None
 
 
 def test_steps_of_a_recipe_are_marked_where_they_begin() -> None:
@@ -121,6 +122,13 @@ def test_steps_of_a_recipe_are_marked_where_they_begin() -> None:
     figure = curves.loss_figure(own, own.end)
     assert [(a.text, a.x) for a in figure.layout.annotations] == [("Step 2", 0.0), ("Step 4", 2.0)]
     assert [s.x0 for s in figure.layout.shapes] == [2.0]
+
+
+def test_runs_of_a_grid_have_sentences_of_their_own() -> None:
+    runs = [done(recipe(bits=4, temperature=t, alpha=a)) for t in (1.0, 2.0) for a in (0.5, 0.9)]
+    assert len({described(run) for run in runs}) == 4
+    assert described(runs[0]).endswith("at T = 1, alpha 0.5.")
+    assert described(runs[1]) == runs[1].recipe.sentence()
 
 
 def test_runs_are_named_by_what_tells_them_apart() -> None:
