@@ -62,6 +62,9 @@ class Reporter:
         self._store, self._id, self._owner = store, entry.run.id, entry.owner
         self._reported = self._drawn = -math.inf
         self._curve: Curve | None = None
+        # whether the last report offered to stop and keep: a person may take that up too late, when
+        # the training has just ended, and does not mean to lose it
+        self._offered = False
         # cancelled and kept by a worker that died before it could measure it
         self._keep = store.fact("kept", self._id) is not None
 
@@ -80,11 +83,13 @@ class Reporter:
             raise Cancelled("Cancelled.")
         if now - self._reported < REPORT_SECONDS:
             return
-        self._reported = now
+        self._reported, offered = now, self._offered
+        self._offered = progress.keeps
         if self._store.report(self._id, progress, self._owner):
-            if progress.keeps:
+            if progress.keeps or offered:
                 self._store.kept(self._id, self._owner)
-            raise Cancelled("Cancelled.")
+            if progress.keeps or not offered:
+                raise Cancelled("Cancelled.")
 
     def _draw(self, curve: Curve | None, now: float) -> None:
         if curve is not None:

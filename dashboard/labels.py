@@ -7,7 +7,7 @@ from typing import Any
 
 from compression.run import Run
 from compression.settings import settings
-from compression.steps import STEPS, Distill
+from compression.steps import STEPS
 from dashboard import format as fmt
 from dashboard.address import text_of
 from dashboard.words import word
@@ -35,19 +35,9 @@ def beside(run: Run, other: Run) -> str:
     return said if other.id[:6] in said else f"{said} · {other.id[:6]}"
 
 
-def described(run: Run) -> str:
-    """What the run did, in one sentence, with what tells the runs of a grid apart."""
-    text = run.recipe.sentence()
-    default = Distill.model_fields["alpha"].default
-    alphas = [s.alpha for s in run.recipe.steps if isinstance(s, Distill) and s.alpha != default]
-    return text.removesuffix(".") + "".join(f", alpha {a:g}" for a in alphas[-1:]) + "."
-
-
 def sentence(run: Run) -> str:
     """What the run did, without how, cut in the middle where it gets long."""
     text = fmt.shortened(run.recipe.sentence()).removesuffix(".")
-    alphas = [step.alpha for step in run.recipe.steps if isinstance(step, Distill)]
-    text += "".join(f", alpha {alpha:g}" for alpha in alphas[-1:])
     if len(text) > _LONGEST:
         text = f"{text[:_BEGINNING].rstrip(' ,')} … {text[_BEGINNING + 3 - _LONGEST :].lstrip()}"
     return f"{text} · {run.id[:6]}"

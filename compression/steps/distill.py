@@ -251,6 +251,8 @@ class Distill(BaseStep):
             text = f"{verb} for {count} by raw answers"
         else:
             text = f"{verb} for {count} at T = {self.temperature:.3g}"
+            usual = Distill.model_fields["alpha"].default
+            text += "" if self.alpha == usual else f", alpha {self.alpha:.3g}"
         return text + how(
             _MATCHED.get(self.loss) if self.needs_teacher else None,
             "from fresh weights" if self.initial == "fresh" else None,

@@ -12,7 +12,6 @@ from compression.run import ACTIVE, Point, Run, State
 from compression.store import Entry
 from dashboard import curves, learning, state
 from dashboard import format as fmt
-from dashboard.labels import described
 from dashboard.views import learned
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
@@ -68,7 +67,7 @@ def _one(entry: Entry) -> None:
     fraction, text = _progress(entry)
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
-            st.markdown(described(entry.run))
+            st.markdown(entry.run.recipe.sentence())
             st.progress(fraction, text=text)
         _stop(entry)
     point = entry.progress.point if entry.progress else None

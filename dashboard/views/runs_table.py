@@ -13,7 +13,6 @@ from compression.run import Run
 from compression.store import Entry
 from dashboard import format as fmt
 from dashboard import state
-from dashboard.labels import described
 
 _TABLE = "runs"
 
@@ -35,7 +34,7 @@ def _row(entry: Entry) -> dict[str, object]:
     return {
         "run": run.id,
         "state": run.state.value,
-        "recipe": described(run),
+        "recipe": run.recipe.sentence(),
         "method": _method(run),
         "accuracy_percent": 100 * top1.value if top1 else None,
         "accuracy_low_percent": 100 * top1.low if top1 else None,

@@ -39,10 +39,10 @@ EXAMPLES: dict[str, Wanted] = {
         "is rounded last. It keeps at least 99 % of the original's accuracy.",
         "fashion-mnist/resnet18",
         (
-            {**_PRUNE, "sparsity": 0.65, "pattern": "channels", "score": "taylor"},
+            {**_PRUNE, "sparsity": 0.6, "pattern": "channels", "score": "taylor"},
             {**_DISTILL, "epochs": 3, "learning_rate": 0.05},
-            {**_PRUNE, "sparsity": 0.9, "scope": "allocated", "score": "obs"},
-            {**_DISTILL, "epochs": 3, "learning_rate": 0.03},
+            {**_PRUNE, "sparsity": 0.95, "scope": "allocated", "score": "obs"},
+            {**_DISTILL, "epochs": 5, "learning_rate": 0.05},
             {
                 "step": "quantize",
                 "bits": 4,

@@ -116,3 +116,17 @@ def test_where_nothing_can_be_kept_a_cancelled_run_stays_cancelled(
     for _ in range(2):
         with pytest.raises(Cancelled):
             report(Progress(stage="Pruning", fraction=0.1))
+
+
+def test_a_stop_that_comes_just_after_the_training_loses_nothing(
+    store: Store, running: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
+    report = worker.Reporter(store, running)
+    report(trained(0, 3))
+    store.cancel(running.run.id)  # the page still offered to stop and keep
+    report(Progress(stage="Packing", fraction=0.0))
+    assert not store.get(running.run.id).cancelling
+    store.cancel(running.run.id)  # now it offers to cancel
+    with pytest.raises(Cancelled):
+        report(Progress(stage="Packing", fraction=0.5))
