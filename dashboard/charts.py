@@ -19,6 +19,7 @@ SCALE = ((0.0, "#2b7bba"), (0.5, "#7fa3a8"), (1.0, "#e69f00"))
 STAR, FRONT, RING = "#d55e00", "#7d8894", "#d55e00"
 CLOSE = 0.01
 _SPREAD = 8.0
+_FEW_DECADES = 100.0
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,12 @@ def _within_a_point(chart: TradeOff, original: Point) -> str:
 
 def logarithmic(chart: TradeOff) -> bool:
     """Whether the x axis needs a logarithmic scale to tell the runs apart."""
-    shown = [p.x for p in (*chart.points, *([chart.original] if chart.original else []))]
+    shown = _abscissas(chart)
     return chart.x.spread and bool(shown) and min(shown) > 0 and max(shown) > _SPREAD * min(shown)
+
+
+def _abscissas(chart: TradeOff) -> list[float]:
+    return [p.x for p in (*chart.points, *([chart.original] if chart.original else []))]
 
 
 def trade_off_figure(chart: TradeOff, selected: str | None) -> go.Figure:
@@ -188,7 +193,10 @@ def _x_title(chart: TradeOff) -> str:
 def _x_axis(chart: TradeOff) -> dict[str, object]:
     if not logarithmic(chart):
         return {"zeroline": False}
-    return {"type": "log", "dtick": "D2", "minor": {"showgrid": False}, "tickformat": "~r"}
+    shown = _abscissas(chart)
+    # 1, 2 and 5 of every decade, or where there are many, each decade alone
+    ticks = "D2" if max(shown) < _FEW_DECADES * min(shown) else 1
+    return {"type": "log", "dtick": ticks, "minor": {"showgrid": False}, "tickformat": "~r"}
 
 
 def _draw_front(figure: go.Figure, chart: TradeOff) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compression.run import Curve, Point, Run
 from dashboard import format as fmt
@@ -102,8 +102,12 @@ def settled_after(looks: Sequence[Look]) -> float | None:
 
 
 def notice(numbers: Learning) -> str:
-    """What to notice, from the numbers."""
-    return " ".join([_rise(numbers), *_stopped(numbers), *_against(numbers)])
+    """What to notice, from the numbers; of several trainings of a run, in the last one."""
+    times = len(numbers.stretches)
+    rise = _rise(replace(numbers, stretches=numbers.stretches[-1:]))
+    if times > 1:
+        rise = f"It was taught {times} times. The last time, {rise[0].lower()}{rise[1:]}"
+    return " ".join([rise, *_stopped(numbers), *_against(numbers)])
 
 
 def _rise(numbers: Learning) -> str:

@@ -150,3 +150,13 @@ def test_runs_are_named_by_what_tells_them_apart() -> None:
 def test_numbers_and_figures_know_no_streamlit(name: str) -> None:
     source = (Path(curves.__file__).parent / f"{name}.py").read_text()
     assert "import streamlit" not in source
+
+
+def test_of_several_trainings_the_last_one_is_told() -> None:
+    curves_of = [curve((0.5, 0.9)), curve((0.6, 0.8, 0.92))]
+    text = learning.notice(learning.learning(done(TAUGHT), curves_of)).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    assert text.startswith(
+        "It was taught 2 times. The last time, validation accuracy rose from 60.0 %"
+    )
