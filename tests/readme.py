@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compression.catalogue import cards
+from compression.examples import examples
 from compression.presets import PRESETS, as_flags, costs
 from compression.settings import settings
 from compression.steps import STEPS
@@ -95,7 +96,38 @@ def models_table() -> str:
     return markdown_table(header, rows, right=4)
 
 
-TABLES = {"settings": settings_table, "presets": presets_table, "models": models_table}
+def examples_table() -> str:
+    """The stored examples: figures on test images, and what was done."""
+    rows = []
+    for example in examples():
+        found = example.certificate
+        if found is None or found.compressed is None or found.delta is None:
+            raise ValueError(f"example {example.name} was not measured on the test images")
+        measured, delta = found.compressed, found.delta
+        assert measured.top1 and delta.top1 and delta.size_ratio and delta.latency_ratio
+        change = f"{100 * delta.top1.low:+.2f} to {100 * delta.top1.high:+.2f}"
+        rows.append(
+            [
+                f"`{example.name}`",
+                example.run.model,
+                f"{example.run.recipe.sentence()}",
+                f"{100 * measured.top1.value:.2f} %",
+                f"{100 * delta.top1.value:+.2f} ({change})",
+                f"{measured.artifact_bytes / 1e3:.3g} kB, {delta.size_ratio:.0f}x",
+                f"{measured.bits_per_weight:.3g}",
+                f"{delta.latency_ratio.value:.3g}x",
+            ]
+        )
+    header = ("preset", "model", "recipe", "top-1, test", "change, points")
+    return markdown_table((*header, "file", "bits per weight", "faster"), rows, right=5)
+
+
+TABLES = {
+    "settings": settings_table,
+    "presets": presets_table,
+    "models": models_table,
+    "examples": examples_table,
+}
 
 
 def main() -> None:

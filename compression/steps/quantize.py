@@ -111,7 +111,7 @@ class Quantize(BaseStep):
             _ROUNDED.get(self.rounding),
             edges or None,
             "equalized" if self.equalization != "none" else None,
-            "the rest in 16" if self.rest == "float16" else None,
+            "other numbers in 16" if self.rest == "float16" else None,
             *(REPAIRED[r] for r in self.repair),
         )
 
