@@ -121,7 +121,7 @@ class Training:
         self.answers = self._answers() if fixed and step.answers_only else None
         self.order = torch.empty(0, dtype=torch.int64)
         self.judge = Judge(lesson.look, calibration, step.early_stopping)
-        self.taken = 0
+        self.taken = self.looked = 0
         self.saved = self.told = time.monotonic()
         self.fresh = False  # a checkpoint that nobody has been told of
 
@@ -155,9 +155,10 @@ class Training:
             if not self.taken:
                 raise
             stopped = True
-            if self.record.open:  # it has learned since the last look
+            if self.looked < self.taken:  # it has learned since the last look
                 self._look()
                 self.record.point(self.taken, self.schedule.rate)
+                self._tell(None, curve=True, keeps=False)
         notes = []
         if stopped or self.judge.stalled:
             done = f"{self.taken / self.per_epoch:.3g} of {self.step.epochs} epochs"
@@ -267,11 +268,12 @@ class Training:
         """Look at validation: for the schedule, for early stopping, for the best model so far."""
         self.record.check(self.taken)  # nothing is judged once the loss is no number
         found = self.judge.look(self.student, self.taken / self.per_epoch)
+        self.looked = self.taken
         self.record.look(found)
         if self.taken:
             self.schedule.look(found.value)
 
-    def _tell(self, left: float | None, *, curve: bool) -> None:
+    def _tell(self, left: float | None, *, curve: bool, keeps: bool = True) -> None:
         self.told = time.monotonic()
         if self.lesson.report is None:
             return
@@ -280,7 +282,7 @@ class Training:
             fraction=self.taken / self.steps,
             seconds_left=left,
             point=self.record.now(self.taken),
-            keeps=self.taken > 0,
+            keeps=keeps and self.taken > 0,
             saved=self.fresh,
             curve=self.record.curve() if curve else None,
         )

@@ -40,11 +40,6 @@ class Record:
         """Validation has been looked at."""
         self.top1 = self._looked = top1
 
-    @property
-    def open(self) -> bool:
-        """Whether there were steps since the last point."""
-        return bool(self._recent)
-
     def check(self, taken: int) -> list[float]:
         """The losses since the last point; `taken` steps were taken in all.
 
@@ -90,10 +85,13 @@ class Record:
         return float(torch.stack(values).mean()) if values else None
 
     def point(self, taken: int, rate: float) -> None:
-        """End a stretch of the curve here; before the first step only accuracy is known."""
+        """End a stretch of the curve here, or add to the point that is there already; before the
+        first step only accuracy is known."""
         if self._recent:
             found = self.now(taken)
             assert found is not None
+        elif self.points and self.points[-1].step == taken:
+            found = self.points.pop()
         else:
             found = Point(step=taken, epoch=taken / self.per_epoch, learning_rate=rate)
         self.points.append(found.model_copy(update={"top1": self._looked}))

@@ -505,17 +505,21 @@ def test_long_trainings_keep_few_points() -> None:
     assert loop.POINTS / 2 <= len(outcome.curve.points) <= loop.POINTS + 2 * 40 + 1
 
 
-def stop_at(step: int) -> Callable[[Progress], None]:
+def stop_at(step: int, told: list[Progress]) -> Callable[[Progress], None]:
     def report(progress: Progress) -> None:
-        if progress.point is not None and progress.point.step >= step:
+        reached = progress.point is not None and progress.point.step >= step
+        if reached and (progress.keeps or not step):
             raise Cancelled("stop")
+        told.append(progress)
 
     return report
 
 
 def test_stopping_keeps_the_best_so_far() -> None:
-    student, outcome = taught(report=stop_at(5), epochs=4)
+    told: list[Progress] = []
+    student, outcome = taught(report=stop_at(5, told), epochs=4)
     assert outcome.stopped and outcome.curve.points[-1].step == 5
+    assert told[-1].curve == outcome.curve and not told[-1].keeps  # the end of the curve too
     best = max(p.top1.value for p in outcome.curve.points if p.top1)
     assert look(student).value == best
     assert outcome.notes[0].startswith("Stopped early after 0.625 of 4 epochs: the best model")
@@ -523,7 +527,7 @@ def test_stopping_keeps_the_best_so_far() -> None:
 
 def test_stopping_before_the_first_step_is_cancelled() -> None:
     with pytest.raises(Cancelled):
-        taught(report=stop_at(0))
+        taught(report=stop_at(0, []))
 
 
 VARIANTS: list[dict[str, Any]] = [
@@ -580,7 +584,7 @@ def test_a_checkpoint_of_another_student_is_not_taken(
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     path = tmp_path / "training.pt"
-    taught(checkpoint=path, report=stop_at(4))
+    taught(checkpoint=path, report=stop_at(4, []))
     assert path.exists()
     student = held()
     distill(student, net(1), lesson(checkpoint=path))
