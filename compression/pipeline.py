@@ -17,7 +17,7 @@ from compression import prefixes
 from compression.catalogue import Card, card, student_of
 from compression.comparison import Report, measure, original_of, stage
 from compression.context import Applied, Context, needing_images, without_images
-from compression.data import load_dataset
+from compression.data import Dataset, load_dataset
 from compression.distilling import teach
 from compression.errors import InvalidInput
 from compression.layers import plain
@@ -81,35 +81,48 @@ def compress(
     for curve in known.curves:
         _tell_again(report, curve)
     for at in range(done, len(recipe.steps)):
-        step, before = recipe.steps[at], _first(recipe, at)
-        title, apply = STEPS[step.step]
-        tell = stage(report, title)
-        started = time.perf_counter()
-        # one layout, wherever the prefix came from: sums in another order would round otherwise
-        model = known.model.to(device).to(memory_format=torch.channels_last)
-        own = student_of(found, before)
-        reference = _reference(model, original_of(own.id).to(device), before.steps)
-        key = _key(found, _first(recipe, at + 1), device)
-        context = Context(
-            own,
-            reference,
-            original.to(device),
-            data,
-            recipe.seed,
-            device,
-            tell,
-            watch=report,
-            at=at,
-            checkpoint=checkpoint_path(key),
-        )
-        made = Applied(*apply(model, step, context))
-        curves = known.curves if made.curve is None else (*known.curves, made.curve)
-        stopped = known.stopped or made.stopped
-        known = Prefix(made.model, (*known.notes, *made.notes), curves, stopped)
-        if not stopped:  # what was cut short is not what the recipe makes
-            prefixes.keep(key, known, time.perf_counter() - started)
+        known = _next(found, _first(recipe, at + 1), known, data, device, report)
     original.to("cpu")
     return replace(known, model=known.model.to("cpu").eval())
+
+
+def _next(
+    found: Card,
+    recipe: Recipe,
+    known: Prefix,
+    data: Dataset | None,
+    device: str,
+    report: Report | None,
+) -> Prefix:
+    """Apply the last step of a recipe to what the others made, and keep what comes of it."""
+    at = len(recipe.steps) - 1
+    step, before = recipe.steps[at], _first(recipe, at)
+    title, apply = STEPS[step.step]
+    tell = stage(report, title)
+    started = time.perf_counter()
+    # one layout, wherever the prefix came from: sums in another order would round otherwise
+    model = known.model.to(device).to(memory_format=torch.channels_last)
+    own = student_of(found, before)
+    key = _key(found, recipe, device)
+    context = Context(
+        card=own,
+        reference=_reference(model, original_of(own.id).to(device), before.steps),
+        original=original_of(found.id).to(device),
+        data=data,
+        seed=recipe.seed,
+        device=device,
+        report=tell,
+        watch=report,
+        at=at,
+        checkpoint=checkpoint_path(key),
+    )
+    made = Applied(*apply(model, step, context))
+    curves = known.curves if made.curve is None else (*known.curves, made.curve)
+    stopped = known.stopped or made.stopped
+    result = Prefix(made.model, (*known.notes, *made.notes), curves, stopped)
+    if not stopped:  # what was cut short is not what the recipe makes
+        prefixes.keep(key, result, time.perf_counter() - started)
+    return result
 
 
 def _tell_again(report: Report | None, curve: Curve) -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.catalogue import card
+from compression.cli.execution import execute_here
 from compression.examples import Example
 from compression.paths import assets_dir
 from compression.recipe import Recipe, parse
-from compression.run import Curve, Progress, State
+from compression.run import State
 from compression.store import new_run
 
 
@@ -57,27 +58,18 @@ EXAMPLES: dict[str, Wanted] = {
 
 def make(name: str, device: str) -> Example:
     """Run and measure an example."""
-    from compression.pipeline import execute
-
     wanted = EXAMPLES[name]
     recipe = parse(Recipe, {"steps": wanted.steps, "seed": 0})
-    curves: dict[int, Curve] = {}
-
-    def report(progress: Progress) -> None:
-        if progress.curve is not None:
-            curves[progress.curve.at] = progress.curve
-
     asked = new_run(wanted.model, card(wanted.model).dataset, recipe, State.RUNNING)
-    run = execute(asked, device=device, report=report)
-    certificate = execute(run, device=device, split="test")
-    kept = tuple(curves[at] for at in sorted(curves))
+    run, curves = execute_here(asked, device, "validation", quiet=True)
+    certificate, _ = execute_here(run, device, "test", quiet=True)
     return Example(
         name=name,
         title=wanted.title,
         description=wanted.description,
         run=run,
         certificate=certificate,
-        curves=kept,
+        curves=tuple(curves),
     )
 
 
