@@ -68,7 +68,10 @@ class Latency(_Value):
 
 
 class Measurement(_Value):
-    """One model's figures. Bytes are of files; `macs` are multiply-accumulates for one image."""
+    """One model's figures. Bytes are of files; `macs` are multiply-accumulates for one image.
+
+    `onnx_bytes` and `int8_bytes` are of the float32 and the int8 ONNX graph that ship it.
+    """
 
     top1: Interval | None
     parameters: int
@@ -81,6 +84,8 @@ class Measurement(_Value):
     entropy_bound_bytes: int
     bits_per_weight: float
     latency: Latency | None
+    onnx_bytes: int | None = None
+    int8_bytes: int | None = None
 
 
 class Delta(_Value):
@@ -91,6 +96,89 @@ class Delta(_Value):
     agreement: float | None
     size_ratio: float | None
     latency_ratio: Ratio | None
+
+
+class Timing(_Value):
+    """Original and compressed, timed in turn in one process.
+
+    `backend` and `original_backend` are ids of backends; the int8 graph is held against the
+    original's float32 graph in the same engine. `ratio` is original / compressed, `control` the
+    original against itself. `ready_seconds` is what the compressed model takes to get ready
+    (exporting, compiling), `busy` the share of the machine that others used meanwhile.
+    """
+
+    backend: str
+    original_backend: str
+    baseline: Latency
+    compressed: Latency
+    ratio: Ratio
+    control: Ratio
+    ready_seconds: float | None = None
+    busy: float | None = None
+
+
+class Account(_Value):
+    """What a backend could be expected to gain, what it gained, and why it is less, if it is.
+
+    `expected` and `measured` are original / compressed. Every reason is a sentence.
+    """
+
+    backend: str
+    expected: float
+    measured: Ratio
+    reasons: tuple[str, ...] = ()
+
+
+class Exported(_Value):
+    """A file of another kind made of a run, and how it does against the measured model.
+
+    `difference` is the largest difference of an output from PyTorch's, over the largest output;
+    `agreement` the share of validation images with the same label, `top1` the file's own accuracy.
+    """
+
+    format: str
+    file_bytes: int
+    difference: float | None = None
+    agreement: float | None = None
+    top1: Interval | None = None
+    notes: tuple[str, ...] = ()
+
+
+class LayerTime(_Value):
+    """One layer in both models: median time, multiply-accumulates and bytes it must move.
+
+    None where the model has no such layer, or the engine merged it into another.
+    """
+
+    name: str
+    kind: str
+    original_ms: float | None
+    compressed_ms: float | None
+    original_macs: int | None
+    compressed_macs: int | None
+    original_bytes: int | None
+    compressed_bytes: int | None
+
+
+class Roof(_Value):
+    """What this machine was seen to do at most, for one kind of number and so many threads."""
+
+    numbers: str
+    threads: int
+    macs_per_second: float
+    bytes_per_second: float
+
+
+class LatencyReport(_Value):
+    """All there is to say of a run's latency: backends, batch x threads, layers, roofs."""
+
+    timings: tuple[Timing, ...] = ()
+    sweep: tuple[Timing, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
+    layers_backend: str = ""
+    roofs: tuple[Roof, ...] = ()
+    environment: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
 
 
 class Point(_Value):
@@ -137,6 +225,9 @@ class Run(_Value):
     seconds: float | None = None
     notes: tuple[str, ...] = ()
     stopped_early: bool = False
+    timings: tuple[Timing, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    exported: tuple[Exported, ...] = ()
 
     @field_serializer("recipe")
     def _canonical(self, recipe: Recipe) -> dict[str, Any]:
