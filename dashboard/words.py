@@ -57,6 +57,7 @@ CHOICES = {
     "fresh": "Fresh random weights",
     "live": "Follow the training batches",
     "frozen": "Stay as they are",
+    "kept": "As the architecture has it",
     "fixed": "Keeps its scales",
     "learned": "Learned with the weights (LSQ)",
     "float32": "32 bits (float32)",

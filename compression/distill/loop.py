@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 from torchvision.transforms import v2
 
 from compression.data import Split, augment, prepare
@@ -29,6 +30,7 @@ from compression.steps import Distill
 from compression.steps.distill import BETWEEN_LAYERS
 from compression.twin import Norm
 
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, StochasticDepth)
 POINTS = 120
 LOOKS_PER_EPOCH = 2
 # Looking at validation costs as much as many steps: not more often than this, however few images.
@@ -205,7 +207,7 @@ class Training:
     def _learn(self) -> None:
         started = time.perf_counter()
         if not self.student.training:
-            _train_mode(self.student, frozen=self.step.batchnorm == "frozen")
+            _train_mode(self.student, self.step)
         picked, images, targets = self._batch()
         with self._autocast():
             logits = self.student(images)
@@ -339,12 +341,17 @@ def _learned(student: nn.Module) -> list[FakeQuantize]:
     return grids
 
 
-def _train_mode(student: nn.Module, *, frozen: bool) -> None:
+def _train_mode(student: nn.Module, step: Distill) -> None:
+    """Training, but for what is to stay as in evaluation. Less dropout for less capacity: Han et
+    al., 2015."""
     student.train()
-    if frozen:
-        for module in student.modules():
-            if isinstance(module, Norm):
-                module.eval()
+    still = (
+        *(Norm if step.batchnorm == "frozen" else ()),
+        *(DROPOUT if step.dropout == "none" else ()),
+    )
+    for module in student.modules():
+        if isinstance(module, still):
+            module.eval()
 
 
 def _magnitude(student: nn.Module) -> Tensor:

@@ -208,6 +208,12 @@ class Distill(BaseStep):
         title="Batch-norm statistics",
         description="Follow the training batches, or stay as they are.",
     )
+    dropout: Literal["kept", "none"] = Field(
+        default="kept",
+        title="Dropout",
+        description="As the architecture has it, or none: a model with few weights left has little "
+        "to spare.",
+    )
     grid: Literal["fixed", "learned"] = Field(
         default="fixed",
         title="Quantization grid",

@@ -98,6 +98,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("label_smoothing", "mixup"),
         ("early_stopping",),
         ("batchnorm",),
+        ("dropout",),
     ),
     "More": (("student",), ("initial",), ("augmentation",), ("grid",), ("precision",)),
 }

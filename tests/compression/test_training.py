@@ -213,6 +213,16 @@ def test_frozen_statistics_stay_and_live_ones_move() -> None:
         assert moved is moves
 
 
+def test_without_dropout_it_trains_as_a_model_that_has_none() -> None:
+    without, kept = net(), net()
+    without.drop.p = 0.0
+    distill(without, net(1), lesson(alpha=0))
+    distill(kept, net(1), lesson(alpha=0))
+    trained, _ = taught(alpha=0, dropout="none")
+    assert same(trained, without)
+    assert not same(trained, kept)
+
+
 def dead(student: Net) -> Net:
     """Half of the first stage's channels constant, as pruning leaves them."""
     mask = torch.ones_like(weight_of(student.first[0]), dtype=torch.bool)
