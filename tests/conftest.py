@@ -16,6 +16,11 @@ _FOLDER = tempfile.mkdtemp(prefix="compression-tests-")
 os.environ["COMPRESSION_DATA"] = os.path.join(_FOLDER, "data")
 os.environ["COMPRESSION_CACHE"] = os.path.join(_FOLDER, "cache")
 
+# Several files are tested at once, and programs are started besides: a thread each, for torch's
+# threads would wait for each other most of the time.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = os.environ["COMPRESSION_THREADS"] = "1"
+
 # The machine may be busy with other things.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
