@@ -4,6 +4,8 @@
     recipe = Recipe(steps=(Prune(sparsity=0.8), Quantize(bits=4)))
     model = compress("fashion-mnist/resnet18", recipe).model
 
+`load(path)` gives back the model of a packed file.
+
 Names are imported when first used: reading stored runs must not wait for torch.
 """
 
@@ -22,6 +24,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("MKL_DYNAMIC", "FALSE")
 
 if TYPE_CHECKING:
+    from compression.artifact import load
     from compression.catalogue import card, cards
     from compression.errors import CompressionError, InvalidInput
     from compression.models import load_model
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from compression.store import Store, new_run, open_store
 
 _HOMES = {
+    "load": "artifact",
     "card": "catalogue",
     "cards": "catalogue",
     "CompressionError": "errors",
@@ -53,6 +57,7 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: RUF022 - as in _HOMES
+    "load",
     "card",
     "cards",
     "CompressionError",

@@ -127,12 +127,13 @@ def save(path: Path, data: bytes) -> None:
         raise CompressionError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def load(path: Path) -> nn.Module:
-    """The model of a file.
+def load(path: str | os.PathLike[str]) -> nn.Module:
+    """The model of a file, float32 on the CPU, in evaluation mode.
 
     Raises:
         ArtifactError: the file cannot be read, or as `unpack`.
     """
+    path = Path(path)
     try:
         if not path.is_file() or path.stat().st_size > _MAX_FILE:
             raise ArtifactError(f"{path}: not a file of a compressed model")

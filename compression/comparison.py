@@ -55,6 +55,7 @@ class Figures:
     delta: Delta
     environment: dict[str, Any]
     notes: tuple[str, ...]
+    packed: bytes  # the file that was measured
 
 
 # What is known of an original does not change while the process lives.
@@ -154,6 +155,7 @@ def measure(
         ),
         environment=_environment(found, device, split, packed, timing),
         notes=notes(found, recipe, sizes, timing, macs if narrower else None),
+        packed=packed,
     )
 
 

@@ -51,6 +51,12 @@ facts = sa.Table(
     sa.Column("name", sa.String(160), primary_key=True),
     sa.Column("body", sa.Text, nullable=False),
 )
+files = sa.Table(
+    "files",
+    _meta,
+    sa.Column("run", sa.String(32), primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
 
 
 class Database:

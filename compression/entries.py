@@ -10,10 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import ValidationError
 
-from compression.database import Database, facts, put_fact, runs
+from compression.database import Database, facts, files, put_fact, runs
 from compression.errors import InvalidInput, StoreError
 from compression.recipe import Recipe
 from compression.run import Curve, Progress, Run, State
+
+MOST_FILE_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Entries(Database):
         """Remove a run for good, with all that is kept of it."""
         with self._write() as c:
             c.execute(runs.delete().where(runs.c.id == run_id))
+            c.execute(files.delete().where(files.c.run == run_id))
             c.execute(facts.delete().where(_curves_of(run_id)))
             c.execute(facts.delete().where(_certificate_of(run_id) | passing_facts_of(run_id)))
 
@@ -128,6 +131,29 @@ class Entries(Database):
         except ValidationError as error:
             raise _unreadable(run_id, error) from None
         return sorted(found, key=lambda curve: curve.at)
+
+    # Files: the packed model of a run
+
+    def put_file(self, run_id: str, packed: bytes) -> bool:
+        """Keep a run's packed file, replacing the one before. Says whether it did.
+
+        It does not if there is no such run, or the file is larger than `MOST_FILE_BYTES`.
+        """
+        if len(packed) > MOST_FILE_BYTES:
+            return False
+        with self._write() as c:
+            c.execute(files.delete().where(files.c.run == run_id))
+            known = c.execute(sa.select(runs.c.id).where(runs.c.id == run_id)).first() is not None
+            if known:
+                c.execute(files.insert().values(run=run_id, body=packed))
+        return known
+
+    def file(self, run_id: str) -> bytes | None:
+        """The packed file of a run, or None if it was not kept."""
+        with self._read() as c:
+            found = c.execute(sa.select(files.c.body).where(files.c.run == run_id))
+            body = found.scalar_one_or_none()
+        return None if body is None else bytes(body)
 
 
 def _curves_of(run_id: str) -> sa.ColumnElement[bool]:

@@ -59,6 +59,14 @@ def read_example(name: str) -> Example:
     return example
 
 
+def example_file(name: str) -> bytes | None:
+    """The packed model of an example, if it comes with it. `read_example` says whose it is."""
+    try:
+        return (_folder() / f"{name}.safetensors").read_bytes()
+    except OSError:
+        return None
+
+
 def _damaged(path: Path, reason: str) -> CompressionError:
     return CompressionError(f"example: {path} cannot be read ({reason})")
 
@@ -109,6 +117,9 @@ def put_examples(store: Store) -> None:
     if store.add_fact("store", "examples", {"names": [e.name for e in found]}):
         for example in found:
             store.add(example.run)
+            packed = example_file(example.name)
+            if packed is not None:
+                store.put_file(example.run.id, packed)
             for curve in example.curves:
                 store.put_curve(example.run.id, curve)
             if example.certificate is not None:

@@ -178,11 +178,16 @@ def _key(found: Card, prefix: Recipe, device: str) -> str:
 
 
 def execute(
-    run: Run, *, device: str = "auto", split: str = "validation", report: Report | None = None
+    run: Run,
+    *,
+    device: str = "auto",
+    split: str = "validation",
+    report: Report | None = None,
+    keep: Callable[[bytes], object] | None = None,
 ) -> Run:
     """Apply the run's recipe, measure on a split, and give the run back as done.
 
-    `report` is called often and may raise `Cancelled`.
+    `report` is called often and may raise `Cancelled`; `keep` gets the packed file.
 
     Raises:
         CompressionError: it cannot be done; the message says why.
@@ -194,6 +199,8 @@ def execute(
     stage(report, "Loading")
     made = compress(run.model, run.recipe, device=device, report=report)
     figures = measure(run.model, made.model, run.recipe, device=device, split=split, report=report)
+    if keep is not None:
+        keep(figures.packed)
     return run.model_copy(
         update={
             "state": State.DONE,

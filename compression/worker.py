@@ -6,7 +6,7 @@ import math
 import os
 import time
 import traceback
-from functools import cache
+from functools import cache, partial
 
 import torch
 from dask.system import CPU_COUNT
@@ -36,7 +36,8 @@ def work(store_url: str, entry: Entry) -> None:
     report = Reporter(store, entry)
     try:
         try:
-            done = execute(run, device=entry.device, report=report)
+            keep = partial(store.put_file, run.id)
+            done = execute(run, device=entry.device, report=report, keep=keep)
         finally:
             report.flush()
         _describe(store, run)

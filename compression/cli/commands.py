@@ -10,7 +10,7 @@ import typer
 from compression import tables
 from compression.catalogue import card, cards
 from compression.cli.app import app
-from compression.cli.execution import execute_here
+from compression.cli.execution import do_and_store, execute_here
 from compression.cli.flags import (
     AsJson,
     Device,
@@ -94,11 +94,7 @@ def run(
         raise InvalidInput("dataset", dataset, own or f"none: there is none for {model} yet")
     opened = open_store(store)
     started = new_run(model, own, chosen, State.RUNNING)
-    done, curves = execute_here(started, device, "validation", as_json, keeping=True)
-    opened.add(done, device)
-    for curve in curves:
-        opened.put_curve(done.id, curve)
-    show_run(done, None, as_json)
+    show_run(do_and_store(opened, started, device, as_json, keeping=True), None, as_json)
 
 
 @app.command()

@@ -16,12 +16,19 @@ from rich.progress import Progress as Bar
 from compression import tables
 from compression.errors import Cancelled
 from compression.run import Curve, Point, Progress, Run
+from compression.store import Store
 
 
 def execute_here(
-    run: Run, device: str, split: str, quiet: bool, *, keeping: bool = False
+    run: Run,
+    device: str,
+    split: str,
+    quiet: bool,
+    *,
+    keeping: bool = False,
+    keep: Callable[[bytes], object] | None = None,
 ) -> tuple[Run, list[Curve]]:
-    """Do a run, and say how it trained.
+    """Do a run, and say how it trained. `keep` gets its packed file.
 
     With `keeping`, the first Ctrl-C while it trains ends the training only: the best so far is
     measured. Any other one ends it at once.
@@ -49,10 +56,29 @@ def execute_here(
                 stop.check(progress)
 
         try:
-            done = execute(run, device=device, split=split, report=report)
+            done = execute(run, device=device, split=split, report=report, keep=keep)
         except Cancelled:  # there was nothing to keep after all
             raise KeyboardInterrupt from None
     return done, [curves[at] for at in sorted(curves)]
+
+
+def do_and_store(store: Store, run: Run, device: str, quiet: bool, *, keeping: bool = False) -> Run:
+    """Do a run on validation images as `execute_here`, and store it with its curves and file.
+
+    Raises:
+        KeyboardInterrupt: it was ended at once; nothing is stored.
+        CompressionError: it cannot be done.
+    """
+    packed: list[bytes] = []
+    done, curves = execute_here(
+        run, device, "validation", quiet, keeping=keeping, keep=packed.append
+    )
+    store.add(done, device)
+    for curve in curves:
+        store.put_curve(done.id, curve)
+    for file in packed:
+        store.put_file(done.id, file)
+    return done
 
 
 @dataclass

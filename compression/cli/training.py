@@ -11,7 +11,7 @@ import typer
 from compression.catalogue import card
 from compression.cli import training_tables
 from compression.cli.app import Interrupted, app
-from compression.cli.execution import execute_here
+from compression.cli.execution import do_and_store
 from compression.cli.flags import (
     AsJson,
     Device,
@@ -144,11 +144,7 @@ def taken(store: Store, model: str, cell: Cell, device: str) -> Run | None:
 
 def _do(store: Store, model: str, cell: Cell, device: str, quiet: bool) -> Run:
     started = new_run(model, card(model).dataset, cell.recipe, State.RUNNING)
-    done, drawn = execute_here(started, device, "validation", quiet)
-    store.add(done, device)
-    for curve in drawn:
-        store.put_curve(done.id, curve)
-    return done
+    return do_and_store(store, started, device, quiet)
 
 
 def verdict(found: Sequence[tuple[Cell, Run]], best: Run) -> str:

@@ -1,7 +1,8 @@
 """Makes the stored examples: `python -m tests.benchmarks.examples NAME [--device cpu]`.
 
 Runs a recipe of `EXAMPLES`, measures it on validation and then, once, on the test images, and
-writes `assets/examples/NAME.json`: what the page begins with and `--preset NAME` runs again.
+writes `assets/examples/NAME.json`: what the page begins with and `--preset NAME` runs again; and
+`NAME.safetensors`, the packed model.
 """
 
 from __future__ import annotations
@@ -56,14 +57,15 @@ EXAMPLES: dict[str, Wanted] = {
 }
 
 
-def make(name: str, device: str) -> Example:
-    """Run and measure an example."""
+def make(name: str, device: str) -> tuple[Example, bytes]:
+    """Run and measure an example, and its packed file."""
+    packed: list[bytes] = []
     wanted = EXAMPLES[name]
     recipe = parse(Recipe, {"steps": wanted.steps, "seed": 0})
     asked = new_run(wanted.model, card(wanted.model).dataset, recipe, State.RUNNING)
-    run, curves = execute_here(asked, device, "validation", quiet=True)
+    run, curves = execute_here(asked, device, "validation", quiet=True, keep=packed.append)
     certificate, _ = execute_here(run, device, "test", quiet=True)
-    return Example(
+    example = Example(
         name=name,
         title=wanted.title,
         description=wanted.description,
@@ -71,6 +73,7 @@ def make(name: str, device: str) -> Example:
         certificate=certificate,
         curves=tuple(curves),
     )
+    return example, packed[0]
 
 
 def main() -> None:
@@ -80,11 +83,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     for name in given.names:
-        example = make(name, given.device)
+        example, packed = make(name, given.device)
         folder = assets_dir() / "examples"
         folder.mkdir(exist_ok=True)
         body = json.loads(example.model_dump_json(exclude_none=True))
         (folder / f"{name}.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        (folder / f"{name}.safetensors").write_bytes(packed)
         for run in (example.run, example.certificate):
             if run is not None and run.compressed is not None and run.delta is not None:
                 top1, ratio = run.compressed.top1, run.delta.size_ratio

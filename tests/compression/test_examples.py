@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from compression import examples
+from compression.artifact import unpack
 from compression.catalogue import cards
 from compression.cli.flags import recipe_of
 from compression.errors import CompressionError, InvalidInput
@@ -162,6 +165,24 @@ def test_a_new_store_gets_them_once(write: Callable[..., Path], store: Store) ->
     put_examples(store)
     assert store.entries() == []
     assert store.curves(one.run.id) == []
+
+
+def test_its_file_comes_along_if_there_is_one(write: Callable[..., Path], store: Store) -> None:
+    one, bare = example(), example("without")
+    write(one).with_suffix(".safetensors").write_bytes(b"packed")
+    write(bare)
+    put_examples(store)
+    assert store.file(one.run.id) == b"packed"
+    assert store.file(bare.run.id) is None
+
+
+@pytest.mark.parametrize("name", examples.names())
+def test_a_stored_file_is_the_one_that_was_measured(name: str) -> None:
+    run, packed = read_example(name).run, examples.example_file(name)
+    assert packed is not None and run.compressed is not None
+    assert hashlib.sha256(packed).hexdigest() == run.environment["artifact_sha256"]
+    assert len(packed) == run.compressed.artifact_bytes
+    assert unpack(packed)(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
 def test_a_store_with_runs_is_left_alone(write: Callable[..., Path], store: Store) -> None:

@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from compression import entries
 from compression.errors import InvalidInput, StoreError
 from compression.recipe import Recipe
 from compression.run import ACTIVE, Curve, Interval, Point, Progress, Run, State
@@ -232,6 +233,36 @@ def test_a_curve_this_version_cannot_read_is_said(store: Store) -> None:
     store.put_fact("curve", f"{run.id}:0", {"at": 0})
     with pytest.raises(StoreError, match=f"run {run.id} cannot be read"):
         store.curves(run.id)
+
+
+def test_the_file_of_a_run_is_kept_replaced_and_goes_with_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = queue(store), queue(store)
+    assert store.file(one.id) is None
+    assert store.put_file(one.id, b"\x00first")
+    assert store.put_file(one.id, bytes(range(256)))
+    assert store.put_file(other.id, b"other")
+    assert open_store(store.url).file(one.id) == bytes(range(256))
+    monkeypatch.setattr(entries, "MOST_FILE_BYTES", 4)
+    assert not store.put_file(other.id, b"large")
+    assert store.file(other.id) == b"other"
+    assert not store.put_file("none", b"run")
+    assert store.file("none") is None
+    store.delete(one.id)
+    assert store.file(one.id) is None
+    assert store.file(other.id) == b"other"
+
+
+def test_a_store_made_before_files_were_kept_gets_room_for_them(store: Store) -> None:
+    run = queue(store)
+    engine = sa.create_engine(store.url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE files"))
+    again = open_store(store.url)
+    assert again.file(run.id) is None
+    assert again.put_file(run.id, b"file")
+    assert again.file(run.id) == b"file"
 
 
 def test_a_fact_is_added_once(store: Store) -> None:
