@@ -22,6 +22,7 @@ _PLAIN = (
     "run",
     "database",
     "entries",
+    "wishes",
     "store",
     "catalogue",
     "presets",
@@ -47,7 +48,7 @@ _BASE = (
     "reconstruct",
     "context",
 )
-_PARTS = ("prune", "quantize", "distill", "artifact", "measure")
+_PARTS = ("prune", "quantize", "distill", "artifact", "measure", "deploy")
 _WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "accuracy_driven")
 _STEPS = ("pruning", "quantizing", "distilling", "pipeline")
 _USERS = ("worker", "cluster", "jobs", "tables", "cli", "pretrain")
@@ -58,7 +59,7 @@ MAY_USE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_WHOLE, (*_PLAIN, *_BASE, *_PARTS, *_WHOLE)),
     **dict.fromkeys(_STEPS, (*_PLAIN, *_BASE, *_PARTS, *_WHOLE, *_STEPS)),
     **dict.fromkeys(_USERS, (*_PLAIN, *_BASE, *_PARTS, *_WHOLE, *_STEPS, *_USERS)),
-    "__init__": (*_PLAIN, "models", "pipeline"),
+    "__init__": (*_PLAIN, "models", "pipeline", "artifact"),
 }
 
 
