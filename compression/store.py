@@ -10,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from compression.database import facts, open_database, put_fact, runs
-from compression.entries import Entries, Entry, checkpoint_of, new_run, passing_facts_of, to_entry
+from compression.entries import Entry, checkpoint_of, new_run, passing_facts_of, to_entry
 from compression.paths import data_dir
 from compression.run import ACTIVE, Progress, Run, State
+from compression.wishes import Wishes
 
 __all__ = ["MAX_ATTEMPTS", "Entry", "Store", "default_url", "new_run", "open_store"]
 
@@ -24,7 +25,7 @@ def default_url() -> str:
     return f"sqlite:///{data_dir() / 'runs.sqlite'}"
 
 
-class Store(Entries):
+class Store(Wishes):
     """An open store. Safe to use from several threads and processes at once."""
 
     def claim(self, owner: str) -> Entry | None:
