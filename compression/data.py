@@ -39,7 +39,7 @@ FASHION_MNIST_CLASSES = (
     "Ankle boot",
 )
 # Mean and standard deviation of the pixels (0 to 1) of the 55,000 training images.
-_MEAN, _STD = 0.2860, 0.3530
+MEAN, STD = 0.2860, 0.3530
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def prepare(images: Tensor) -> Tensor:
     """uint8 [n, 1, 28, 28] or [n, 1, 32, 32] to normalised float32 [n, 3, 32, 32]."""
     if images.shape[-1] == 28:
         images = F.pad(images, (2, 2, 2, 2))
-    x = images.float().div_(255.0).sub_(_MEAN).div_(_STD)
+    x = images.float().div_(255.0).sub_(MEAN).div_(STD)
     return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 

@@ -181,6 +181,29 @@ class LatencyReport(_Value):
     notes: tuple[str, ...] = ()
 
 
+class Evaluation(_Value):
+    """How a file of a model does, whoever made it.
+
+    `change`, `flips` and `agreement` are against the original, where it is known which that is.
+    """
+
+    file: str
+    format: str
+    file_bytes: int
+    sha256: str
+    model: str | None
+    dataset: str | None
+    split: str | None
+    top1: Interval | None
+    original_top1: Interval | None
+    change: Interval | None
+    flips: Flips | None
+    agreement: float | None
+    latency: Latency | None
+    environment: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
 class Point(_Value):
     """One moment of training: means since the point before it.
 
