@@ -29,27 +29,24 @@ def fold_constants(graph: onnx.ModelProto, weights: Collection[str]) -> None:
     types = {t.name: t.data_type for t in body.initializer}
     types |= {i.name: i.type.tensor_type.elem_type for i in (*body.input, *body.value_info)}
     kept: list[onnx.NodeProto] = []
-    made: dict[str, Array] = {}
     for node in body.node:
         values = _value(node, known, shapes, types)
         if values is None:
             kept.append(node)
         else:
-            made |= values
             known |= values
     for node in kept:
         _simplify(node, known, kept)
-    used = _reachable(kept, {o.name for o in body.output})
+    outputs = {o.name for o in body.output}
+    kept = _rewritten(kept, known, shapes, outputs)
+    used = _reachable(kept, outputs)
     del body.node[:]
     for node in used:
         del node.metadata_props[:]
         node.ClearField("doc_string")
         body.node.append(node)
-    _keep_used(body, made | {n: v for n, v in known.items() if n.endswith(_FREE)})
+    _keep_used(body, known)
     del body.value_info[:]
-
-
-_FREE = "_free"
 
 
 def _shapes(body: onnx.GraphProto) -> Iterator[tuple[str, list[int | None]]]:
@@ -111,7 +108,7 @@ def _simplify(node: onnx.NodeProto, known: dict[str, Array], nodes: list[onnx.No
             return
         if not _single(maker.input[parts.index(None)], nodes):
             return
-        name = f"{node.output[0]}{_FREE}"
+        name = f"{node.output[0]}_free"
         known[name] = np.concatenate([np.array([-1]) if p is None else p for p in parts]).astype(
             np.int64
         )
@@ -122,6 +119,71 @@ def _single(name: str, nodes: list[onnx.NodeProto]) -> bool:
     """Whether a part of a shape is one entry."""
     maker = next((n for n in nodes if name in n.output), None)
     return maker is not None and maker.op_type in ("Reshape", "Unsqueeze", "Shape", "Squeeze")
+
+
+def _rewritten(
+    nodes: list[onnx.NodeProto],
+    known: dict[str, Array],
+    shapes: dict[str, list[int | None]],
+    outputs: set[str],
+) -> list[onnx.NodeProto]:
+    """Nodes in forms that engines have kernels for, and none that only rename."""
+    renamed: dict[str, str] = {}
+    found: list[onnx.NodeProto] = []
+    parts = {n.output[0]: n for n in nodes if n.op_type == "SplitToSequence"}
+    split: set[str] = set()
+    for node in nodes:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+        if node.op_type == "Identity" and node.output[0] not in outputs:
+            renamed[node.output[0]] = node.input[0]
+        elif node.op_type == "SequenceAt" and node.input[0] in parts:
+            maker = parts[node.input[0]]
+            at = int(known[node.input[1]])
+            if maker.output[0] not in split:
+                split.add(maker.output[0])
+                found.append(_split(maker, known, shapes))
+            renamed[node.output[0]] = f"{maker.output[0]}_{at}"
+        elif node.op_type == "ReduceMean":
+            found += _pooled(node, known, shapes)
+        else:
+            found.append(node)
+    return found
+
+
+def _split(
+    maker: onnx.NodeProto, known: dict[str, Array], shapes: dict[str, list[int | None]]
+) -> onnx.NodeProto:
+    axis = attribute(maker, "axis", 0)
+    whole = shapes[maker.input[0]][axis]
+    assert whole is not None
+    sizes = known[maker.input[1]]
+    if sizes.ndim == 0:
+        each = int(sizes)
+        sizes = np.array([min(each, whole - at) for at in range(0, whole, each)], np.int64)
+    name = f"{maker.output[0]}_sizes"
+    known[name] = sizes
+    outputs = [f"{maker.output[0]}_{i}" for i in range(len(sizes))]
+    return helper.make_node("Split", [maker.input[0], name], outputs, maker.name, axis=axis)
+
+
+def _pooled(
+    node: onnx.NodeProto, known: dict[str, Array], shapes: dict[str, list[int | None]]
+) -> list[onnx.NodeProto]:
+    """A mean over height and width as what it is called in convolutional networks."""
+    axes = known.get(node.input[1]) if len(node.input) > 1 else None
+    shape = shapes.get(node.input[0])
+    spatial = axes is not None and shape is not None and len(shape) == 4
+    if not spatial or sorted(int(a) % 4 for a in np.ravel(axes)) != [2, 3]:  # type: ignore[arg-type]
+        return [node]
+    if attribute(node, "keepdims", 1):
+        return [helper.make_node("GlobalAveragePool", node.input[:1], node.output, node.name)]
+    name, wide = f"{node.output[0]}_axes", f"{node.output[0]}_pooled"
+    known[name] = np.array([2, 3], np.int64)
+    return [
+        helper.make_node("GlobalAveragePool", node.input[:1], [wide], node.name),
+        helper.make_node("Squeeze", [wide, name], node.output, f"{node.name}_flat"),
+    ]
 
 
 def _reachable(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:

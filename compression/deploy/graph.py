@@ -115,14 +115,23 @@ def _exported(model: nn.Module, example: Tensor) -> onnx.ModelProto:
         return _export(model, example)
     except Exception as error:
         # The exporter raises whatever the model's code meets; any of it means the same here.
-        kind = type(error.__cause__ or error).__name__
-        raise NotExportable(f"the model cannot be exported to ONNX ({kind})") from error
+        raise NotExportable(_reason(model, example, error)) from error
+
+
+def _reason(model: nn.Module, example: Tensor, error: Exception) -> str:
+    try:
+        with torch.inference_mode():
+            model(example.cpu())
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError):
+        return f"the model does not take images of shape {list(example.shape[1:])}"
+    return f"the model cannot be exported to ONNX ({type(error.__cause__ or error).__name__})"
 
 
 def _export(model: nn.Module, example: Tensor, **how: Any) -> onnx.ModelProto:
-    quiet = logging.getLogger("torch.onnx")
+    # What goes wrong here is told by what is raised.
+    quiet = logging.getLogger("torch")
     level = quiet.level
-    quiet.setLevel(logging.ERROR)
+    quiet.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

@@ -1,0 +1,114 @@
+"""Weights as int8 codes with one scale per output channel, the values that they already have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from compression.layers import FakeQuantize, Grid, part, weight_of
+
+MOST = 127
+# Two products of a uint8 and a code of at most this sum to less than 2**15.
+MOST_REDUCED = 64
+# Shares of a channel's largest weight that are tried for weights that no grid holds.
+_SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.74, 0.68, 0.6, 0.5)
+_NEAR = 1e-3
+
+
+@dataclass(frozen=True)
+class Codes:
+    """`scale * codes` are the weights: int8 [channels, ...] and float32 [channels].
+
+    `rounded` says why the codes are not those of the layer's grid; "" where they are.
+    """
+
+    codes: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    rounded: str = ""
+
+
+def layer_codes(module: nn.Module, reduced: bool = False) -> Codes:
+    """A layer's codes: those of its grid, or of the grid on which its plain weights are seen to
+    lie; else rounded to 8 bits per channel with the least squared error.
+
+    Affine codes are taken from their zero point, for the engine has one zero point in all; where
+    that leaves more than 8 bits, and where `reduced` wants at most 7, channels are rounded again.
+    """
+    weight = weight_of(module).float()
+    held = part(module, FakeQuantize)
+    if isinstance(held, FakeQuantize):
+        found = _of_grid(weight, held.grid)
+    else:
+        found = _seen(weight) or _nearest(weight)
+    return _within(found, MOST_REDUCED if reduced else MOST)
+
+
+_Wide = tuple[Tensor, Tensor, str]
+
+
+def _of_grid(weight: Tensor, grid: Grid) -> _Wide:
+    codes = grid.encode(weight) - grid.zero_point.to(torch.int16)
+    return codes, grid.scale.float().expand(len(weight), *grid.scale.shape[1:]).flatten(), ""
+
+
+def _seen(weight: Tensor) -> _Wide | None:
+    """Codes of plain weights that take few values, all multiples of one scale per channel."""
+    rows = weight.flatten(1)
+    ranked = rows.abs().sort(1).values
+    steps = ranked.diff(dim=1)
+    most = ranked[:, -1:]
+    none = most == 0
+    # The smallest step between neighbours is the scale, or a multiple of it where few are used.
+    far = steps > 1e-5 * most
+    step = torch.where(far, steps, torch.inf).amin(1, keepdim=True)
+    least = torch.where(ranked > 0, ranked, torch.inf).amin(1, keepdim=True)
+    step = torch.where(none, torch.ones_like(step), torch.minimum(step, least))
+    scale = torch.zeros_like(step)
+    for parts in range(1, 5):
+        tried = step / parts
+        # over many steps the scale is better known than from one
+        tried = most / (most / tried).round().clamp(min=1)
+        tried = torch.where(none, torch.ones_like(tried), tried)
+        codes = rows / tried
+        fits = (codes - codes.round()).abs().amax(1, keepdim=True) < _NEAR
+        fits &= codes.abs().amax(1, keepdim=True) < 255.5
+        scale = torch.where((scale == 0) & fits, tried, scale)
+    if not bool((scale > 0).all()):
+        return None
+    codes = (rows / scale).round().to(torch.int16).view_as(weight)
+    return codes, scale.flatten(), ""
+
+
+def _nearest(weight: Tensor) -> _Wide:
+    """Rounded to 8 bits; the range with the least squared error (as in Banner et al., 2019)."""
+    rows = weight.flatten(1)
+    most = rows.abs().amax(1, keepdim=True).clamp(min=1e-30)
+    best, error = most / MOST, torch.full_like(most, torch.inf)
+    for factor in _SHRINK:
+        scale = most * (factor / MOST)
+        codes = (rows / scale).round_().clamp_(-MOST, MOST)
+        tried = codes.mul_(scale).sub_(rows).square_().sum(1, keepdim=True)
+        best, error = torch.where(tried < error, scale, best), torch.minimum(tried, error)
+    codes = (rows / best).round_().clamp_(-MOST, MOST).to(torch.int16)
+    why = "weights that no grid held were rounded to 8 bits"
+    return codes.view_as(weight), best.flatten(), why
+
+
+def _within(found: _Wide, most: int) -> Codes:
+    codes, scale, why = found
+    rows = codes.flatten(1)
+    # -128 is as good a code as 127, but not where 7 bits are wanted
+    low = -MOST - 1 if most == MOST else -most
+    over = (rows.amax(1) > most) | (rows.amin(1) < low)
+    if bool(over.any()):
+        factor = torch.where(over, rows.abs().amax(1).float() / most, 1.0)
+        shape = [-1, *[1] * (codes.ndim - 1)]
+        codes = (codes.float() / factor.view(shape)).round().clamp(low, most)
+        scale = scale * factor
+        bits = 8 if most == MOST else 7
+        why = why or f"{int(over.sum())} channels were rounded again to {bits} bits with a sign"
+    return Codes(codes.to(torch.int8).numpy(), scale.numpy().astype(np.float32), why)
