@@ -10,7 +10,7 @@ from itertools import pairwise
 import plotly.graph_objects as go
 
 from compression.catalogue import Weights
-from compression.run import Measurement, Run, State
+from compression.run import Run, State
 from dashboard import format as fmt
 from dashboard.measures import MEASURES, Measure
 
@@ -78,9 +78,9 @@ def trade_off(runs: Sequence[Run], x: str, y: str, colour: str) -> TradeOff:
     """The finished runs on two measures; those without one of the two are counted, not shown."""
     axes = MEASURES[x], MEASURES[y], MEASURES[colour]
     done = [r for r in runs if r.state is State.DONE and r.compressed is not None]
-    found = [_point(r.id, _label(r), r.compressed, axes, r) for r in done]
+    found = [_point(r, axes) for r in done]
     points = tuple(p for p in found if p is not None)
-    found = [_point("", "The original", r.baseline, axes, None) for r in reversed(done)]
+    found = [_original(r, axes) for r in reversed(done)]
     original = next((p for p in found if p is not None), None)
     everything = [*points, original] if original else points
     front = pareto_front(everything, axes[0], axes[1])
@@ -91,29 +91,28 @@ def _label(run: Run) -> str:
     return run.recipe.sentence() + (" Stopped early." if run.stopped_early else "")
 
 
-def _point(
-    run_id: str,
-    label: str,
-    measured: Measurement | None,
-    axes: tuple[Measure, Measure, Measure],
-    run: Run | None,
-) -> Point | None:
-    if measured is None:
-        return None
-    x, y, colour = (m.of(measured) for m in axes)
+def _point(run: Run, axes: tuple[Measure, Measure, Measure]) -> Point | None:
+    x, y, colour = (m.of(run)[1] for m in axes)
     if x is None or y is None:
         return None
-    change = run.delta.top1 if run and run.delta else None
+    change = run.delta.top1 if run.delta else None
     return Point(
-        run_id,
-        label,
+        run.id,
+        _label(run),
         x,
         y,
-        axes[0].bounds(run) if run else None,
-        axes[1].bounds(run) if run else None,
+        axes[0].bounds(run),
+        axes[1].bounds(run),
         colour,
         (change.low, change.high) if change else None,
     )
+
+
+def _original(run: Run, axes: tuple[Measure, Measure, Measure]) -> Point | None:
+    x, y, colour = (m.of(run)[0] for m in axes)
+    if x is None or y is None:
+        return None
+    return Point("", "The original", x, y, None, None, colour)
 
 
 def notice(chart: TradeOff) -> str:

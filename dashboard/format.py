@@ -12,6 +12,7 @@ DASH = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 _THIN = "\N{NO-BREAK SPACE}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+ARROW = "\N{RIGHTWARDS ARROW}"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -81,6 +82,11 @@ def milliseconds(value: float) -> str:
     return f"{number(value)}{_THIN}ms"
 
 
+def seconds(value: float) -> str:
+    """A short time in seconds."""
+    return f"{number(value)}{_THIN}s"
+
+
 def ratio(value: float) -> str:
     """Original / compressed, as a factor."""
     return f"{number(value)}{TIMES}"
@@ -125,5 +131,9 @@ def ratio_interval(value: Ratio) -> str:
 
 def how_timed(latency: Latency) -> str:
     """Where and how a latency was measured."""
-    threads = "1 thread" if latency.threads == 1 else f"{latency.threads} threads"
-    return f"{latency.backend}, {threads}, batch {latency.batch}"
+    return f"{latency.backend}, {threads(latency.threads)}, batch {latency.batch}"
+
+
+def threads(*counts: int) -> str:
+    """With how many threads."""
+    return "1 thread" if counts == (1,) else f"{' or '.join(map(str, counts))} threads"

@@ -6,17 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from compression.run import Measurement, Run
+from compression.run import Latency, Measurement, Ratio, Run, Timing
 from dashboard import format as fmt
+from dashboard.backends import INT8
 
 Bounds = tuple[float, float]
+Pair = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure: `of` gives it in its base unit, None where it could not be measured.
+    """One figure: `of` gives the original's and the compressed model's, in its base unit.
 
-    `bounds` gives its 95 % interval in the same unit. `scale` turns it into the axis unit.
+    None where it could not be measured. `bounds` gives its 95 % interval in the same unit. `scale`
+    turns it into the axis unit.
     """
 
     name: str
@@ -24,7 +27,7 @@ class Measure:
     unit: str
     scale: float
     better: Literal["low", "high"]
-    of: Callable[[Measurement], float | None]
+    of: Callable[[Run], Pair]
     show: Callable[[float], str]
     superlative: str
     help: str
@@ -50,9 +53,33 @@ def _latency_bounds(run: Run) -> Bounds | None:
     """From the interval of the ratio to the original, which is what was measured in turns."""
     ratio = run.delta.latency_ratio if run.delta else None
     original = run.baseline.latency if run.baseline else None
+    return _in_turns(original, ratio)
+
+
+def _int8_bounds(run: Run) -> Bounds | None:
+    timing = timing_of(run, INT8)
+    return _in_turns(timing.baseline, timing.ratio) if timing else None
+
+
+def _in_turns(original: Latency | None, ratio: Ratio | None) -> Bounds | None:
     if ratio is None or original is None or ratio.low <= 0:
         return None
     return original.p50_ms / ratio.high, original.p50_ms / ratio.low
+
+
+def _each(figure: Callable[[Measurement], float | None]) -> Callable[[Run], Pair]:
+    """The same figure of both measurements of a run."""
+
+    def of(run: Run) -> Pair:
+        original, compressed = (figure(m) if m else None for m in (run.baseline, run.compressed))
+        return original, compressed
+
+    return of
+
+
+def timing_of(run: Run, backend: str) -> Timing | None:
+    """How the run did in one backend, if it was timed there."""
+    return next((t for t in run.timings if t.backend == backend), None)
 
 
 def _accuracy(m: Measurement) -> float | None:
@@ -63,6 +90,11 @@ def _latency(m: Measurement) -> float | None:
     return m.latency.p50_ms if m.latency else None
 
 
+def _int8(run: Run) -> Pair:
+    timing = timing_of(run, INT8)
+    return (timing.baseline.p50_ms, timing.compressed.p50_ms) if timing else (None, None)
+
+
 MEASURES: dict[str, Measure] = {
     "accuracy": Measure(
         "accuracy",
@@ -70,7 +102,7 @@ MEASURES: dict[str, Measure] = {
         "% of validation images",
         100,
         "high",
-        _accuracy,
+        _each(_accuracy),
         fmt.percent,
         "most accurate",
         "Share of the validation images that get the right label.",
@@ -82,7 +114,7 @@ MEASURES: dict[str, Measure] = {
         "MB",
         1e-6,
         "low",
-        lambda m: m.artifact_bytes,
+        _each(lambda m: m.artifact_bytes),
         fmt.size,
         "smallest",
         "Bytes of the file that is shipped and loads back to the very same model.",
@@ -94,11 +126,24 @@ MEASURES: dict[str, Measure] = {
         "ms per image",
         1,
         "low",
-        _latency,
+        _each(_latency),
         fmt.milliseconds,
         "fastest",
         "Median time of one pass through the model, as really run.",
         _latency_bounds,
+    ),
+    "int8": Measure(
+        "int8",
+        "Latency, int8",
+        "ms per image",
+        1,
+        "low",
+        _int8,
+        fmt.milliseconds,
+        "fastest",
+        "Median time of one pass as an int8 graph: 8-bit weights and activations. The original "
+        "runs in 32-bit numbers in the same engine.",
+        _int8_bounds,
     ),
     "macs": Measure(
         "macs",
@@ -106,7 +151,7 @@ MEASURES: dict[str, Measure] = {
         "million MACs",
         1e-6,
         "low",
-        lambda m: m.macs,
+        _each(lambda m: m.macs),
         fmt.count,
         "leanest",
         "Multiply-accumulate operations for one image. Zeros still count: they are multiplied too.",
@@ -117,12 +162,12 @@ MEASURES: dict[str, Measure] = {
         "% of weights",
         100,
         "high",
-        lambda m: m.sparsity,
+        _each(lambda m: m.sparsity),
         fmt.percent,
         "sparsest",
         "Share of the weights that are exactly zero.",
     ),
 }
-HORIZONTAL = ("size", "latency", "macs", "sparsity")
-VERTICAL = ("accuracy", "latency", "size")
-COLOURS = ("latency", "size", "sparsity", "accuracy")
+HORIZONTAL = ("size", "latency", "int8", "macs", "sparsity")
+VERTICAL = ("accuracy", "latency", "int8", "size")
+COLOURS = ("latency", "size", "int8", "sparsity", "accuracy")

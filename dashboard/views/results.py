@@ -13,9 +13,19 @@ from compression.store import Entry
 from dashboard import charts, state
 from dashboard import format as fmt
 from dashboard.advice import first_runs
+from dashboard.backends import INT8
 from dashboard.form import Form, from_recipe, to_recipe
-from dashboard.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
-from dashboard.views import details, learned, recipe_panel, temperature
+from dashboard.ledger import factor
+from dashboard.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL, timing_of
+from dashboard.views import (
+    details,
+    downloads,
+    latency,
+    learned,
+    ledger,
+    recipe_panel,
+    temperature,
+)
 from dashboard.views.details import ICONS
 
 _CHART = "trade_off"
@@ -35,7 +45,17 @@ def show(card: Card, entries: list[Entry], chosen: Entry | None) -> None:
         learned.show(entries, chosen)
     temperature.show(done, chosen.run if chosen else None)
     if chosen is not None:
-        details.show(chosen.run)
+        _behind(chosen.run)
+
+
+def _behind(run: Run) -> None:
+    """What is behind the cards, folded away."""
+    with st.container(gap="small"):
+        if run.state is State.DONE and run.compressed is not None:
+            downloads.show(run)
+            ledger.show(run)
+            latency.show(run)
+        details.show(run)
 
 
 def _empty(card: Card) -> None:
@@ -192,11 +212,20 @@ def _latency_card(run: Run, measured: Measurement, delta: Delta) -> None:
     _card(
         "Latency",
         fmt.milliseconds(measured.latency.p50_ms),
-        f"{before}; {fmt.how_timed(measured.latency)}",
+        f"{before}; {fmt.how_timed(measured.latency)}{_as_int8(run)}",
         f"{MEASURES['latency'].help} Original and compressed take turns; the factor is original / "
         "compressed with its 95 % interval. No clear change: the interval holds 1.",
         **change,
     )
+
+
+def _as_int8(run: Run) -> str:
+    """The speed of the int8 graph, on a line of its own."""
+    timing = timing_of(run, INT8)
+    if timing is None:
+        return ""
+    found = fmt.milliseconds(timing.compressed.p50_ms)
+    return f"  \n**As int8: {found}, {factor(timing.ratio)}**"
 
 
 def _agreement_card(delta: Delta) -> None:
@@ -240,7 +269,7 @@ def _trade_off(done: list[Run], selected: str | None) -> None:
 
 
 def _any(done: list[Run], name: str) -> bool:
-    return any(r.compressed and MEASURES[name].of(r.compressed) is not None for r in done)
+    return any(MEASURES[name].of(r)[1] is not None for r in done)
 
 
 def _axes(has: dict[str, bool]) -> tuple[str, str, str]:

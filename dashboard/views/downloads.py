@@ -1,0 +1,177 @@
+"""The selected run as files to take along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.run import Exported, Measurement, Run
+from compression.store import Store
+from dashboard import format as fmt
+from dashboard import state
+from dashboard.files import FILES, Making, file_name
+
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of file: what it is for, and how large it gets."""
+
+    title: str
+    use: str
+    bytes_: Callable[[Measurement], int | None]
+
+
+FORMS = {
+    "packed": Form(
+        "Packed file",
+        "The smallest. Loads in Python, with this program, as exactly the model measured here.",
+        lambda m: m.artifact_bytes,
+    ),
+    "onnx": Form(
+        "ONNX",
+        "For ONNX Runtime, in any language, on a server, a phone or in a browser. 32-bit numbers.",
+        lambda m: m.onnx_bytes,
+    ),
+    "onnx-int8": Form(
+        "ONNX, int8",
+        "The fastest on a processor. Weights under 8 bits run as int8 kernels: no faster, no "
+        "smaller than 8 bits.",
+        lambda m: m.int8_bytes,
+    ),
+    "pt2": Form(
+        "PyTorch program",
+        "For PyTorch alone, without this program: a .pt2 file as torch.export writes it. 32-bit "
+        "numbers.",
+        lambda m: m.dense_bytes,
+    ),
+}
+
+
+@st.fragment
+def show(run: Run) -> None:
+    """The section, folded; nothing is read before it is opened."""
+    fold = st.expander(
+        "Take it with you", key="downloads", icon=":material/download:", on_change="rerun"
+    )
+    if fold.open and run.compressed is not None:
+        with fold:
+            try:
+                _section(run, run.compressed)
+            except CompressionError as error:
+                st.error(str(error), icon=":material/error:")
+
+
+def _section(run: Run, measured: Measurement) -> None:
+    with st.grid(4, min_column_width=190, key="files"):
+        for name, form in FORMS.items():
+            with st.container(border=True, height="stretch", vertical_alignment="distribute"):
+                with st.container(gap="xsmall"):
+                    size = _size(run, measured, name)
+                    st.markdown(f"**{form.title}**  \n{size}" if size else f"**{form.title}**")
+                    st.caption(form.use)
+                    for said in _about(run, name):
+                        st.caption(said)
+                _button(run, name)
+    st.caption(
+        "The packed file is there at once. The others are made when asked for, in some seconds, "
+        "and come as a .zip with a one-page description and a short script that runs the file."
+    )
+
+
+def _exported(run: Run, name: str) -> Exported | None:
+    return next((e for e in run.exported if e.format == name), None)
+
+
+def _size(run: Run, measured: Measurement, name: str) -> str:
+    exported = _exported(run, name)
+    exact = exported.file_bytes if exported else FORMS[name].bytes_(measured)
+    if exact is None:
+        return ""
+    about = "About " if name == "pt2" and exported is None else ""
+    return f"{about}{fmt.size(exact)}"
+
+
+def _about(run: Run, name: str) -> list[str]:
+    """How the file does against the measured model, where that was looked at."""
+    exported = _exported(run, name)
+    if exported is None:
+        return []
+    said = []
+    if exported.agreement is not None:
+        same = f"Same label as the measured model for {fmt.percent(exported.agreement)} of images"
+        accuracy = f", accuracy {fmt.percent(exported.top1.value)}" if exported.top1 else ""
+        said.append(f"{same}{accuracy}.")
+    return [*said, *exported.notes]
+
+
+def _button(run: Run, name: str) -> None:
+    if name == "packed" and _stored(state.store().url, run.id):
+        _download(name, file_name(run, name), partial(_packed, state.store(), run.id))
+        return
+    making = FILES.state_of(state.store().url, run.id, name)
+    if making is None or making.state == "failed":
+        _prepare(run, name, making)
+    elif making.state == "ready" and making.path is not None:
+        _download(name, making.path.name, making.path.read_bytes)
+    else:
+        wait = st.fragment(_wait, run_every=_POLL_SECONDS, key=f"wait_{name}")
+        wait(run.id, name, making.state)
+
+
+def _download(name: str, called: str, data: Callable[[], bytes]) -> None:
+    st.download_button(
+        "Download",
+        data,
+        file_name=called,
+        mime="application/octet-stream",
+        key=f"download_{name}",
+        icon=":material/download:",
+        type="primary" if name == "packed" else "secondary",
+        on_click="ignore",
+        width="stretch",
+    )
+
+
+def _prepare(run: Run, name: str, failed: Making | None) -> None:
+    if failed is not None:
+        st.caption(f":red[:material/error: {failed.message}]")
+    st.button(
+        "Try again" if failed else "Make the file",
+        key=f"make_{name}",
+        icon=":material/build:",
+        on_click=_ask,
+        args=(run, name),
+        width="stretch",
+    )
+
+
+def _ask(run: Run, name: str) -> None:
+    FILES.ask(state.store().url, run, name)
+
+
+def _wait(run_id: str, name: str, drawn: str) -> None:
+    making = FILES.state_of(state.store().url, run_id, name)
+    if making is None or making.state in ("ready", "failed"):
+        st.rerun()
+    said = {"waiting": "Waiting for another file", "making": "Being made"}
+    st.markdown(f":material/hourglass_top: {said.get(making.state, drawn)}")
+
+
+_FOUND: set[tuple[str, str]] = set()
+
+
+def _stored(store_url: str, run_id: str) -> bool:
+    """Whether the file is kept with the run. It never changes, so it is looked for once."""
+    if (store_url, run_id) not in _FOUND and state.store().file(run_id) is not None:
+        _FOUND.add((store_url, run_id))
+    return (store_url, run_id) in _FOUND
+
+
+def _packed(store: Store, run_id: str) -> bytes:
+    return store.file(run_id) or b""

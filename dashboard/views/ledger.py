@@ -1,0 +1,60 @@
+"""Where the size and the speed of the selected run come from."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from compression.run import Run
+from dashboard import ledger, pairs
+
+_CONFIG = {"displayModeBar": False}
+
+
+@st.fragment
+def show(run: Run) -> None:
+    """The section, folded; nothing of it is drawn before it is opened."""
+    fold = st.expander(
+        "Where the size and the speed come from",
+        key="ledger",
+        icon=":material/receipt_long:",
+        on_change="rerun",
+    )
+    if fold.open:
+        with fold:
+            _facts(run)
+            _size(run)
+            _speed(run)
+
+
+def _facts(run: Run) -> None:
+    with st.grid(4, min_column_width=150):
+        for figure, what in ledger.counts(run):
+            st.markdown(f"**{figure}**  \n:small[:gray[{what}]]")
+
+
+def _size(run: Run) -> None:
+    lines, said = ledger.sizes(run), ledger.size_notice(run)
+    st.markdown(f"**Size, counted in every usual way**  \n{said}")
+    st.plotly_chart(
+        pairs.size_figure(lines),
+        key="ledger_size",
+        config=_CONFIG,
+        alt=f"Bytes of the original and of the compressed model. {said}",
+    )
+
+
+def _speed(run: Run) -> None:
+    speeds, said = ledger.speeds(run), ledger.speed_notice(run)
+    st.markdown(f"**Speed, expected and measured**  \n{said}")
+    if speeds:
+        st.plotly_chart(
+            pairs.speed_figure(speeds),
+            key="ledger_speed",
+            config=_CONFIG,
+            alt=f"Times as fast as the original, by what ran it. {said}",
+        )
+    for speed in speeds:
+        if speed.reasons:
+            st.markdown(f"Why {speed.title} does not gain more: {' '.join(speed.reasons)}")
+    for sentence in ledger.missing(run):
+        st.caption(f":material/info: {sentence}")
