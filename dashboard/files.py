@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from compression.run import Run
+from compression.run import Exported, Run
 
 # Formats, and how the name of such a file ends.
 SUFFIXES = {
@@ -35,11 +36,15 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Making:
-    """How far a file is. `path` is of the .zip that holds it, with its card and its script."""
+    """How far a file is. `path` is of the .zip that holds it, with its card and its script.
+
+    `exported` is what was found when it was checked against the measured model.
+    """
 
     state: State
     path: Path | None = None
     message: str = ""
+    exported: Exported | None = None
 
 
 def file_name(run: Run, form: str) -> str:
@@ -97,22 +102,22 @@ class Files:
         with tempfile.TemporaryDirectory(prefix="compression-file-") as folder:
             target = Path(folder) / name
             command = [*self._command, "export", run_id, "--format", form, "-o", str(target)]
-            command += ["--store", store_url]
-            problem = self._run(command)
+            command += ["--store", store_url, "--json"]
+            problem, said = self._run(command)
             if problem:
                 return Making("failed", message=problem)
             zipped = Path(tempfile.mkdtemp(dir=self._kept())) / f"{target.stem}.zip"
             with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
                 for path in sorted(Path(folder).iterdir()):
                     packed.write(path, path.name)
-        return Making("ready", zipped)
+        return Making("ready", zipped, exported=_read(said))
 
-    def _run(self, command: list[str]) -> str:
-        """Run it; what went wrong, in one line, or nothing."""
+    def _run(self, command: list[str]) -> tuple[str, str]:
+        """Run it; what went wrong, in one line, or nothing; and what it printed."""
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -122,15 +127,13 @@ class Files:
         with suppress(OSError):  # runs and the page come first
             os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         try:
-            _, said = process.communicate(timeout=_MOST_SECONDS)
+            printed, said = process.communicate(timeout=_MOST_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            return f"It took more than {_MOST_SECONDS / 60:g} minutes and was stopped."
-        lines = said.strip().splitlines()
-        if process.returncode == 0:
-            return ""
-        return lines[-1] if lines else f"The export ended with code {process.returncode}."
+            return f"It took more than {_MOST_SECONDS / 60:g} minutes and was stopped.", ""
+        lines = said.strip().splitlines() or [f"It ended with code {process.returncode}."]
+        return ("" if process.returncode == 0 else lines[-1]), printed
 
     def _kept(self) -> Path:
         with self._lock:
@@ -150,6 +153,17 @@ class Files:
         for making in gone:
             if making.path is not None:
                 shutil.rmtree(making.path.parent, ignore_errors=True)
+
+
+def _read(printed: str) -> Exported | None:
+    """The figures of a file, of all that the command line says of it."""
+    try:
+        said = json.loads(printed)
+        return Exported.model_validate(
+            {k: v for k, v in said.items() if k in Exported.model_fields}
+        )
+    except (ValueError, AttributeError):
+        return None
 
 
 FILES = Files()

@@ -85,6 +85,10 @@ def _section(run: Run, measured: Measurement) -> None:
 
 
 def _exported(run: Run, name: str) -> Exported | None:
+    """What is known of the file: from when it was made here, or else from the run."""
+    making = FILES.state_of(state.store().url, run.id, name)
+    if making is not None and making.exported is not None:
+        return making.exported
     return next((e for e in run.exported if e.format == name), None)
 
 
