@@ -23,12 +23,12 @@ from compression.cli.flags import (
     recipe_of,
     with_step_flags,
 )
-from compression.cli.output import print_json, print_table, show_run
+from compression.cli.output import certificate_of, print_json, print_table, show_run
 from compression.errors import InvalidInput
 from compression.examples import examples
 from compression.presets import PRESETS, as_flags, costs
-from compression.run import Run, State
-from compression.store import Store, new_run, open_store
+from compression.run import State
+from compression.store import new_run, open_store
 
 
 @app.command()
@@ -114,7 +114,7 @@ def show(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show one run's figures beside the original's."""
     opened = open_store(store)
     found = opened.get(run).run
-    show_run(found, _certificate(opened, found), as_json)
+    show_run(found, certificate_of(opened, found), as_json)
 
 
 @app.command()
@@ -124,7 +124,7 @@ def certify(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None
     entry = opened.get(run)
     if entry.run.state is not State.DONE:
         raise InvalidInput("run", run, f"a run that is done; this one is {entry.run.state}")
-    certificate = _certificate(opened, entry.run)
+    certificate = certificate_of(opened, entry.run)
     if certificate is None and entry.run.stopped_early:
         # done again from its recipe it would train to the end, and be another model
         raise InvalidInput("run", run, "a run that was not stopped early")
@@ -132,8 +132,3 @@ def certify(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None
         certificate, _ = execute_here(entry.run, entry.device, "test", as_json)
         opened.put_fact("certificate", entry.run.id, json.loads(certificate.to_json()))
     show_run(certificate, None, as_json)
-
-
-def _certificate(store: Store, run: Run) -> Run | None:
-    body = store.fact("certificate", run.id)
-    return None if body is None else Run.model_validate_json(json.dumps(body))

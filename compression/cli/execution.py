@@ -45,7 +45,7 @@ def execute_here(
     with contextlib.ExitStack() as around:
         # what libraries print must not get between the caller and the JSON
         around.enter_context(contextlib.redirect_stdout(sys.stderr))
-        draw = around.enter_context(_progress_bar(quiet))
+        draw = around.enter_context(progress_bar(quiet))
         stop = around.enter_context(_interrupts()) if keeping else None
 
         def report(progress: Progress) -> None:
@@ -117,7 +117,8 @@ def _interrupts() -> Iterator[_Stop]:
 
 
 @contextlib.contextmanager
-def _progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """What draws a report on a terminal."""
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),

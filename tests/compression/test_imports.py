@@ -29,6 +29,7 @@ _PLAIN = (
     "examples",
     "sweep",
     "structures",
+    "formats",
 )
 _BASE = (
     "layers",
@@ -49,9 +50,10 @@ _BASE = (
     "context",
 )
 _PARTS = ("prune", "quantize", "distill", "artifact", "measure", "deploy")
-_WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "accuracy_driven")
+_WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "accuracy_driven", "opening")
 _STEPS = ("pruning", "quantizing", "distilling", "pipeline")
-_USERS = ("worker", "cluster", "jobs", "tables", "cli", "pretrain")
+_FILES = ("evaluating", "exporting", "model_card", "runners")
+_USERS = ("worker", "cluster", "jobs", "tables", "cli", "pretrain", *_FILES)
 MAY_USE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_PLAIN, _PLAIN),
     **dict.fromkeys(_BASE, (*_PLAIN, *_BASE)),
