@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from functools import lru_cache, partial
 from typing import Any
 
 import onnxruntime
@@ -23,6 +22,7 @@ from compression.activations import input_grids
 from compression.artifact import pack, unpack
 from compression.catalogue import Card, card, student_of
 from compression.data import load_dataset, prepare
+from compression.deployment import Deployed, deploy, noise, pair_of
 from compression.errors import CompressionError
 from compression.inputs import input_state
 from compression.layers import plain
@@ -34,13 +34,22 @@ from compression.measure.accuracy import (
     predict,
     proportion,
 )
-from compression.measure.latency import Comparison, compare
+from compression.measure.probe import cpu_name
 from compression.measure.size import Sizes, measure_sizes
 from compression.models import count_macs, load_model
 from compression.notes import notes
 from compression.paths import cache_dir, write_cached
 from compression.recipe import Recipe
-from compression.run import Delta, Flips, Interval, Measurement, Progress
+from compression.run import (
+    Account,
+    Delta,
+    Exported,
+    Flips,
+    Interval,
+    Measurement,
+    Progress,
+    Timing,
+)
 from compression.widths import widths
 
 Report = Callable[[Progress], None]
@@ -55,6 +64,9 @@ class Figures:
     delta: Delta
     environment: dict[str, Any]
     notes: tuple[str, ...]
+    timings: tuple[Timing, ...]
+    accounts: tuple[Account, ...]
+    exported: tuple[Exported, ...]
     packed: bytes  # the file that was measured
 
 
@@ -140,21 +152,25 @@ def measure(
     before = _original_sizes(model_id)
     tell(1.0)
     accuracy = _accuracy(model_id, shipped, split, device, report) if found.dataset else None
-    timing = _timing(found, shape, shipped, split, device, report)
     narrower = shape != found or widths(shipped) != widths(original_of(model_id))
     macs = count_macs(shipped, found.input_shape) if narrower else found.macs
+    deployed = _deployed(found, shape, shipped, recipe, macs, accuracy, split, device, report)
+    main = deployed.main
     return Figures(
-        baseline=_measurement(before, found.macs, accuracy, timing, 0),
-        compressed=_measurement(sizes, macs, accuracy, timing, 1),
+        baseline=_measurement(before, found.macs, accuracy, deployed, 0),
+        compressed=_measurement(sizes, macs, accuracy, deployed, 1),
         delta=Delta(
             top1=accuracy.change if accuracy else None,
             flips=accuracy.flips if accuracy else None,
             agreement=accuracy.agreement if accuracy else None,
             size_ratio=before.artifact_bytes / sizes.artifact_bytes,
-            latency_ratio=timing.ratio,
+            latency_ratio=main.ratio,
         ),
-        environment=_environment(found, device, split, packed, timing),
-        notes=notes(found, recipe, sizes, timing, macs if narrower else None),
+        environment=_environment(found, device, split, packed, deployed),
+        notes=(*deployed.notes, *notes(found, recipe, main, deployed.timings)),
+        timings=deployed.timings,
+        accounts=deployed.accounts,
+        exported=deployed.exported,
         packed=packed,
     )
 
@@ -165,6 +181,7 @@ class _Accuracy:
     change: Interval
     flips: Flips
     agreement: float
+    predictions: Predictions
 
 
 def _accuracy(
@@ -181,27 +198,38 @@ def _accuracy(
         change=paired_difference(changed.wrong_to_right, changed.right_to_wrong, n),
         flips=changed,
         agreement=agreement(before, after),
+        predictions=after,
     )
 
 
-def _timing(
-    found: Card, shape: Card, shipped: nn.Module, split: str, device: str, report: Report | None
-) -> Comparison:
-    tell = stage(report, "Measuring latency")
-    if found.dataset:
-        example = prepare(load_dataset(found.dataset).split(split).images[:1])
-    else:
-        noise = torch.Generator().manual_seed(0)
-        example = torch.randn(1, *found.input_shape, generator=noise)
+def _deployed(
+    found: Card,
+    shape: Card,
+    shipped: nn.Module,
+    recipe: Recipe,
+    macs: int | None,
+    accuracy: _Accuracy | None,
+    split: str,
+    device: str,
+    report: Report | None,
+) -> Deployed:
+    images = load_dataset(found.dataset).split(split).images if found.dataset else None
     original = original_of(found.id)
-    names = tuple(f"{c.architecture}-{c.classes}" for c in (found, shape))
-    result = compare(original, shipped, names, example, device, report=tell)
+    pair = pair_of((original, shipped), (found, shape), (found.macs, macs), recipe)
+    result = deploy(
+        pair,
+        noise(found, 1) if images is None else prepare(images[:1]),
+        device=device,
+        stage=partial(stage, report),
+        images=images,
+        measured=accuracy.predictions if accuracy else None,
+    )
     original.to("cpu")
     return result
 
 
 def _measurement(
-    sizes: Sizes, macs: int | None, accuracy: _Accuracy | None, timing: Comparison, which: int
+    sizes: Sizes, macs: int | None, accuracy: _Accuracy | None, deployed: Deployed, which: int
 ) -> Measurement:
     return Measurement(
         top1=accuracy.top1[which] if accuracy else None,
@@ -214,7 +242,9 @@ def _measurement(
         gzip_bytes=sizes.gzip_bytes,
         entropy_bound_bytes=sizes.entropy_bound_bytes,
         bits_per_weight=sizes.bits_per_weight,
-        latency=(timing.baseline, timing.compressed)[which],
+        latency=(deployed.main.baseline, deployed.main.compressed)[which],
+        onnx_bytes=deployed.onnx_bytes[which],
+        int8_bytes=deployed.int8_bytes if which else None,
     )
 
 
@@ -226,27 +256,19 @@ def _same(a: nn.Module, b: nn.Module) -> bool:
 
 
 def _environment(
-    found: Card, device: str, split: str, packed: bytes, timing: Comparison
+    found: Card, device: str, split: str, packed: bytes, deployed: Deployed
 ) -> dict[str, Any]:
     return {
         "weights": f"{found.file} {found.date}".strip(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "split": split,
-        "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__,
         "artifact_sha256": hashlib.sha256(packed).hexdigest(),
-        "latency_control": timing.control.model_dump(),
+        "latency_control": deployed.main.control.model_dump(),
+        "latency_cores": list(deployed.cores),
     }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

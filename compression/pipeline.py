@@ -211,5 +211,8 @@ def execute(
             "seconds": time.perf_counter() - started,
             "notes": (*made.notes, *figures.notes),
             "stopped_early": made.stopped,
+            "timings": figures.timings,
+            "accounts": figures.accounts,
+            "exported": figures.exported,
         }
     )

@@ -173,6 +173,7 @@ class LatencyReport(_Value):
     """All there is to say of a run's latency: backends, batch x threads, layers, roofs."""
 
     timings: tuple[Timing, ...] = ()
+    accounts: tuple[Account, ...] = ()
     sweep: tuple[Timing, ...] = ()
     layers: tuple[LayerTime, ...] = ()
     layers_backend: str = ""

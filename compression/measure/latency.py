@@ -1,270 +1,198 @@
-"""Latency of two models, measured interleaved in one process on the same backend.
+"""Latency of several models, measured in turns in one process.
 
-Masked zeros and fake-quantized weights run in dense float32 kernels, and that is what is timed:
-these figures never suggest a speed that nothing has.
+What is timed is a call; what runs it, and how it was made ready, is its maker's business. Every
+round gives each call a turn, in random order, and a turn is as many calls in a row as fill a
+moment: so all have their share of what disturbs, and each runs as it does when it is used alone,
+with its weights in the caches that they fit in.
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnxruntime as ort
 import torch
-from torch import Tensor, nn
 
-from compression.activations import input_grids, release_inputs
-from compression.paths import cache_dir, write_cached
+from compression.measure.conditions import Others
 from compression.run import Latency, Ratio
-from compression.widths import widths
 
-SECONDS = 0.6
-LEAST_CALLS, MOST_CALLS = 50, 2_000
+# For each model, all its sessions together.
+SECONDS, LEAST_CALLS = 1.0, 50
+TURN_SECONDS = 0.01
+# A call is warm when the median of its last turns has stopped moving, or after so long.
+STEADY, WINDOW, WARM_SECONDS = 0.02, 3, 0.2
 RESAMPLES, BLOCKS = 500, 25
-# Closest agreement of logits asked of an exported graph, relative to the largest logit.
-TOLERANCE = 1e-3
-# Without weights a graph takes some hundred kilobytes; every slider position of channels is one.
-MOST_GRAPHS = 200
+_CHUNK = 20_000_000
 
 Call = Callable[[], object]
+Clock = Callable[[Call], float]
 Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Both models' times, original / compressed, and original / original again as the control."""
+class Sample:
+    """Milliseconds of one call, in the order they were taken, and the round that each is of."""
 
-    baseline: Latency
-    compressed: Latency
-    ratio: Ratio
-    control: Ratio
-    note: str | None
+    times: Times
+    rounds: npt.NDArray[np.int64]
 
 
-def compare(
-    original: nn.Module,
-    compressed: nn.Module,
-    architectures: tuple[str, ...],
-    example: Tensor,
-    device: str = "cpu",
-    threads: int = 1,
+@dataclass(frozen=True)
+class Session:
+    """What was taken of several models: `samples` of each in the order they were given, one for
+    each of its calls, and `busy`, the share of the machine that others used meanwhile."""
+
+    samples: tuple[tuple[Sample, ...], ...]
+    busy: float | None
+
+    def latency(self, model: int, backend: str, threads: int, batch: int) -> Latency:
+        """Quantiles over all calls of a model."""
+        times = np.concatenate([s.times for s in self.samples[model]])
+        p50, p90, p99 = (float(q) for q in np.quantile(times, (0.5, 0.9, 0.99)))
+        return Latency(
+            backend=backend, threads=threads, batch=batch, p50_ms=p50, p90_ms=p90, p99_ms=p99
+        )
+
+    def ratio(self, before: int, after: int) -> Ratio:
+        """Median of one model over that of another; the interval holds every pair of calls'."""
+        first, second = self.samples[before], self.samples[after]
+        pairs = [ratio_of_medians(a, b) for a in first for b in second]
+        value = _median(first) / _median(second)
+        low, high = min(p.low for p in pairs), max(p.high for p in pairs)
+        return Ratio(value=value, low=min(low, value), high=max(high, value))
+
+    def control(self, model: int) -> Ratio:
+        """A model's first call over its last: what is seen where there is no difference."""
+        own = self.samples[model]
+        return ratio_of_medians(own[0], own[-1])
+
+
+def on_wall(call: Call) -> float:
+    """Milliseconds that a call takes."""
+    before = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - before) / 1e6
+
+
+def on_cuda(call: Call) -> float:
+    """Milliseconds between events before and after what a call puts on the current stream."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def in_turns(
+    models: Sequence[Sequence[Call]],
+    *,
+    clock: Clock = on_wall,
+    seconds: float = SECONDS,
     report: Callable[[float], None] | None = None,
-) -> Comparison:
-    """Time both models on `example` [batch, 3, h, w], in random order within each round.
+) -> Session:
+    """Time models, each given as one or more calls that do the same, in random order in each round.
 
-    ONNX Runtime float32 on a CPU when both graphs agree with PyTorch there, else PyTorch.
-    Inputs held on grids are timed as they come, for no float32 kernel rounds them.
-    `architectures` names what each is but for its weights and widths; a graph is exported once per
-    architecture and widths.
+    Two calls for a model, made ready apart, show what chance does: where a session's memory
+    happens to lie can move its median by several per cent, whatever it runs. Every model is called
+    for `seconds` and `LEAST_CALLS` times at least, after all are warm. `report` is told the
+    fraction done.
     """
-    note = None
-    original, compressed = _float(original), _float(compressed)
-    backend = f"PyTorch {torch.__version__} on {device}"
-    calls: list[Call] = []
-    # Each twice, in an order that favours neither: where a session's memory happens to lie can
-    # move its median by several per cent, whatever it runs.
-    models = (original, compressed, compressed, original)
-    names = (*architectures, *reversed(architectures))
-    if device == "cpu":
-        try:
-            calls = [
-                _session(_graph(m, name, example), m, example, threads)
-                for m, name in zip(models, names, strict=True)
-            ]
-            backend = f"ONNX Runtime {ort.__version__} float32"
-        except _NotComparable as error:
-            note = f"Latency was measured in PyTorch, because {error}."
-    with _threads(threads), torch.inference_mode():
-        if not calls:
-            calls = [_eager(m, example, device) for m in models]
-        first, candidate, candidate_again, again = _interleave(calls, report)
-    before, after = [first, again], [candidate, candidate_again]
-    batch = len(example)
-    return Comparison(
-        baseline=_latency(np.concatenate(before), backend, threads, batch),
-        compressed=_latency(np.concatenate(after), backend, threads, batch),
-        ratio=_across_sessions(before, after),
-        control=ratio_of_medians(first, again),
-        note=note,
-    )
-
-
-def _float(model: nn.Module) -> nn.Module:
-    if not input_grids(model):
-        return model
-    twin = copy.deepcopy(model)
-    release_inputs(twin)
-    return twin
-
-
-def _interleave(calls: Sequence[Call], report: Callable[[float], None] | None) -> list[Times]:
-    order = list(range(len(calls)))
-    shuffle = random.Random(0).shuffle
-    until = time.perf_counter() + SECONDS / 4
-    warm = 0
-    while warm < 5 or time.perf_counter() < until:
-        for call in calls:
-            call()
-        warm += 1
-    times: list[list[float]] = [[] for _ in calls]
+    # The same call twice would do for a model that is given once: the control needs two samples.
+    calls = [call for own in models for call in (own if len(own) > 1 else (*own, *own))]
+    counts = [max(2, len(own)) for own in models]
+    owners = np.repeat(np.arange(len(models)), counts)
+    order, shuffle = list(range(len(calls))), random.Random(0).shuffle
+    _warm(calls, clock)
+    others = Others()
+    turns: list[list[list[float]]] = [[] for _ in calls]
+    had = np.zeros((2, len(models)))  # seconds and calls of each model
     started = time.perf_counter()
-    wanted = SECONDS * len(calls)
-    while len(times[0]) < MOST_CALLS:
-        elapsed = time.perf_counter() - started
-        if elapsed >= wanted and len(times[0]) >= LEAST_CALLS:
-            break
+    while (done := float((had / ((seconds,), (LEAST_CALLS,))).min())) < 1:
+        if report:
+            report(done)
         shuffle(order)
         for i in order:
-            before = time.perf_counter_ns()
-            calls[i]()
-            times[i].append((time.perf_counter_ns() - before) / 1e6)
-        if report:
-            report(min(1.0, max(elapsed / wanted, 0.0)))
-    return [np.array(t) for t in times]
+            taken = _turn(calls[i], clock)
+            turns[i].append(taken)
+            had[:, owners[i]] += sum(taken) / 1e3, len(taken)
+    samples = [_sample(own) for own in turns]
+    ends = np.cumsum([0, *counts])
+    busy = others.share() if time.perf_counter() - started > 0.1 else None
+    whole = tuple(tuple(samples[a:b]) for a, b in pairwise(ends))
+    return Session(whole, busy)
 
 
-def ratio_of_medians(before: Times, after: Times) -> Ratio:
+def _turn(call: Call, clock: Clock) -> list[float]:
+    taken = [clock(call)]
+    until = time.perf_counter() + TURN_SECONDS - taken[0] / 1e3
+    while time.perf_counter() < until:
+        taken.append(clock(call))
+    return taken
+
+
+def _warm(calls: Sequence[Call], clock: Clock) -> None:
+    """Give all calls turns until each is steady, or has had `WARM_SECONDS`."""
+    medians: list[list[float]] = [[] for _ in calls]
+    spent = [0.0] * len(calls)
+    while any(
+        s < WARM_SECONDS and not _steady(m) for s, m in zip(spent, medians, strict=True)
+    ) or any(len(m) < 2 for m in medians):
+        for i, call in enumerate(calls):
+            taken = _turn(call, clock)
+            medians[i].append(float(np.median(taken)))
+            spent[i] += sum(taken) / 1e3
+
+
+def _steady(medians: Sequence[float]) -> bool:
+    if len(medians) < 2 * WINDOW:
+        return False
+    before, after = np.median(medians[-2 * WINDOW : -WINDOW]), np.median(medians[-WINDOW:])
+    return bool(abs(after - before) < STEADY * before)
+
+
+def _sample(turns: Sequence[Sequence[float]]) -> Sample:
+    rounds = np.repeat(np.arange(len(turns)), [len(turn) for turn in turns])
+    return Sample(np.concatenate([np.array(turn) for turn in turns]), rounds)
+
+
+def ratio_of_medians(before: Sample, after: Sample) -> Ratio:
     """Median of `before` over median of `after`, with a 95 % percentile bootstrap interval.
 
-    Blocks of neighbouring rounds are resampled as a whole (Kuensch, 1989), because what disturbs
-    one call disturbs the next ones too; single calls would make the interval far too narrow.
+    Blocks of neighbouring rounds are resampled as a whole (Kuensch, 1989), the same for both,
+    because what disturbs one call disturbs the next ones too; single calls would make the interval
+    far too narrow.
     """
     rng = np.random.default_rng(0)
-    n = len(before)
-    length = max(1, n // BLOCKS)
-    starts = rng.integers(0, n - length + 1, (RESAMPLES, -(-n // length)))
-    picks = (starts[:, :, None] + np.arange(length)).reshape(RESAMPLES, -1)[:, :n]
-    ratios = np.median(before[picks], 1) / np.median(after[picks], 1)
+    rounds = int(max(before.rounds[-1], after.rounds[-1])) + 1
+    length = max(1, rounds // BLOCKS)
+    starts = rng.integers(0, rounds - length + 1, (RESAMPLES, -(-rounds // length)))
+    picks = (starts[:, :, None] + np.arange(length)).reshape(RESAMPLES, -1)[:, :rounds]
+    weights = np.zeros((RESAMPLES, rounds), np.int32)
+    np.add.at(weights, (np.arange(RESAMPLES)[:, None], picks), 1)
+    ratios = _weighted_medians(before, weights) / _weighted_medians(after, weights)
     low, high = np.quantile(ratios, (0.025, 0.975))
-    value = float(np.median(before) / np.median(after))
+    value = _median((before,)) / _median((after,))
     return Ratio(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
-def _across_sessions(before: Sequence[Times], after: Sequence[Times]) -> Ratio:
-    """The ratio over all calls; its interval holds that of every pair of sessions."""
-    pairs = [ratio_of_medians(a, b) for a in before for b in after]
-    value = float(np.median(np.concatenate(before)) / np.median(np.concatenate(after)))
-    low, high = min(p.low for p in pairs), max(p.high for p in pairs)
-    return Ratio(value=value, low=min(low, value), high=max(high, value))
+def _median(samples: Sequence[Sample]) -> float:
+    return float(np.median(np.concatenate([s.times for s in samples])))
 
 
-def _latency(times: Times, backend: str, threads: int, batch: int) -> Latency:
-    p50, p90, p99 = (float(q) for q in np.quantile(times, (0.5, 0.9, 0.99)))
-    return Latency(
-        backend=backend, threads=threads, batch=batch, p50_ms=p50, p90_ms=p90, p99_ms=p99
-    )
-
-
-class _threads:
-    """PyTorch's thread count, put back afterwards."""
-
-    def __init__(self, count: int) -> None:
-        self._count, self._before = count, torch.get_num_threads()
-
-    def __enter__(self) -> None:
-        torch.set_num_threads(self._count)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._before)
-
-
-def _eager(model: nn.Module, example: Tensor, device: str) -> Call:
-    model = model.to(device).to(memory_format=torch.channels_last).eval()
-    x = example.to(device).to(memory_format=torch.channels_last)
-    if device == "cpu":
-        return lambda: model(x)
-
-    def call() -> None:
-        model(x)
-        torch.cuda.synchronize()
-
-    return call
-
-
-# ONNX Runtime
-
-
-class _NotComparable(Exception):
-    """The graph cannot be exported, or does not predict what PyTorch predicts."""
-
-
-def _graph(model: nn.Module, architecture: str, example: Tensor) -> onnx.ModelProto:
-    """The exported graph with the weights left empty; from the cache when it was exported before.
-
-    Not optimised by the exporter: then every initializer is an entry of the state dict by name,
-    so that weights can be put in without another export. ONNX Runtime folds and fuses on loading.
-    """
-    made_of = (architecture, tuple(example.shape), widths(model))
-    versions = f"{made_of}|{torch.__version__}|{onnx.__version__}"
-    name = hashlib.sha256(versions.encode()).hexdigest()[:16]
-    path = cache_dir() / "graphs" / f"{architecture.replace('/', '-')}-{name}.onnx"
-    if path.exists():
-        with suppress(OSError):
-            os.utime(path)
-        return onnx.load(path)
-    try:
-        program = torch.onnx.export(
-            model.to("cpu").eval(),
-            (example,),
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-            external_data=False,
-        )
-    except Exception as error:
-        # The exporter raises whatever the model's code meets; any of it means the same here.
-        raise _NotComparable(f"it cannot be exported to ONNX ({type(error).__name__})") from error
-    assert program is not None
-    graph = program.model_proto
-    known = set(model.state_dict())
-    for tensor in graph.graph.initializer:
-        if tensor.name in known:
-            tensor.ClearField("raw_data")
-    with suppress(OSError):
-        write_cached(path, graph.SerializeToString())
-        _make_room(path.parent)
-    return graph
-
-
-def _make_room(folder: Path) -> None:
-    """Keep the graphs used last."""
-    files = sorted(folder.glob("*.onnx"), key=lambda p: p.stat().st_mtime)
-    for file in files[:-MOST_GRAPHS]:
-        file.unlink(missing_ok=True)
-
-
-def _session(graph: onnx.ModelProto, model: nn.Module, example: Tensor, threads: int) -> Call:
-    filled = onnx.ModelProto()
-    filled.CopyFrom(graph)
-    state = model.state_dict()
-    for tensor in filled.graph.initializer:
-        if tensor.name in state:
-            tensor.raw_data = state[tensor.name].cpu().contiguous().numpy().tobytes()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = ort.InferenceSession(
-            filled.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        inputs = {session.get_inputs()[0].name: example.cpu().contiguous().numpy()}
-        out = torch.from_numpy(session.run(None, inputs)[0])
-    except Exception as error:
-        # onnxruntime's exceptions share no public base class, and protobuf has its own
-        raise _NotComparable(f"ONNX Runtime cannot run it ({type(error).__name__})") from error
-    with torch.inference_mode():
-        expected = model.to("cpu")(example)
-    if not torch.allclose(out, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max())):
-        raise _NotComparable("ONNX Runtime's answers differ from PyTorch's")
-    return lambda: session.run(None, inputs)
+def _weighted_medians(sample: Sample, weights: npt.NDArray[np.int32]) -> Times:
+    """Median of the calls, each counted as often as its round, for every row of `weights`."""
+    order = np.argsort(sample.times, kind="stable")
+    times, rounds = sample.times[order], sample.rounds[order]
+    found = []
+    for part in np.array_split(weights, 1 + len(weights) * len(times) // _CHUNK):
+        counted = np.cumsum(part[:, rounds], axis=1)
+        half = counted[:, -1:] / 2
+        low, high = (counted < half).sum(1), (counted <= half).sum(1)
+        found.append((times[low] + times[np.minimum(high, len(times) - 1)]) / 2)
+    return np.concatenate(found)

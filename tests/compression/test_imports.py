@@ -50,7 +50,18 @@ _BASE = (
     "context",
 )
 _PARTS = ("prune", "quantize", "distill", "artifact", "measure", "deploy")
-_WHOLE = ("prefixes", "notes", "comparison", "sensitivity", "accuracy_driven", "opening")
+_WHOLE = (
+    "prefixes",
+    "notes",
+    "comparison",
+    "sensitivity",
+    "accuracy_driven",
+    "opening",
+    "ledger",
+    "timing",
+    "deployment",
+    "latencies",
+)
 _STEPS = ("pruning", "quantizing", "distilling", "pipeline")
 _FILES = ("evaluating", "exporting", "model_card", "runners")
 _USERS = ("worker", "cluster", "jobs", "tables", "cli", "pretrain", *_FILES)
