@@ -47,6 +47,7 @@ CANCEL_SECONDS = 20.0
 _MEMORY_TOPIC = "worker-restart-memory"  # Dask's nannies log there whom they stopped, and why
 
 Work = Callable[[str, Entry], None]
+Meet = Callable[[str, str, str], None]
 log = logging.getLogger("compression.jobs")
 
 
@@ -59,7 +60,11 @@ class _Job:
 
 @dataclass
 class Runner:
-    """Moves runs from the store's queue through a cluster. One `tick` is one look at everything."""
+    """Moves runs from the store's queue through a cluster. One `tick` is one look at everything.
+
+    A latency report that somebody wants is made when no run is under way, and no run is started on
+    the worker that makes it.
+    """
 
     store: Store
     client: Client
@@ -68,7 +73,9 @@ class Runner:
     owner: str = field(
         default_factory=lambda: f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
     )
+    meet: Meet | None = None
     _jobs: dict[str, _Job] = field(default_factory=dict)
+    _timing: tuple[str, Future[None]] | None = None
     _next_beat: float = 0.0
     _workers: int = 1
 
@@ -76,14 +83,35 @@ class Runner:
         """Collect what has ended, keep the rest alive, and start what is queued."""
         for job in [j for j in self._jobs.values() if j.future.done()]:
             self._collect(job)
+        if self._timing and self._timing[1].done():
+            self._collect_timing(*self._timing)
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + BEAT_SECONDS
             self._workers = max(1, len(self.client.nthreads()))
             self.store.beat(self.owner)
             self.store.recover(SILENT_SECONDS)
             self._stop_cancelled()
-        while len(self._jobs) < self._workers and (entry := self.store.claim(self.owner)):
+            if self._timing:
+                self.store.tell_latency(self._timing[0], self.owner)
+            self.store.recover_latency(SILENT_SECONDS)
+        free = self._workers - bool(self._timing)
+        while len(self._jobs) < free and (entry := self.store.claim(self.owner)):
             self._start(entry)
+        if not self._jobs and not self._timing and self.meet:
+            self._start_timing(self.meet)
+
+    def _start_timing(self, meet: Meet) -> None:
+        run_id = self.store.claim_latency(self.owner)
+        if run_id is not None:
+            key = f"latency-{run_id}-{secrets.token_hex(4)}"
+            given = (self.store.url, run_id, self.owner)
+            self._timing = run_id, self.client.submit(meet, *given, key=key, pure=False)
+
+    def _collect_timing(self, run_id: str, future: Future[None]) -> None:
+        error = future.exception()
+        if error is not None:
+            self.store.fail_latency(run_id, self.owner, self._why(error))
+        self._timing = None
 
     def _start(self, entry: Entry) -> None:
         # not by its attempts, which a checkpoint resets: Dask would give back an older result
@@ -154,6 +182,7 @@ class Runner:
     def close(self) -> None:
         """Give back what is running, to be done by the next runner."""
         self.store.release(self.owner)
+        self.store.release_latency(self.owner)
 
 
 def serve(runner: Runner, stop: threading.Event) -> None:
@@ -216,7 +245,7 @@ def run(arguments: list[str] | None = None) -> None:
             client = stack.enter_context(Client(cluster))
         else:
             client = stack.enter_context(Client(options.scheduler))
-        serve(Runner(store, client, _work, deaths), stop)
+        serve(Runner(store, client, _work, deaths, meet=_meet), stop)
         if options.scheduler is None:
             # Do not wait for what they are in the midst of: it has been given back.
             client.run(kill_worker, nanny=True, on_error="ignore")
@@ -227,6 +256,12 @@ def _work(store_url: str, entry: Entry) -> None:
     from compression.worker import work
 
     work(store_url, entry)
+
+
+def _meet(store_url: str, run_id: str, owner: str) -> None:
+    from compression.worker import meet
+
+    meet(store_url, run_id, owner)
 
 
 def main() -> None:

@@ -114,7 +114,11 @@ def report(
         layers_backend=layers_backend,
         roofs=tuple(r for m in machines.values() for r in m.roofs(_moved(layers))),
         environment=_environment(device, first),
-        notes=(*_missing(first, failed, device), *_shared(pair, found, sweep)),
+        notes=(
+            *_missing(first, failed, device),
+            *_profiled(layers, first, layers_backend),
+            *_shared(pair, found, sweep),
+        ),
     )
 
 
@@ -187,6 +191,18 @@ def _shared(pair: Pair, found: Card, sweep: Sequence[Timing]) -> tuple[str, ...]
         if sentence := too_small(case):
             said.append(f"{BACKENDS[timing.backend].title}, batch {batch}: {sentence}")
     return tuple(said)
+
+
+def _profiled(layers: Sequence[LayerTime], timed: Timed, backend: str) -> tuple[str, ...]:
+    """How much more the layers take together than a call does: watching them takes time too."""
+    whole = next((t.compressed for t in timed.timings if t.backend == backend), None)
+    together = sum(layer.compressed_ms or 0.0 for layer in layers)
+    if whole is None or whole.threads != 1 or together <= whole.p50_ms:
+        return ()
+    return (
+        f"Watching layers slows them: together they read {together:.3g} ms, where a call takes "
+        f"{whole.p50_ms:.3g} ms.",
+    )
 
 
 def _environment(device: str, timed: Timed) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from compression.run import Account, Timing
 SHORT = 0.98
 # Zeros below this share of the multiplications explain nothing.
 FEW_ZEROS = 0.05
-# From this share of a call's time on, a part of it explains a shortfall.
-HALF, MUCH = 0.5, 0.3
+# From this share of a call's time on, a part of it is what the call is bound by.
+HALF = 0.5
 # An operator is bound by being started if it takes no more than so many times the least.
 LAUNCH = 4.0
 # More threads should gain at least this share of what the original gains by them.
@@ -187,7 +187,7 @@ def too_small(case: Case) -> str | None:
 
 
 def _memory(case: Case) -> str | None:
-    if case.moving <= case.arithmetic or case.moving < MUCH * case.seconds or not case.machine:
+    if case.moving <= case.arithmetic or case.moving < HALF * case.seconds or not case.machine:
         return None
     moved = case.after.bytes(case.numbers)
     return (

@@ -78,6 +78,8 @@ _ROWS: dict[str, Callable[[Measurement], str]] = {
     "  dense float32": lambda m: size(m.dense_bytes),
     "  gzip of state dict": lambda m: size(m.gzip_bytes),
     "  entropy bound": lambda m: size(m.entropy_bound_bytes),
+    "  ONNX, float32": lambda m: NONE if m.onnx_bytes is None else size(m.onnx_bytes),
+    "  ONNX, int8": lambda m: NONE if m.int8_bytes is None else size(m.int8_bytes),
     "bits per weight": lambda m: digits(m.bits_per_weight),
     "parameters": lambda m: count(m.parameters),
     "sparsity": lambda m: percent(m.sparsity),
@@ -113,6 +115,25 @@ def figures(run: Run) -> Table:
         table.add_row("wrong to right", "", str(flips.wrong_to_right), "images")
     if run.delta and run.delta.agreement is not None:
         table.add_row("same label as original", "", percent(run.delta.agreement), "")
+    return table
+
+
+def accounts(run: Run) -> Table:
+    """Speed in every backend it was timed in: expected, measured, and why it is less."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("runs in", no_wrap=True)
+    for title in ("original", "compressed", "expected", "measured"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("why less")
+    for timing, found in zip(run.timings, run.accounts, strict=True):
+        table.add_row(
+            found.backend,
+            _milliseconds(timing.baseline.p50_ms),
+            _milliseconds(timing.compressed.p50_ms),
+            ratio(found.expected),
+            ratio(found.measured),
+            " ".join(found.reasons),
+        )
     return table
 
 

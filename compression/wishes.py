@@ -59,8 +59,8 @@ class Wishes(Entries):
         run = self.get(run_id).run
         if run.state is not State.DONE:
             raise InvalidInput("run", run_id, f"a run that is done; this one is {run.state}")
-        if run.stopped_early:
-            raise InvalidInput("run", run_id, "a run that was not stopped early")
+        if run.stopped_early and self.file(run.id) is None:
+            raise InvalidInput("run", run_id, "one whose file was kept, for it was stopped early")
         old = self.latency_wish(run.id)
         if old is None or old["state"] == FAILED:
             self.put_fact(_WISH, run.id, _wish(QUEUED))

@@ -12,9 +12,13 @@ import torch
 from dask.system import CPU_COUNT
 
 from compression.catalogue import card
+from compression.deployment import quantizes
 from compression.errors import Cancelled, CompressionError
+from compression.exporting import source_of
+from compression.latencies import plan
+from compression.latencies import report as measure_latency
 from compression.models import describe_weights, load_model
-from compression.pipeline import execute
+from compression.pipeline import execute, resolve_device
 from compression.run import Curve, Progress, Run
 from compression.store import Entry, Store, open_store
 
@@ -48,6 +52,37 @@ def work(store_url: str, entry: Entry) -> None:
         store.fail(run, str(error), traceback.format_exc(), entry.owner)
     except Exception as error:
         store.fail(run, _reason(error), traceback.format_exc(), entry.owner)
+
+
+def meet(store_url: str, run_id: str, owner: str) -> None:
+    """Make the latency report that somebody wants of a run. Runs in a worker process."""
+    store = _prepare(store_url)
+    told = -math.inf
+
+    def tell(stage: str, done: float) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < CURVE_SECONDS:
+            return
+        told = now
+        said = store.tell_latency(run_id, owner, f"{stage}, {100 * done:.0f} % done")
+        if not said and store.latency_wish(run_id) is None:
+            raise Cancelled("Cancelled.")  # the run was deleted
+
+    try:
+        entry = store.get(run_id)
+        source = source_of(store, entry.run, entry.device)
+        device = resolve_device(entry.device)
+        wanted = plan(quantizes(entry.run.recipe), device)
+        found = measure_latency(entry.run, source.model(), wanted, device=device, tell=tell)
+        notes = (*source.notes, *found.notes)
+        store.meet_latency(run_id, owner, found.model_copy(update={"notes": notes}))
+    except Cancelled:
+        return
+    except CompressionError as error:
+        store.fail_latency(run_id, owner, str(error))
+    except Exception as error:
+        store.fail_latency(run_id, owner, _reason(error))
 
 
 @cache

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import typer
 
-from compression.cli import commands, files, training
+from compression.cli import commands, files, latency, training
 from compression.cli.app import Interrupted, app
 from compression.errors import CompressionError
 from compression.paths import data_dir
 
-__all__ = ["commands", "files", "main", "training"]
+__all__ = ["commands", "files", "latency", "main", "training"]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,6 +21,8 @@ def show_run(run: Run, certificate: Run | None, as_json: bool) -> None:
     print(f"Run {run.id} ({tables.state(run)}) · {run.model}\n{run.recipe.sentence()}")
     if run.compressed:
         print_table(tables.figures(run))
+        if run.accounts:
+            print_table(tables.accounts(run))
         print(tables.conditions(run))
     if certificate and certificate.compressed:
         print(f"Certified on test images: top-1 {tables.percent(certificate.compressed.top1)}")

@@ -1,0 +1,99 @@
+"""The command about latency: a run in everything that can run it here, and layer by layer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from compression.cli import latency_tables
+from compression.cli.app import app
+from compression.cli.execution import progress_bar
+from compression.cli.flags import AsJson, RunId, StoreUrl
+from compression.cli.output import print_json, print_table
+from compression.errors import InvalidInput
+from compression.run import LatencyReport, Progress, Run
+from compression.store import open_store
+
+_LIST = "by commas"
+
+
+@app.command()
+def latency(
+    run: RunId,
+    *,
+    backends: Annotated[
+        str | None, typer.Option(help=f"What to run it in, {_LIST}; all that is here if not given.")
+    ] = None,
+    batches: Annotated[
+        str | None, typer.Option(help=f"Images in a call, {_LIST}; 1,8 if not given.")
+    ] = None,
+    threads: Annotated[
+        str | None, typer.Option(help=f"Threads, {_LIST}; 1 and all cores if not given.")
+    ] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time a finished run against the original, in turns: backends, batch sizes, threads, layers.
+
+    It takes a minute or more; the report is kept with the run.
+    """
+    opened = open_store(store)
+    entry = opened.get(run)
+    numbers = _numbers("batches", batches), _numbers("threads", threads)
+    names = None if backends is None else _parts(backends)
+    with contextlib.redirect_stdout(sys.stderr):
+        # torch is imported here, so that everything else answers at once
+        from compression.deployment import quantizes
+        from compression.exporting import source_of
+        from compression.latencies import plan, report
+        from compression.pipeline import resolve_device
+
+        device = resolve_device(entry.device)
+        wanted = plan(
+            quantizes(entry.run.recipe),
+            device,
+            backends=names,
+            batches=numbers[0],
+            threads=numbers[1],
+        )
+        with progress_bar(as_json) as draw:
+            source = source_of(opened, entry.run, entry.device, draw)
+            found = report(
+                entry.run,
+                source.model(),
+                wanted,
+                device=device,
+                tell=lambda stage, done: draw(Progress(stage=stage, fraction=min(1.0, done))),
+            )
+        found = found.model_copy(update={"notes": (*source.notes, *found.notes)})
+    opened.put_latency(entry.run.id, found)
+    _show(entry.run, found, as_json)
+
+
+def _parts(given: str) -> list[str]:
+    return [part.strip() for part in given.split(",") if part.strip()]
+
+
+def _numbers(field: str, given: str | None) -> list[int] | None:
+    if given is None:
+        return None
+    found = _parts(given)
+    if not found or not all(part.isascii() and part.isdigit() for part in found):
+        raise InvalidInput(field, given, f"whole numbers, {_LIST}, such as 1,8")
+    return [int(part) for part in found]
+
+
+def _show(run: Run, found: LatencyReport, as_json: bool) -> None:
+    if as_json:
+        print_json(json.loads(found.model_dump_json()))
+        return
+    print(f"Run {run.id} · {run.model}\n{run.recipe.sentence()}")
+    for title, table in latency_tables.of(found).items():
+        print(f"\n{title}")
+        print_table(table)
+    for line in latency_tables.said(found):
+        print(f"- {line}")
