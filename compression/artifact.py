@@ -6,7 +6,8 @@ of every byte of the file before it. Nothing in it is ever executed, and no arra
 architecture does not ask for.
 
 Version 2 starts its index with how many channels each layer has fewer than the architecture, and
-with the grids of the layers' inputs; a model with neither is written as version 1.
+with the grids of the layers' inputs; a model with neither is written as version 1. Version 3 starts
+as version 2 and codes weights with what is known around them; it is written where it is smaller.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from compression.activations import hold_inputs, input_grids
-from compression.entropy import Decoder, draw, encode, read_numbers, write_numbers
+from compression.entropy import Coded, Decoder, draw, encode, read_numbers, write_numbers
 from compression.errors import ArtifactError, CompressionError, InvalidInput
 from compression.inputs import input_grids_of, input_state, read_inputs, write_inputs
 from compression.layers import plain
 from compression.models import skeleton
+from compression.packing import read, write
 from compression.streams import assemble, dissect, read_plan
 from compression.widths import resize, runs, widths
 
-VERSION = 2
+VERSION = 3
 MAX_CLASSES = 65_536
 MAX_DETAILS = 65_536
 _FORMAT = "compression-dashboard"
@@ -53,10 +55,18 @@ class _Header:
     end: int  # where the payload starts
 
 
-def pack(model: nn.Module, *, architecture: str, classes: int, details: Mapping[str, Any]) -> bytes:
+def pack(
+    model: nn.Module,
+    *,
+    architecture: str,
+    classes: int,
+    details: Mapping[str, Any],
+    newest: int = VERSION,
+) -> bytes:
     """A model as the bytes of a file that loads back bit for bit. The same model, the same bytes.
 
     `details` is what else the file should say of itself (model id, recipe): JSON, at most 64 KiB.
+    With `newest` 2 the file is one that older readers know, too.
 
     Raises:
         InvalidInput: the model is not of that architecture, or `details` is not such JSON.
@@ -64,16 +74,24 @@ def pack(model: nn.Module, *, architecture: str, classes: int, details: Mapping[
     twin = plain(model)
     state, inputs = twin.state_dict(), input_grids(model)
     fewer = _check_fit(twin, state, architecture, classes)
-    index, arrays = dissect(model, {**state, **input_state(inputs)})
-    version = 2 if any(fewer) or inputs else 1
-    if version == 2:
-        index = [*fewer, *write_inputs(twin, inputs), *index]
+    state = {**state, **input_state(inputs)}
+    start = [*fewer, *write_inputs(twin, inputs)]
+    index, arrays = dissect(model, state)
     coded = encode(arrays)
-    table = zlib.compress(write_numbers(index + coded.index), 9)
-    lengths = _LENGTHS.pack(len(table), len(coded.words))
-    payload = lengths + table + coded.words + coded.raw
+    version = 2 if any(fewer) or inputs else 1
+    payload = _payload([*(start if version == 2 else []), *index, *coded.index], coded)
+    if newest >= 3:
+        coded = write(model, state)
+        smaller = _payload([*start, *coded.index], coded)
+        if len(smaller) < len(payload):
+            version, payload = 3, smaller
     header = _write_header(version, architecture, classes, details, len(payload) + _DIGEST)
     return header + payload + _digest(header, payload)
+
+
+def _payload(index: list[int], coded: Coded) -> bytes:
+    table = zlib.compress(write_numbers(index), 9)
+    return _LENGTHS.pack(len(table), len(coded.words)) + table + coded.words + coded.raw
 
 
 def unpack(data: bytes) -> nn.Module:
@@ -259,7 +277,10 @@ def _read_into(model: nn.Module, payload: memoryview, header: _Header) -> None:
         inputs = read_inputs(numbers, model)
     own = model.state_dict()
     like = {**own, **input_state(inputs)}
-    state = assemble(read_plan(numbers, like), Decoder(numbers, words, raw), like)
+    if header.version >= 3:
+        state = read(numbers, words, raw, like)
+    else:
+        state = assemble(read_plan(numbers, like), Decoder(numbers, words, raw), like)
     model.load_state_dict({name: state[name] for name in own}, assign=True)
     hold_inputs(model, input_grids_of(inputs, state))
 

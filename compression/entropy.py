@@ -8,7 +8,7 @@ for rare and frequent symbols (a quarter of a bit each), and their differences a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +47,11 @@ def entropy_bytes(symbols: Symbols) -> float:
     return _bits(count, count) / 8
 
 
-def encode(arrays: Sequence[Symbols]) -> Coded:
-    """Store arrays in order. Empty arrays take nothing."""
+def encode(arrays: Sequence[Symbols], before: Callable[[Any], None] | None = None) -> Coded:
+    """Store arrays in order. Empty arrays take nothing.
+
+    `before` puts on the coder what is decoded before all of them.
+    """
     arrays = [a for a in arrays if len(a.values)]
     counts = [_count(a) for a in arrays]
     modes, pools = _choose(counts)
@@ -72,6 +75,8 @@ def encode(arrays: Sequence[Symbols]) -> Coded:
     coder = constriction.stream.stack.AnsCoder()
     for array, model in reversed(coded):  # a stack: what is decoded first goes on last
         coder.encode_reverse(array.values.astype(np.int32), model)
+    if before:
+        before(coder)
     return Coded(index, coder.get_compressed().astype("<u4").tobytes(), b"".join(raw))
 
 
@@ -86,7 +91,7 @@ class Decoder:
             raise ValueError("the coded part has a wrong length")
         self._index, self._raw, self._at = index, raw, 0
         stored = np.frombuffer(words, "<u4").astype(np.uint32)
-        self._coder = constriction.stream.stack.AnsCoder(stored)
+        self.coder = constriction.stream.stack.AnsCoder(stored)
         self._models: dict[int, Any] = {}
 
     def take(self, size: int, alphabet: int) -> Bytes:
@@ -104,12 +109,12 @@ class Decoder:
             model = self._models[alphabet]
         else:
             raise ValueError("the index names an unknown way of storing")
-        decoded: Bytes = self._coder.decode(model, size).astype(np.uint8)
+        decoded: Bytes = self.coder.decode(model, size).astype(np.uint8)
         return decoded
 
     def finish(self) -> None:
         """Everything must have been used up, to the last bit."""
-        done = self._coder.is_empty() and self._at == len(self._raw)
+        done = self.coder.is_empty() and self._at == len(self._raw)
         if not done or next(self._index, None) is not None:
             raise ValueError("the coded part does not end where it should")
 

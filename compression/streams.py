@@ -20,12 +20,12 @@ from compression.entropy import Decoder, Symbols, draw, entropy_bytes, fold, unf
 from compression.layers import FakeQuantize, Grid, part
 
 # What an entry of the state dict is stored as. The order is part of the format: only append.
-_DTYPES: tuple[np.dtype, ...] = tuple(
+DTYPES: tuple[np.dtype, ...] = tuple(
     np.dtype(code) for code in ("<f4", "<f2", "<i1", "<i2", "<i4", "<i8")
 )
-_SPARSE = len(_DTYPES)  # followed by the dtype of the values that are not zero
-_GRID = _SPARSE + 1
-_INT16 = _DTYPES.index(np.dtype("<i2"))
+SPARSE = len(DTYPES)  # followed by the dtype of the values that are not zero
+GRID = SPARSE + 1
+_INT16 = DTYPES.index(np.dtype("<i2"))
 # Bytes that a mask must save to pay for its own table.
 _MASK_TABLE = 8
 MAX_CODES = 256
@@ -40,11 +40,11 @@ class _Pools:
         self.parts: dict[tuple[str, int], list[Array]] = {}
 
     def add(self, role: str, dtype: int, values: Array) -> None:
-        self.parts.setdefault((role, dtype), []).append(values.astype(_DTYPES[dtype]))
+        self.parts.setdefault((role, dtype), []).append(values.astype(DTYPES[dtype]))
 
     def symbols(self) -> Iterator[Symbols]:
         for (_, dtype), parts in self.parts.items():
-            planes = np.concatenate(parts).view(np.uint8).reshape(-1, _DTYPES[dtype].itemsize)
+            planes = np.concatenate(parts).view(np.uint8).reshape(-1, DTYPES[dtype].itemsize)
             for plane in planes.T:
                 yield Symbols(np.ascontiguousarray(plane), 256)
 
@@ -54,23 +54,28 @@ def dissect(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[int], l
     index: list[int] = []
     arrays: list[Symbols] = []
     pools = _Pools()
-    grids = {
+    grids = grids_of(model)
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu()
+        index.append(int(is_channels_last(tensor)))
+        coded = codes_of(tensor, grids[name]) if name in grids else None
+        if coded is not None:
+            _store_codes(*coded, index, arrays, pools)
+        else:
+            _store_values(role_of(name, tensor), tensor, index, arrays, pools)
+    return index, arrays + list(pools.symbols())
+
+
+def grids_of(model: nn.Module) -> dict[str, Grid]:
+    """The grids of quantized weights, by the weights' names in the state dict."""
+    return {
         f"{name}.weight": held.grid
         for name, module in model.named_modules()
         if isinstance(held := part(module, FakeQuantize), FakeQuantize)
     }
-    for name, tensor in state.items():
-        tensor = tensor.detach().cpu()
-        index.append(int(_is_channels_last(tensor)))
-        coded = _codes(tensor, grids[name]) if name in grids else None
-        if coded is not None:
-            _store_codes(*coded, index, arrays, pools)
-        else:
-            _store_values(_role(name, tensor), tensor, index, arrays, pools)
-    return index, arrays + list(pools.symbols())
 
 
-def _codes(tensor: Tensor, grid: Grid) -> tuple[Tensor, Grid] | None:
+def codes_of(tensor: Tensor, grid: Grid) -> tuple[Tensor, Grid] | None:
     """The codes of a weight and its grid, at the weight's rank; None if they would not give
     the weight back exactly."""
     scale, zero = (t.detach().cpu() for t in (grid.scale, grid.zero_point))
@@ -92,7 +97,7 @@ def _store_codes(
 ) -> None:
     full = sum(1 << d for d, size in enumerate(grid.scale.shape) if size != 1)
     has_zero = bool(grid.zero_point.any())
-    index += [_GRID, fold(grid.low), grid.high - grid.low + 1, full, int(has_zero)]
+    index += [GRID, fold(grid.low), grid.high - grid.low + 1, full, int(has_zero)]
     values = (codes - grid.low).to(torch.uint8).numpy().ravel()
     arrays.append(Symbols(values, grid.high - grid.low + 1))
     pools.add("scale", 0, grid.scale.numpy().ravel())
@@ -104,34 +109,43 @@ def _store_values(
     role: str, tensor: Tensor, index: list[int], arrays: list[Symbols], pools: _Pools
 ) -> None:
     values = tensor.numpy().ravel()
-    dtype = _smallest(values)
-    mask = values.view(f"u{values.itemsize}") != 0
-    saved = (mask.size - np.count_nonzero(mask)) * _DTYPES[dtype].itemsize
-    marks = Symbols(mask.view(np.uint8), 2)
-    if values.dtype == np.float32 and saved > entropy_bytes(marks) + _MASK_TABLE:
-        index.append(_SPARSE)
-        arrays.append(marks)
+    dtype = smallest(values)
+    mask = mask_of(values, dtype)
+    if mask is not None:
+        index.append(SPARSE)
+        arrays.append(Symbols(mask.view(np.uint8), 2))
         values = values[mask]
     index.append(dtype)
     pools.add(role, dtype, values)
 
 
-def _smallest(values: Array) -> int:
-    """The place in `_DTYPES` of the smallest type that holds the values bit for bit."""
+def mask_of(values: Array, dtype: int) -> NDArray[np.bool_] | None:
+    """Where numbers are not zero, if it pays to store that apart."""
+    mask = values.view(f"u{values.itemsize}") != 0
+    saved = (mask.size - np.count_nonzero(mask)) * DTYPES[dtype].itemsize
+    marks = Symbols(mask.view(np.uint8), 2)
+    pays = values.dtype == np.float32 and saved > entropy_bytes(marks) + _MASK_TABLE
+    return mask if pays else None
+
+
+def smallest(values: Array) -> int:
+    """The place in `DTYPES` of the smallest type that holds the values bit for bit."""
     if values.dtype == np.float32:
         with np.errstate(over="ignore"):
             half = values.astype(np.float16)
         return int(np.array_equal(half.astype(np.float32).view("u4"), values.view("u4")))
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    bounds = [np.iinfo(d) for d in _DTYPES[2:]]
+    bounds = [np.iinfo(d) for d in DTYPES[2:]]
     return 2 + next(i for i, b in enumerate(bounds) if b.min <= low and high <= b.max)
 
 
-def _role(name: str, tensor: Tensor) -> str:
+def role_of(name: str, tensor: Tensor) -> str:
+    """What is stored together: the last part of the name, and whether it is a vector."""
     return f"{name.rpartition('.')[2]}{min(tensor.ndim, 2)}"
 
 
-def _is_channels_last(tensor: Tensor) -> bool:
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether a tensor lies in memory channels last."""
     if tensor.ndim != 4:
         return False
     like = torch.empty(tensor.shape, device="meta")
@@ -151,20 +165,20 @@ class _Entry:
 
 def _read_entry(index: Iterator[int], like: Tensor) -> _Entry:
     layout, kind = draw(index), draw(index)
-    if layout > int(like.ndim == 4) or kind > _GRID:
+    if layout > int(like.ndim == 4) or kind > GRID:
         raise ValueError("the index names an unknown way of storing")
     floating = like.dtype == torch.float32
-    if kind == _GRID:
+    if kind == GRID:
         low, codes, full, has_zero = unfold(draw(index)), draw(index), draw(index), draw(index)
         fits = 1 <= codes <= MAX_CODES and full < 1 << like.ndim and has_zero < 2
         if not (fits and floating and abs(low) < 1 << 14):
             raise ValueError("the index holds a grid out of range")
         shape = tuple(n if full >> d & 1 else 1 for d, n in enumerate(like.shape))
         return _Entry(bool(layout), 0, grid=(low, codes, shape, bool(has_zero)))
-    dtype = draw(index) if kind == _SPARSE else kind
-    if dtype >= len(_DTYPES) or (dtype < 2) != floating or (kind == _SPARSE and not floating):
+    dtype = draw(index) if kind == SPARSE else kind
+    if dtype >= len(DTYPES) or (dtype < 2) != floating or (kind == SPARSE and not floating):
         raise ValueError("the index names a type that does not fit the architecture")
-    return _Entry(bool(layout), dtype, sparse=kind == _SPARSE)
+    return _Entry(bool(layout), dtype, sparse=kind == SPARSE)
 
 
 def read_plan(index: Iterator[int], state: Mapping[str, Tensor]) -> list[_Entry]:
@@ -183,13 +197,13 @@ def assemble(
     arrays, wanted = _take_arrays(plan, decoder, state)
     pools: dict[tuple[str, int], Iterator[Array]] = {}
     for (role, dtype), sizes in wanted.items():
-        width = _DTYPES[dtype].itemsize
+        width = DTYPES[dtype].itemsize
         planes = [decoder.take(sum(sizes), 256) for _ in range(width)]
-        joined = np.stack(planes, axis=1).reshape(-1).view(_DTYPES[dtype])
+        joined = np.stack(planes, axis=1).reshape(-1).view(DTYPES[dtype])
         pools[role, dtype] = iter(np.split(joined, np.cumsum(sizes)[:-1]))
     decoder.finish()
     return {
-        name: _layout(_restore(name, entry, array, like, pools), entry)
+        name: lay_out(_restore(name, entry, array, like, pools), entry.channels_last)
         for (name, like), entry, array in zip(state.items(), plan, arrays, strict=True)
     }
 
@@ -212,7 +226,7 @@ def _take_arrays(
         mask = decoder.take(like.numel(), 2) if entry.sparse else None
         size = like.numel() if mask is None else int(np.count_nonzero(mask))
         arrays.append(mask)
-        wanted.setdefault((_role(name, like), entry.dtype), []).append(size)
+        wanted.setdefault((role_of(name, like), entry.dtype), []).append(size)
     return arrays, wanted
 
 
@@ -231,7 +245,7 @@ def _restore(
             zero = torch.from_numpy(next(pools["zero_point", _INT16]).copy()).reshape(shape)
         grid = Grid(scale, zero, low, low + codes - 1)
         return grid.decode(torch.from_numpy(array.astype(np.int16)).reshape(like.shape) + low)
-    numbers = next(pools[_role(name, like), entry.dtype])
+    numbers = next(pools[role_of(name, like), entry.dtype])
     if array is not None:
         full = np.zeros(like.numel(), numbers.dtype)
         full[array.view(bool)] = numbers
@@ -239,7 +253,8 @@ def _restore(
     return torch.from_numpy(numbers.copy()).to(like.dtype).reshape(like.shape)
 
 
-def _layout(tensor: Tensor, entry: _Entry) -> Tensor:
-    if not entry.channels_last:
+def lay_out(tensor: Tensor, channels_last: bool) -> Tensor:
+    """The tensor in its layout in memory."""
+    if not channels_last:
         return tensor
     return torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor)

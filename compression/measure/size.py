@@ -40,9 +40,9 @@ def measure_sizes(model: nn.Module, packed: bytes, original_parameters: int) -> 
     dense_bytes: the tensors of the plain state dict, 4 bytes to every floating-point number and
         buffers at their own size; no file header.
     gzip_bytes: those same bytes by gzip at its usual level, in pieces of 4 MiB.
-    entropy_bound_bytes: the order-0 entropy of what the file stores (codes of each quantized
-        layer, masks, and for all other numbers the bytes of each role). The file also holds what
-        a decoder must know (tables, header), so it is never smaller.
+    entropy_bound_bytes: the order-0 entropy of codes of each quantized layer, masks, and for all
+        other numbers the bytes of each role: the least for a coder that looks at one number at a
+        time, without tables and header. The file is smaller where a weight tells of its neighbours.
     parameters, nonzero: of the plain model; zeros in convolutions, linear layers and all others.
     sparsity: zeros as a fraction of the compressible weights only (convolutions and linear
         layers, without biases).
