@@ -45,7 +45,7 @@ def _names(figure: go.Figure) -> None:
 
 
 def backends_figure(timings: Sequence[Timing]) -> go.Figure:
-    """Median milliseconds of both models in each backend; lines reach to the 99th percentile."""
+    """Median milliseconds of both models in each backend; lines reach to the 90th percentile."""
     rows = [title(t.backend) for t in timings]
     figure = go.Figure()
     both: dict[str, tuple[str, list[Latency]]] = {
@@ -61,7 +61,7 @@ def backends_figure(timings: Sequence[Timing]) -> go.Figure:
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": [max(0.0, one.p99_ms - one.p50_ms) for one in found],
+                "array": [max(0.0, one.p90_ms - one.p50_ms) for one in found],
                 "arrayminus": [0.0] * len(found),
                 "thickness": 1.2,
                 "width": 4,
@@ -72,7 +72,9 @@ def backends_figure(timings: Sequence[Timing]) -> go.Figure:
             hoverinfo="text",
         )
     _names(figure)
-    figure.update_xaxes(title="Time of one call (ms)", zeroline=False)
+    figure.update_xaxes(
+        title="Median time of one call (ms), lines to the 90th percentile", zeroline=False
+    )
     return _lay_out(figure, _FRAME + _ROW * len(rows))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compression.run import Account, Measurement, Ratio, Run
@@ -116,10 +116,11 @@ def _against_others(after: Measurement) -> str:
     said = f"gzip would have left {fmt.size(after.gzip_bytes)}"
     if gzip > 1 + _SAME:
         said += f", {fmt.ratio(gzip)} as much"
-    bound = "the entropy bound, the least possible if every weight is coded by itself"
-    if over < 0:
-        return f"{said}; the file is {fmt.percent(-over)} below {bound}, with all it needs in it."
-    return f"{said}; the file, with all it needs in it, is {fmt.percent(over)} above {bound}."
+    off = f"{fmt.percent(abs(over))} {'below' if over < 0 else 'above'}"
+    return (
+        f"{said}; the file, with all it needs in it, is {off} the entropy bound, the least "
+        "possible if every weight is coded by itself."
+    )
 
 
 def speed_notice(run: Run) -> str:
@@ -139,6 +140,19 @@ def _kept(speed: Speed) -> str:
     if speed.measured.high < (1 - _SAME) * speed.expected:
         return f"{speed.title} is {measured}, where {wanted} could be expected."
     return f"{speed.title} is {measured}, as much as could be expected ({wanted})."
+
+
+def reasons(found: Sequence[Speed]) -> list[tuple[str, tuple[str, ...]]]:
+    """Why they gain no more than they do, under a heading each; once what holds for all of them."""
+    common = [r for r in found[0].reasons if all(r in s.reasons for s in found)] if found else []
+    if len(found) == 1:
+        common = []
+    said = [("What holds all of them back", tuple(common))]
+    for speed in found:
+        own = tuple(r for r in speed.reasons if r not in common)
+        also = " besides" if common else ""
+        said.append((f"What holds {speed.title} back{also}", own))
+    return [(heading, sentences) for heading, sentences in said if sentences]
 
 
 def factor(ratio: Ratio) -> str:

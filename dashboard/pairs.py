@@ -23,7 +23,10 @@ _GAP = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True)
 class Mark:
-    """One of the two values of every row: how it is drawn, and where (None: not there)."""
+    """One of the two values of every row: how it is drawn, and where (None: not there).
+
+    Labels of one with `bars`, which are its intervals, stand above them.
+    """
 
     name: str
     colour: str
@@ -31,6 +34,7 @@ class Mark:
     size: int
     values: tuple[float | None, ...]
     labels: tuple[str, ...]
+    bars: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,19 @@ def speed_figure(speeds: Sequence[Speed]) -> go.Figure:
     measured = tuple(s.measured.value for s in speeds)
     marks = [
         Mark("Expected", BEFORE, "circle-open", 14, wanted, _factors(wanted)),
-        Mark("Measured, with 95 % interval", AFTER, "diamond", 10, measured, _factors(measured)),
+        Mark(
+            "Measured, with 95 % interval",
+            AFTER,
+            "diamond",
+            10,
+            measured,
+            _factors(measured),
+            bars=True,
+        ),
     ]
     marks = marks if any(wanted) else marks[1:]
     shown = [v for mark in marks for v in mark.values if v]
-    along = axis([*shown, 1.0], "Times as fast as the original")
+    along = axis([*shown, 1.0], "Times as fast")
     figure = _figure([s.title for s in speeds], marks, along)
     figure.data[-1].error_x = _interval([s.measured for s in speeds])
     figure.add_vline(x=1, line={"color": FRONT, "width": 1.5, "dash": "dot"}, layer="below")
@@ -165,7 +177,8 @@ def _draw(
         there = None if beside is None else along.place(beside)
         if other is not None and mark.labels[at] == other.labels[at]:
             there = own  # they read the same: one label for both
-        places.append("middle right" if own is None else label_place(own, there))
+        place = "middle right" if own is None else label_place(own, there)
+        places.append(place.replace("middle", "top") if mark.bars else place)
     hover = [f"{t}<br><b>{mark.name}</b> {v}" for t, v in zip(titles, mark.labels, strict=True)]
     figure.add_scatter(
         x=list(mark.values),

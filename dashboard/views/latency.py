@@ -100,13 +100,17 @@ def _report(report: LatencyReport) -> None:
         answers["Layer by layer"] = _layers
         if _limits(report):
             answers["Memory or arithmetic"] = _roofline
+    if report.notes:
+        answers["Notes"] = _notes
     tabs = st.tabs(list(answers), key="latency_tabs", on_change="rerun")
     for tab, answer in zip(tabs, answers.values(), strict=True):
         if tab.open:
             with tab:
                 answer(report)
-    for note in report.notes:
-        st.caption(f":material/info: {note}")
+
+
+def _notes(report: LatencyReport) -> None:
+    st.markdown("\n".join(f"- {note}" for note in report.notes))
 
 
 def _chart(heading: str, said: str, name: str, figure: object) -> None:

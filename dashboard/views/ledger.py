@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from compression.run import Run
@@ -53,8 +55,13 @@ def _speed(run: Run) -> None:
             config=_CONFIG,
             alt=f"Times as fast as the original, by what ran it. {said}",
         )
-    for speed in speeds:
-        if speed.reasons:
-            st.markdown(f"Why {speed.title} does not gain more: {' '.join(speed.reasons)}")
+    for heading, reasons in ledger.reasons(speeds):
+        st.markdown(_listed(heading, reasons))
     for sentence in ledger.missing(run):
         st.caption(f":material/info: {sentence}")
+
+
+def _listed(heading: str, reasons: Sequence[str]) -> str:
+    if len(reasons) == 1:
+        return f"{heading}: {reasons[0]}"
+    return "\n".join([f"{heading}:", *(f"- {reason}" for reason in reasons)])

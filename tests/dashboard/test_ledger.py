@@ -68,6 +68,19 @@ def test_expected_and_measured_are_compared() -> None:
     assert second.reasons == ()
 
 
+def test_what_holds_all_of_them_back_is_said_once() -> None:
+    speeds = [
+        ledger.Speed("A", 2.0, Ratio(value=1, low=1, high=1), ("zeros", "memory")),
+        ledger.Speed("B", 4.0, Ratio(value=1, low=1, high=1), ("zeros", "starting")),
+    ]
+    assert ledger.reasons(speeds) == [
+        ("What holds all of them back", ("zeros",)),
+        ("What holds A back besides", ("memory",)),
+        ("What holds B back besides", ("starting",)),
+    ]
+    assert ledger.reasons(speeds[:1]) == [("What holds A back", ("zeros", "memory"))]
+
+
 def test_the_figure_has_a_row_for_each_way_and_one_mark_for_each_model() -> None:
     lines = ledger.sizes(with_speeds(done(recipe(bits=4), file_bytes=1_000_000)))
     figure = pairs.size_figure(lines)
@@ -124,7 +137,7 @@ def test_nothing_is_drawn_before_it_is_opened(page: Open, store: Store) -> None:
     healthy(at.run())
     assert len(at.get("plotly_chart")) == before + 2
     said = plain(text_of(at))
-    assert f"Why ONNX Runtime does not gain more: {REASON}" in said
+    assert f"What holds ONNX Runtime back: {REASON}" in said
     assert "44.8 MB of 32-bit numbers become a file of 1.20 MB" in said
     assert "of the weights left are zero" in said
     assert "not known" not in said
