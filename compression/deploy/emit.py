@@ -20,10 +20,11 @@ Array = NDArray[Any]
 _MOST_BIAS = 2.0**30
 
 
-def emit(
-    graph: onnx.ModelProto, plan: Plan, codes: Mapping[str, Codes]
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The int8 graph of a filled float32 graph, and what to know of it."""
+def emit(graph: onnx.ModelProto, plan: Plan, codes: Mapping[str, Codes]) -> onnx.ModelProto:
+    """The int8 graph of a filled float32 graph.
+
+    A layer's codes are the initializer `LAYER.weight_codes`, its steps `LAYER.weight_scale`.
+    """
     writer = _Writer(plan, codes, dict(plan.flow.constants))
     for op in plan.flow.ops:
         writer.write(op)
@@ -41,7 +42,7 @@ def emit(
         for n, v in writer.constants.items()
         if n in used
     )
-    return told, tuple(writer.notes)
+    return told
 
 
 def _reachable(nodes: Sequence[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
@@ -59,7 +60,7 @@ class _Writer:
     codes: Mapping[str, Codes]
     constants: dict[str, Array]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)  # codes of tensors
     widened: dict[str, str] = field(default_factory=dict)  # floats of codes
     floats: set[str] = field(default_factory=set)  # what does not come as codes
@@ -73,8 +74,7 @@ class _Writer:
             return self._move(op)
         if op.kind in ("hardswish", "hardsigmoid"):
             return self._gate(op)
-        given = [self.wide(name) for name in op.inputs]
-        return self._compute(op, op.node, given)
+        return self._compute(op, op.node, [self.wide(name) for name in op.inputs], coded=True)
 
     # tensors
 
@@ -140,27 +140,33 @@ class _Writer:
     # operations
 
     def _float(self, op: Op) -> None:
-        if op.factor is not None or (op.low, op.high) != (-INFINITE, INFINITE):
-            raise AssertionError(f"{op.node.name}: folded, but not on codes")
-        node = onnx.NodeProto()
-        node.CopyFrom(op.node)
-        for i, name in enumerate(node.input):
-            if name and name not in self.plan.flow.constants:
-                node.input[i] = self.wide(name)
-        self.nodes.append(node)
+        given = [
+            self.wide(name) if name and name not in self.plan.flow.constants else name
+            for name in op.node.input
+        ]
+        self._compute(op, op.node, given, coded=False)
 
-    def _compute(self, op: Op, node: onnx.NodeProto, given: Sequence[str]) -> None:
-        """A node between floats that come from codes and floats that become codes."""
+    def _compute(self, op: Op, node: onnx.NodeProto, given: Sequence[str], coded: bool) -> None:
+        """A node on floats, which become codes if `coded`."""
         told = onnx.NodeProto()
         told.CopyFrom(node)
-        out = op.outputs[0]
         del told.input[:], told.output[:]
         told.input.extend(given)
-        coded = gives_codes(self.plan, op)
-        told.output.append(f"{out}_exact" if coded else out)
         self.nodes.append(told)
+        bounded = (op.low, op.high) != (-INFINITE, INFINITE) and op.kind != "move"
+        if not (coded or bounded):
+            told.output.extend(op.outputs)
+            return
+        out = op.outputs[0]
+        told.output.append(f"{out}_exact")
         if coded:
             self.quantize(out, f"{out}_exact", op.low, op.high)
+            return
+        ends = [
+            self.constant(f"{out}_{word}", np.array(end, np.float32)) if abs(end) < INFINITE else ""
+            for word, end in (("least", op.low), ("most", op.high))
+        ]
+        self.nodes.append(helper.make_node("Clip", [f"{out}_exact", *ends], [out]))
 
     def _move(self, op: Op) -> None:
         given = self.code(op.inputs[0])
@@ -188,7 +194,7 @@ class _Writer:
         grid = self._grid(f"{out}_gate", Scale(scale.scale / 6, 0))
         gate = f"{out}_gate"
         self.nodes.append(helper.make_node("DequantizeLinear", [codes, *grid], [gate]))
-        self._compute(op, helper.make_node("Mul", [], []), [self.wide(name), gate])
+        self._compute(op, helper.make_node("Mul", [], []), [self.wide(name), gate], coded=True)
 
     def _layer(self, op: Op) -> None:
         given, scale = self._given(op)
@@ -201,7 +207,8 @@ class _Writer:
             node = helper.make_node("Gemm", [], [], op.node.name, transB=1)
         else:
             node = op.node
-        name = op.layer or op.outputs[0]
+        name = op.layer if op.layer and op.layer not in self.named else op.outputs[0]
+        self.named.add(name)
         if op.kind != "matmul":
             weight, steps = _room(weight, steps, bias, scale.scale)
         across = weight.T if op.kind == "matmul" else weight
@@ -213,14 +220,14 @@ class _Writer:
             unit = np.float32(scale.scale) * steps.astype(np.float32)
             whole = np.clip(np.rint(bias / unit.astype(np.float64)), -_MOST_BIAS, _MOST_BIAS)
             inputs.append(self._dequantized(f"{name}.bias", whole.astype(np.int32), unit, 0))
-        return self._compute(op, node, inputs)
+        return self._compute(op, node, inputs, coded=gives_codes(self.plan, op))
 
     def _product(self, op: Op, node: onnx.NodeProto, inputs: list[str]) -> None:
         out = op.outputs[0]
         if op.bias is None:
-            return self._compute(op, node, inputs)
+            return self._compute(op, node, inputs, coded=False)
         self.nodes.append(helper.make_node("MatMul", inputs, [f"{out}_product"], node.name))
-        bias = self.constant(f"{op.layer or out}.bias", op.bias.astype(np.float32))
+        bias = self.constant(f"{out}_bias", op.bias.astype(np.float32))
         self.nodes.append(helper.make_node("Add", [f"{out}_product", bias], [out]))
         return None
 
@@ -231,7 +238,7 @@ class _Writer:
             self.code(name)
             return self.wide(name), self.plan.scales[name]
         scale = self.plan.own[op.layer]
-        own = f"{op.layer}.input"
+        own = f"{op.outputs[0]}_input"
         codes = self.quantized(f"{own}_codes", self.wide(name), scale)
         given = [codes, *self._grid(f"{own}_codes", scale)]
         self.nodes.append(helper.make_node("DequantizeLinear", given, [own]))

@@ -26,6 +26,7 @@ _MOVES = (
     "Unsqueeze",
     "Split",
     "Slice",
+    "Gather",
     "MaxPool",
     "Relu",
     "Clip",

@@ -13,6 +13,8 @@ from typing import Any
 
 import onnx
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import helper
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -27,7 +29,7 @@ INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 # Without weights a graph takes some hundred kilobytes; every slider position of channels is one.
 MOST_GRAPHS = 200
 # Raised when what is written to the cache changes.
-_FORMAT = 1
+_FORMAT = 2
 _MOST_IMAGES = 65_536
 
 
@@ -45,6 +47,10 @@ def float_graph(model: nn.Module, architecture: str, example: Tensor) -> onnx.Mo
     graph = onnx.ModelProto()
     graph.CopyFrom(structure(model, architecture, example))
     fill(graph, model)
+    batch = fixed_batch(graph)
+    told = {"architecture": architecture, "opset": str(graph.opset_import[0].version)}
+    told["batch"] = "any" if batch is None else str(batch)
+    helper.set_model_props(graph, told)
     return graph
 
 
@@ -76,7 +82,7 @@ def structure(model: nn.Module, architecture: str, example: Tensor) -> onnx.Mode
     versions = f"{made_of}|{torch.__version__}|{onnx.__version__}"
     name = hashlib.sha256(versions.encode()).hexdigest()[:16]
     path = cache_dir() / "graphs" / f"{architecture.replace('/', '-')}-{name}.onnx"
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, DecodeError):
         found = onnx.load(path)
         os.utime(path)
         if fixed_batch(found) in (None, len(example)):
@@ -105,6 +111,8 @@ def _exported(model: nn.Module, example: Tensor) -> onnx.ModelProto:
     # Not optimised by the exporter: then every initializer is an entry of the state dict by name,
     # so that weights can be put in without another export. The engine folds and fuses on loading.
     axes = ({0: torch.export.Dim(BATCH, min=1, max=_MOST_IMAGES)},)
+    # Strides of channels last would be written down as gathers.
+    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     two = example[:1].expand(2, *example.shape[1:]).contiguous()
     try:
         return _export(model, two, dynamic_shapes=axes)

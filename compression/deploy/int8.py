@@ -10,19 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
+import torch
 from torch import Tensor, nn
 
 from compression.activations import input_grids
 from compression.deploy.calibrate import observe
 from compression.deploy.emit import emit
-from compression.deploy.flow import LAYERS, Flow, Op, read_flow
-from compression.deploy.graph import float_graph
+from compression.deploy.flow import Flow, Op, read_flow
+from compression.deploy.graph import INPUT, float_graph
 from compression.deploy.hardware import saturates
 from compression.deploy.plan import Plan, Scale, choose_groups, choose_ops, choose_scales
-from compression.deploy.weights import Codes, layer_codes
-from compression.layers import Grid, compressible
-
-_WIDE = "its codes need more than 8 bits without a sign"
+from compression.deploy.weights import Codes, weight_codes
+from compression.layers import FakeQuantize, Grid, compressible, part
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,13 @@ def int8_graph(
     looked_at = choose_groups(plan)
     choose_scales(plan, observe(plain, looked_at, images) if looked_at else {})
     modules = dict(compressible(model))
-    used = {op.layer for op in flow.ops if op.layer in modules}
-    codes = {name: layer_codes(modules[name], reduced) for name in used}
-    graph, said = emit(plain, plan, codes)
-    layers = {name: _reason(name, used) for name in modules}
+    codes = {
+        op.layer: _codes(op, modules[op.layer], reduced) for op in flow.ops if op.layer in modules
+    }
+    graph = emit(plain, plan, codes)
+    layers = {name: _reason(name, codes) for name in modules}
     told = _told(flow, plan, codes, layers, reduced)
-    return Int8(graph, (*notes, *plan.notes, *said, *told), layers)
+    return Int8(graph, (*notes, *plan.notes, *told), layers)
 
 
 def _own_scales(grids: Mapping[str, Grid]) -> tuple[dict[str, Scale], tuple[str, ...]]:
@@ -85,7 +85,14 @@ def _own_scales(grids: Mapping[str, Grid]) -> tuple[dict[str, Scale], tuple[str,
     return found, (note,)
 
 
-def _reason(name: str, used: set[str]) -> str:
+def _codes(op: Op, module: nn.Module, reduced: bool) -> Codes:
+    assert op.weight is not None
+    held = part(module, FakeQuantize)
+    grid = held.grid if isinstance(held, FakeQuantize) else None
+    return weight_codes(torch.from_numpy(op.weight.copy()), grid, reduced)
+
+
+def _reason(name: str, used: Mapping[str, Codes]) -> str:
     return "" if name in used else "its weight is used inside another operation, without a kernel"
 
 
@@ -103,19 +110,40 @@ def _told(
     left = [name for name, reason in layers.items() if reason]
     if left:
         notes.append(f"Layers that stay float32: {_some(left)}.")
-    floats = sorted({o.node.op_type for o in flow.ops if _stays(plan, o)})
-    if floats:
+    if loose := _loose(flow, layers):
+        notes.append(f"Weights that no layer of the recipe holds stay float32: {_some(loose)}.")
+    if floats := _float_kinds(flow, plan):
         notes.append(f"Operations that stay float32: {', '.join(floats)}.")
     return tuple(notes)
 
 
-def _stays(plan: Plan, op: Op) -> bool:
-    moved = op.kind == "move" or op.node.op_type in _FREE
-    return not plan.runs(op) and not moved and op.kind not in LAYERS and bool(op.inputs)
+def _float_kinds(flow: Flow, plan: Plan) -> list[str]:
+    """Operations on what images hold, and not on sizes alone, that run in float32."""
+    held = {INPUT}
+    kinds = set()
+    for op in flow.ops:
+        given = op.inputs[:1] if op.node.op_type == "CastLike" else op.inputs
+        if op.node.op_type == "Shape" or not held & set(given):
+            continue
+        held |= set(op.outputs)
+        if not plan.runs(op) and op.node.op_type not in _MOVED:
+            kinds.add(op.node.op_type)
+    return sorted(kinds)
 
 
-# Sizes and places, which cost nothing.
-_FREE = ("Shape", "Gather", "Cast", "CastLike", "Expand", "Range", "Sqrt", "Identity", "Concat")
+# What moves values and computes nothing.
+_MOVED = (
+    *("Gather", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Split", "Slice"),
+    *("Concat", "Pad", "Expand", "Cast", "CastLike", "Identity"),
+)
+
+
+def _loose(flow: Flow, layers: Mapping[str, str]) -> list[str]:
+    """Matrices that belong to no layer and are multiplied with in float32."""
+    parts = {n for op in flow.ops if op.node.op_type == "Transpose" for n in op.node.input}
+    parts |= {n for op in flow.ops if op.kind == "float" for n in op.node.input}
+    names = [n for n in flow.constants if n in parts and flow.constants[n].ndim >= 2]
+    return [n for n in names if n.rpartition(".")[2].endswith("weight") and n[:-7] not in layers]
 
 
 def _some(names: list[str]) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from compression.layers import FakeQuantize, Grid, part, weight_of
+from compression.layers import Grid
 
 MOST = 127
 # Two products of a uint8 and a code of at most this sum to less than 2**15.
@@ -17,6 +17,7 @@ MOST_REDUCED = 64
 # Shares of a channel's largest weight that are tried for weights that no grid holds.
 _SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.74, 0.68, 0.6, 0.5)
 _NEAR = 1e-3
+_PARTS = 12
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,14 @@ class Codes:
     rounded: str = ""
 
 
-def layer_codes(module: nn.Module, reduced: bool = False) -> Codes:
-    """A layer's codes: those of its grid, or of the grid on which its plain weights are seen to
-    lie; else rounded to 8 bits per channel with the least squared error.
+def weight_codes(weight: Tensor, grid: Grid | None, reduced: bool = False) -> Codes:
+    """Codes of a weight [channels, ...]: those of its grid, or of the grid on which its values are
+    seen to lie; else rounded to 8 bits per channel with the least squared error.
 
     Affine codes are taken from their zero point, for the engine has one zero point in all; where
     that leaves more than 8 bits, and where `reduced` wants at most 7, channels are rounded again.
     """
-    weight = weight_of(module).float()
-    held = part(module, FakeQuantize)
-    if isinstance(held, FakeQuantize):
-        found = _of_grid(weight, held.grid)
-    else:
-        found = _seen(weight) or _nearest(weight)
+    found = _of_grid(weight, grid) if grid else _seen(weight) or _nearest(weight)
     return _within(found, MOST_REDUCED if reduced else MOST)
 
 
@@ -51,36 +47,34 @@ _Wide = tuple[Tensor, Tensor, str]
 
 
 def _of_grid(weight: Tensor, grid: Grid) -> _Wide:
-    codes = grid.encode(weight) - grid.zero_point.to(torch.int16)
-    return codes, grid.scale.float().expand(len(weight), *grid.scale.shape[1:]).flatten(), ""
+    codes = grid.encode(weight).sub_(grid.zero_point.to(torch.int16))
+    return codes, grid.scale.float().flatten().expand(len(weight)), ""
 
 
 def _seen(weight: Tensor) -> _Wide | None:
-    """Codes of plain weights that take few values, all multiples of one scale per channel."""
+    """Codes of weights of which each is a multiple of its channel's scale, at most 255 of it."""
     rows = weight.flatten(1)
-    ranked = rows.abs().sort(1).values
-    steps = ranked.diff(dim=1)
-    most = ranked[:, -1:]
-    none = most == 0
-    # The smallest step between neighbours is the scale, or a multiple of it where few are used.
-    far = steps > 1e-5 * most
-    step = torch.where(far, steps, torch.inf).amin(1, keepdim=True)
-    least = torch.where(ranked > 0, ranked, torch.inf).amin(1, keepdim=True)
-    step = torch.where(none, torch.ones_like(step), torch.minimum(step, least))
-    scale = torch.zeros_like(step)
-    for parts in range(1, 5):
-        tried = step / parts
-        # over many steps the scale is better known than from one
-        tried = most / (most / tried).round().clamp(min=1)
-        tried = torch.where(none, torch.ones_like(tried), tried)
-        codes = rows / tried
-        fits = (codes - codes.round()).abs().amax(1, keepdim=True) < _NEAR
-        fits &= codes.abs().amax(1, keepdim=True) < 255.5
-        scale = torch.where((scale == 0) & fits, tried, scale)
+    sizes = rows.abs()
+    most = sizes.amax(1)
+    least = torch.where(sizes > 0, sizes, torch.inf).amin(1)
+    scale = torch.where(most > 0, 0.0, 1.0)
+    # The smallest weight is the scale, or a small multiple of it where few codes are used.
+    for parts in range(1, _PARTS + 1):
+        open_ = (scale == 0).nonzero().flatten()
+        if not len(open_):
+            break
+        largest = most[open_]
+        # known best from the largest weight
+        tried = largest / (largest / least[open_] * parts).round()
+        codes = rows[open_] / tried.unsqueeze(1)
+        far = codes.sub(codes.round()).abs_().amax(1)
+        scale[open_] = torch.where((far < _NEAR) & (largest / tried < 255.5), tried, 0.0)
+        if parts == 1 and len(open_) > 8 and bool((scale[open_] == 0).all()):
+            return None
     if not bool((scale > 0).all()):
         return None
-    codes = (rows / scale).round().to(torch.int16).view_as(weight)
-    return codes, scale.flatten(), ""
+    codes = rows.div(scale.unsqueeze(1)).round_().to(torch.int16)
+    return codes.view_as(weight), scale, ""
 
 
 def _nearest(weight: Tensor) -> _Wide:
