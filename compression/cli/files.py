@@ -82,9 +82,9 @@ def _free(output: Path, force: bool) -> tuple[Path, Path, Path]:
         raise InvalidInput("output", str(output), "a file in a folder that there is")
     for path in paths:
         if path.is_dir():
-            raise InvalidInput("output", str(path), "a file, and this is a folder")
+            raise InvalidInput("output", path.name, "a file, and this is a folder")
         if path.exists() and not force:
-            raise InvalidInput("output", str(path), "a file that is not there yet, or --force")
+            raise InvalidInput("output", path.name, "a file that is not there yet, or --force")
     return paths[0], paths[1], paths[2]
 
 

@@ -7,8 +7,10 @@ that are known. What is written here holds no pickle, and no path of the machine
 from __future__ import annotations
 
 import io
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +77,8 @@ def open_program(data: bytes) -> Predict:
         ArtifactError: it is damaged, or not such a file.
     """
     try:
-        run: Predict = torch.export.load(io.BytesIO(data)).module()
+        with _silenced():
+            run: Predict = torch.export.load(io.BytesIO(data)).module()
     except Exception as error:
         # zip, JSON and schema errors of all kinds
         raise ArtifactError(
@@ -83,3 +86,17 @@ def open_program(data: bytes) -> Predict:
             f"({type(error).__name__})"
         ) from None
     return run
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """PyTorch prints a traceback about what it cannot load, besides raising it."""
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
