@@ -10,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +46,12 @@ class Making:
     path: Path | None = None
     message: str = ""
     exported: Exported | None = None
+    since: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been so."""
+        return time.monotonic() - self.since
 
 
 def file_name(run: Run, form: str) -> str:

@@ -21,7 +21,11 @@ ICONS = {
 
 def show(run: Run) -> None:
     """Draw what is behind the four cards, folded away."""
-    with st.expander("All figures, the recipe and the machine of this run", key="details"):
+    with st.expander(
+        "All figures, the recipe and the machine of this run",
+        key="details",
+        icon=":material/list_alt:",
+    ):
         figures, recipe = st.columns(2, gap="medium")
         if run.compressed is not None:
             figures.dataframe(figures_frame(run), hide_index=True, key="figures", height="content")

@@ -125,7 +125,7 @@ def _button(run: Run, name: str) -> None:
         _download(name, making.path.name, making.path.read_bytes)
     else:
         wait = st.fragment(_wait, run_every=_POLL_SECONDS, key=f"wait_{name}")
-        wait(run.id, name, making.state)
+        wait(run.id, name)
 
 
 def _download(name: str, called: str, data: Callable[[], bytes]) -> None:
@@ -159,12 +159,14 @@ def _ask(run: Run, name: str) -> None:
     FILES.ask(state.store().url, run, name)
 
 
-def _wait(run_id: str, name: str, drawn: str) -> None:
+def _wait(run_id: str, name: str) -> None:
     making = FILES.state_of(state.store().url, run_id, name)
     if making is None or making.state in ("ready", "failed"):
         st.rerun()
-    said = {"waiting": "Waiting for another file", "making": "Being made"}
-    st.markdown(f":material/hourglass_top: {said.get(making.state, drawn)}")
+    said = f"Being made, {fmt.duration(making.seconds)}"
+    if making.state == "waiting":
+        said = "Waiting for another file"
+    st.markdown(f":material/hourglass_top: {said}")
 
 
 _FOUND: set[tuple[str, str]] = set()
