@@ -1,0 +1,1 @@
+"""What ships, and how fast it is, against other tools: `python -m tests.benchmarks.deploy`."""
