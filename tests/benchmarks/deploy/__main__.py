@@ -23,6 +23,7 @@ from compression.catalogue import card, cards
 from compression.data import load_dataset, prepare
 from compression.deploy.sessions import predict_with, session
 from compression.layers import plain
+from compression.measure.conditions import held
 from compression.measure.latency import in_turns
 from compression.models import build
 from compression.pipeline import compress
@@ -75,7 +76,8 @@ def measure(case: Case) -> dict[str, Any]:
     """Milliseconds and ratios of all engines, and bytes of the files."""
     torch.set_num_threads(case.threads)
     calls, missing = make_ready(case)
-    seen = in_turns(list(calls.values()))
+    with held(case.threads):
+        seen = in_turns(list(calls.values()))
     at = {name: place for place, name in enumerate(calls)}
     return {
         "machine": machine(),
