@@ -89,6 +89,8 @@ class Known:
 
     def learn(self, seen: Round, values: Floats) -> None:
         """Add values, whole numbers, of these weights."""
+        if not len(values):
+            return
         for at, sums, counts in (
             (seen.rows, self.row_sums, self.row_counts),
             (seen.columns, self.column_sums, self.column_counts),
@@ -115,7 +117,7 @@ class Known:
 
     def expect(self, at: Round, before: float) -> Floats:
         """What the values of these weights are expected to be."""
-        if not self.count:
+        if not self.count or not len(at.places):
             return np.full(len(at.places), before)
         mean = self.mean(before)
         spread = max(self.squares / self.count - mean * mean, 1e-3 * mean)
@@ -126,6 +128,8 @@ class Known:
     def lean(self, at: Round) -> Floats:
         """Of values that are -1 or 1: how much more likely 1 is, as odds, for these weights."""
         outputs, inputs, kernel = self.shape
+        if not self.count or not len(at.places):
+            return np.ones(len(at.places))
         rows = _odds(self.row_sums, self.row_counts)
         if kernel > 1:
             sums, counts = (x.reshape(outputs, -1) for x in (self.row_sums, self.row_counts))
@@ -146,7 +150,7 @@ class Known:
         sums, counts = self.row_sums.reshape(outputs, -1), self.row_counts.reshape(outputs, -1)
         by_output = _ratios(sums.sum(1), mean * counts.sum(1), weight)
         rows = np.repeat(by_output[:, None], inputs, axis=1)
-        if inputs > 1:
+        if inputs > 1 and self.count >= len(self.row_sums):
             rows = rows * _ratios(sums, mean * counts * (rows * by_input), weight)
         return rows.ravel(), columns.ravel()
 
@@ -163,8 +167,14 @@ def _ratios(sums: Floats, expected: Floats, weight: float) -> Floats:
 
 
 def _sum(values: Floats) -> float:
-    """One after the other; other sums have an order that depends on the machine."""
-    return float(np.cumsum(values)[-1]) if values.size else 0.0
+    """In an order of its own; that of other sums depends on the machine."""
+    values = values.ravel()
+    while len(values) > 512:
+        half = len(values) // 2
+        rest = values[2 * half :]
+        values = values[:half] + values[half : 2 * half]
+        values[: len(rest)] += rest
+    return float(np.cumsum(values)[-1]) if len(values) else 0.0
 
 
 def _odds(sums: Floats, counts: Floats) -> Floats:

@@ -24,6 +24,7 @@ from compression.streams import (
     GRID,
     MAX_CODES,
     SPARSE,
+    as_tensor,
     codes_of,
     grids_of,
     is_channels_last,
@@ -222,11 +223,11 @@ def _numbers(entry: Entry, like: Tensor, values: Values | None) -> int:
 
 def _restore(entry: Entry, like: Tensor, values: Values | None, numbers: Array) -> Tensor:
     if values is None:
-        return torch.from_numpy(numbers.copy()).to(like.dtype).reshape(like.shape)
+        return as_tensor(numbers, like)
     if entry.scales is None:
         full = np.zeros(like.numel(), numbers.dtype)
         full[values != 0] = numbers
-        return torch.from_numpy(full).to(like.dtype).reshape(like.shape)
+        return as_tensor(full, like)
     scales = np.ones(int(np.prod(entry.scales, dtype=np.int64)), np.float32)
     scales[_used(values, like.shape, entry.scales)] = numbers
     codes = torch.from_numpy(values).reshape(like.shape).to(torch.float32)

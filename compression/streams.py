@@ -250,6 +250,13 @@ def _restore(
         full = np.zeros(like.numel(), numbers.dtype)
         full[array.view(bool)] = numbers
         numbers = full
+    return as_tensor(numbers, like)
+
+
+def as_tensor(numbers: Array, like: Tensor) -> Tensor:
+    """Numbers in the shape and type of a tensor."""
+    if numbers.dtype == np.float16:  # torch would not keep the bits of what is not a number
+        numbers = numbers.astype(np.float32)
     return torch.from_numpy(numbers.copy()).to(like.dtype).reshape(like.shape)
 
 
