@@ -171,8 +171,8 @@ def missing(run: Run) -> tuple[str, ...]:
     if not run.accounts and not run.timings:
         return (
             "It is not known what speed was to be expected of this run, nor how large its ONNX "
-            "files are: it was measured before that was written down. “Use these settings” and "
-            "“Run” measure it again.",
+            "files are: it was measured before that was written down. Its recipe, run again, has "
+            "both.",
         )
     said = []
     if after.onnx_bytes is None:

@@ -11,6 +11,8 @@ from dashboard import format as fmt
 from dashboard.backends import INT8, title
 from dashboard.ledger import factor
 
+# Above this share of the machine, others disturb what is timed.
+_BUSY = 0.25
 Table = list[dict[str, str]]
 
 
@@ -88,7 +90,10 @@ def how(timings: Sequence[Timing]) -> str:
 def load(timings: Sequence[Timing]) -> str:
     """How much others had of the machine meanwhile, if that was looked at."""
     found = [t.busy for t in timings if t.busy is not None]
-    return f"Others used up to {fmt.percent(max(found))} of the machine meanwhile." if found else ""
+    if not found:
+        return ""
+    said = f"Others used up to {fmt.percent(max(found))} of the machine meanwhile"
+    return f"{said}: better measure again when it is quiet." if max(found) > _BUSY else f"{said}."
 
 
 def _off(control: Ratio) -> float:

@@ -15,6 +15,7 @@ from compression.run import Exported
 from compression.store import Store
 from dashboard import files
 from dashboard.files import SUFFIXES, Files, Making
+from dashboard.views import downloads
 from dashboard.views.downloads import FORMS
 from tests.dashboard.page import Open, healthy, text_of
 from tests.dashboard.runs import done, recipe
@@ -46,9 +47,9 @@ def made() -> Iterator[Files]:
     found.close()
 
 
-def wait(found: Files, run_id: str, form: str) -> Making:
+def wait(found: Files, run_id: str, form: str, store: str = "store") -> Making:
     until = time.monotonic() + 60
-    while (making := found.state_of("store", run_id, form)) is None or making.state in (
+    while (making := found.state_of(store, run_id, form)) is None or making.state in (
         "waiting",
         "making",
     ):
@@ -99,11 +100,8 @@ def test_only_the_newest_are_kept_and_none_when_the_page_ends(
 def test_the_command_line_says_why_a_run_cannot_be_exported(store: Store) -> None:
     made = Files()
     made.ask(store.url, RUN, "packed")
-    until = time.monotonic() + 60
-    while (making := made.state_of(store.url, RUN.id, "packed")) and making.state != "failed":
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    assert making is not None and "\n" not in making.message
+    making = wait(made, RUN.id, "packed", store.url)
+    assert making.state == "failed" and "\n" not in making.message
     assert RUN.id in making.message
 
 
@@ -132,3 +130,23 @@ def test_a_run_without_its_file_has_it_made(page: Open, store: Store) -> None:
     at.session_state["downloads"] = True
     healthy(at.run())
     assert "make_packed" in {b.key for b in at.button}
+
+
+def test_asked_for_made_and_offered_or_said_why_not(
+    page: Open, store: Store, made: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "FILES", made)
+    run = done(recipe(bits=4))
+    store.add(run)
+    at = page()
+    at.session_state["downloads"] = True
+    healthy(at.run())
+    for form in ("onnx", "pt2"):
+        healthy(at.button(key=f"make_{form}").click().run())
+        wait(made, run.id, form, store.url)
+    said = text_of(healthy(at.run())).replace("\N{NO-BREAK SPACE}", " ")
+    assert "download_onnx" in {b.key for b in at.get("download_button")}
+    assert "Same label as the measured model for 75.0 % of images." in said
+    assert "format: got 'pt2', allowed: another one" in said
+    assert at.button(key="make_pt2").label == "Try again"
+    assert "Being made" not in said

@@ -128,6 +128,12 @@ def test_the_fastest_backend_and_the_noise_are_named() -> None:
     said = plain(timings.backends_notice(report().timings))
     assert "ONNX Runtime, int8 runs the compressed model fastest, in 0.880 ms" in said
     assert "off by up to 1.50 %" in said
+    assert (
+        plain(timings.load(report().timings))
+        == "Others used up to 4.00 % of the machine meanwhile."
+    )
+    assert "better measure again" in timings.load([timing("eager", 1.0, 1.0, busy=0.6)])
+    assert timings.load([timing("eager", 1.0, 1.0)]) == ""
     row = {k: plain(v) for k, v in timings.table(report().timings)[1].items()}
     assert row["Runs in"] == "PyTorch, compiled"
     assert row["Compressed, p90 / p99"] == "3.58 / 4.55 ms"
