@@ -162,10 +162,10 @@ def _unquantized(case: Case) -> str | None:
         by_reason[why].append(name)
     share = sum(case.after.layers[n].macs for n in kept) / max(case.after.macs, 1)
     listed = "; ".join(f"{_names(names)}: {why}" for why, names in by_reason.items())
-    verb = "layer runs" if len(kept) == 1 else "layers run"
+    verb = "runs" if len(kept) == 1 else "run"
     return (
-        f"{len(kept)} of {len(case.after.layers)} {verb} in float32, with {_share(share)} of the "
-        f"multiplications ({listed})."
+        f"{len(kept)} of its {len(case.after.layers)} layers {verb} in float32, with "
+        f"{_share(share)} of the multiplications ({listed})."
     )
 
 

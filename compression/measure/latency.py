@@ -25,7 +25,7 @@ from compression.run import Latency, Ratio
 SECONDS, LEAST_CALLS = 1.0, 50
 TURN_SECONDS = 0.01
 # A call is warm when the median of its last turns has stopped moving, or after so long.
-STEADY, WINDOW, WARM_SECONDS = 0.02, 3, 0.2
+STEADY, WINDOW, WARM_SECONDS = 0.02, 3, 0.15
 RESAMPLES, BLOCKS = 500, 25
 _CHUNK = 20_000_000
 
@@ -93,16 +93,17 @@ def in_turns(
     models: Sequence[Sequence[Call]],
     *,
     clock: Clock = on_wall,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     report: Callable[[float], None] | None = None,
 ) -> Session:
     """Time models, each given as one or more calls that do the same, in random order in each round.
 
     Two calls for a model, made ready apart, show what chance does: where a session's memory
     happens to lie can move its median by several per cent, whatever it runs. Every model is called
-    for `seconds` and `LEAST_CALLS` times at least, after all are warm. `report` is told the
+    for `seconds` (`SECONDS` if not given) and `LEAST_CALLS` times at least, after all are warm. `report` is told the
     fraction done.
     """
+    wanted = ((SECONDS if seconds is None else seconds,), (LEAST_CALLS,))
     # The same call twice would do for a model that is given once: the control needs two samples.
     calls = [call for own in models for call in (own if len(own) > 1 else (*own, *own))]
     counts = [max(2, len(own)) for own in models]
@@ -113,7 +114,7 @@ def in_turns(
     turns: list[list[list[float]]] = [[] for _ in calls]
     had = np.zeros((2, len(models)))  # seconds and calls of each model
     started = time.perf_counter()
-    while (done := float((had / ((seconds,), (LEAST_CALLS,))).min())) < 1:
+    while (done := float((had / wanted).min())) < 1:
         if report:
             report(done)
         shuffle(order)

@@ -1,54 +1,49 @@
 """What is said of figures follows from the figures."""
 
-import pytest
-
 from compression.catalogue import card
-from compression.measure.latency import Comparison
-from compression.measure.size import Sizes
 from compression.notes import notes
 from compression.recipe import Recipe
-from compression.run import Latency, Ratio
+from compression.run import Latency, Ratio, Timing
 from compression.steps import Prune, Quantize
 
 RESNET = card("fashion-mnist/resnet18")
-CHANNELS = Recipe(steps=(Prune(sparsity=0.5, pattern="channels"),))
-MACS = RESNET.macs or 0
+ONE = Ratio(value=1, low=1, high=1)
 
 
-def _sizes(sparsity: float) -> Sizes:
-    return Sizes(1, 1, 1, 1, 1, 1, sparsity, 1.0)
-
-
-def _timing(before: float, after: float) -> Comparison:
+def timing(backend: str, ms: float) -> Timing:
     def latency(p50: float) -> Latency:
-        return Latency(
-            backend="ONNX Runtime", threads=1, batch=1, p50_ms=p50, p90_ms=p50, p99_ms=p50
-        )
+        return Latency(backend="-", threads=1, batch=1, p50_ms=p50, p90_ms=p50, p99_ms=p50)
 
-    value = before / after
-    ratio = Ratio(value=value, low=0.98 * value, high=1.02 * value)
-    return Comparison(latency(before), latency(after), ratio, Ratio(value=1, low=1, high=1), None)
-
-
-def test_removed_channels_are_not_called_slow_zeros() -> None:
-    said = notes(RESNET, CHANNELS, _sizes(0.0), _timing(4, 1), MACS // 4)
-    assert not any("zero" in note or "latency" in note for note in said)
-
-
-@pytest.mark.parametrize("fixed", [0.5, 1.0, 2.0])
-def test_a_shortfall_is_explained_by_the_part_that_does_not_shrink(fixed: float) -> None:
-    said = notes(RESNET, CHANNELS, _sizes(0.0), _timing(4 + fixed, 1 + fixed), MACS // 4)
-    (note,) = [n for n in said if "times less" in n]
-    assert f"about {fixed:.2g} ms do not shrink" in note and "computes 4 times less" in note
-
-
-def test_zeros_and_bits_have_no_speed_of_their_own() -> None:
-    recipe = Recipe(steps=(Prune(sparsity=0.5), Quantize(bits=4)))
-    assert any(
-        "50 % of the weights" in n for n in notes(RESNET, recipe, _sizes(0.5), _timing(4, 4), None)
+    ratio = Ratio(value=4 / ms, low=4 / ms, high=4 / ms)
+    return Timing(
+        backend=backend,
+        original_backend="onnx",
+        baseline=latency(4),
+        compressed=latency(ms),
+        ratio=ratio,
+        control=ONE,
     )
+
+
+FLOAT, INT8 = timing("onnx", 3.21), timing("onnx-int8", 1.23)
+
+
+def test_a_quantized_model_says_which_kernels_each_latency_is_of() -> None:
     recipe = Recipe(steps=(Quantize(bits=4, activation_bits=8),))
-    said = notes(RESNET, recipe, _sizes(0.0), _timing(4, 4), None)
-    assert any("stored in few bits" in n for n in said)
-    assert any("activations" in n and "float32" in n for n in said)
-    assert not any("2 bytes" in n for n in said)
+    (said,) = notes(RESNET, recipe, FLOAT, (FLOAT, INT8))
+    assert "3.21 ms" in said and "float32 kernels" in said and "do not round their inputs" in said
+    assert said.endswith("in int8 kernels it is 1.23 ms.")
+    (said,) = notes(RESNET, Recipe(steps=(Quantize(bits=4),)), FLOAT, (FLOAT,))
+    assert "int8" not in said and "inputs" not in said and "unpacked" in said
+
+
+def test_what_is_not_quantized_says_nothing_of_kernels_but_of_the_half_precision_of_the_file() -> (
+    None
+):
+    (said,) = notes(RESNET, Recipe(steps=(Prune(sparsity=0.5),)), FLOAT, (FLOAT,))
+    assert "2 bytes" in said
+
+
+def test_a_model_without_a_data_set_says_that_it_has_no_accuracy() -> None:
+    said = notes(card("imagenet/resnet18"), Recipe(steps=(Prune(sparsity=0.5),)), FLOAT, (FLOAT,))
+    assert "data set" in said[0]
