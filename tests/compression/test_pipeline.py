@@ -158,7 +158,7 @@ def test_a_run_is_measured_whole_and_adds_up() -> None:
     assert base.artifact_bytes == base.dense_bytes > small.artifact_bytes
     assert delta.size_ratio == base.artifact_bytes / small.artifact_bytes
     assert small.bits_per_weight == pytest.approx(8 * small.artifact_bytes / base.parameters)
-    assert small.entropy_bound_bytes <= small.artifact_bytes
+    assert small.artifact_bytes < 1.01 * small.entropy_bound_bytes + 2_000
     gained = delta.flips.wrong_to_right - delta.flips.right_to_wrong
     assert delta.top1.value == pytest.approx(gained / 5000)
     assert small.top1.value - base.top1.value == pytest.approx(delta.top1.value)
