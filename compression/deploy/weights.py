@@ -17,7 +17,7 @@ MOST_REDUCED = 64
 # Shares of a channel's largest weight that are tried for weights that no grid holds.
 _SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.74, 0.68, 0.6, 0.5)
 _NEAR = 1e-3
-_PARTS = 12
+_MOST_PARTS, _PROBE = 255, 8
 
 
 @dataclass(frozen=True)
@@ -54,27 +54,35 @@ def _of_grid(weight: Tensor, grid: Grid) -> _Wide:
 def _seen(weight: Tensor) -> _Wide | None:
     """Codes of weights of which each is a multiple of its channel's scale, at most 255 of it."""
     rows = weight.flatten(1)
-    sizes = rows.abs()
-    most = sizes.amax(1)
-    least = torch.where(sizes > 0, sizes, torch.inf).amin(1)
-    scale = torch.where(most > 0, 0.0, 1.0)
-    # The smallest weight is the scale, or a small multiple of it where few codes are used.
-    for parts in range(1, _PARTS + 1):
-        open_ = (scale == 0).nonzero().flatten()
-        if not len(open_):
-            break
-        largest = most[open_]
-        # known best from the largest weight
-        tried = largest / (largest / least[open_] * parts).round()
-        codes = rows[open_] / tried.unsqueeze(1)
-        far = codes.sub(codes.round()).abs_().amax(1)
-        scale[open_] = torch.where((far < _NEAR) & (largest / tried < 255.5), tried, 0.0)
-        if parts == 1 and len(open_) > 8 and bool((scale[open_] == 0).all()):
-            return None
+    # Most weights that lie on no grid are found out by a few.
+    filled = rows.any(1).nonzero().flatten()[:_PROBE]
+    if not bool((_steps(rows[filled, : 8 * _PROBE]) > 0).all()):
+        return None
+    scale = _steps(rows)
     if not bool((scale > 0).all()):
         return None
     codes = rows.div(scale.unsqueeze(1)).round_().to(torch.int16)
     return codes.view_as(weight), scale, ""
+
+
+def _steps(rows: Tensor) -> Tensor:
+    """The largest step of which all weights of a row are multiples; 0 where there is none."""
+    sizes = rows.abs()
+    most = sizes.amax(1)
+    least = torch.where(sizes > 0, sizes, torch.inf).amin(1)
+    found = torch.where(most > 0, 0.0, 1.0)
+    # The smallest weight is the step, or a multiple of it where small codes are not used.
+    for parts in range(1, _MOST_PARTS):
+        left = ((found == 0) & (most / least * parts < _MOST_PARTS + 0.5)).nonzero().flatten()
+        if not len(left):
+            break
+        largest = most[left]
+        # known best from the largest weight
+        tried = largest / (largest / least[left] * parts).round()
+        codes = rows[left] / tried.unsqueeze(1)
+        far = codes.sub(codes.round()).abs_().amax(1)
+        found[left] = torch.where(far < _NEAR, tried, 0.0)
+    return found
 
 
 def _nearest(weight: Tensor) -> _Wide:

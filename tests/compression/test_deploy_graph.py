@@ -33,9 +33,7 @@ BUNDLED = (
 
 
 @pytest.fixture(autouse=True)
-def shared_cache(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def shared_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path_factory.getbasetemp() / "exported"))
 
 
@@ -165,7 +163,7 @@ class Branching(nn.Module):
 
 
 def test_what_cannot_be_exported_or_run_is_refused_in_one_sentence() -> None:
-    with pytest.raises(NotExportable, match="^the model cannot be exported to ONNX") as error:
+    with pytest.raises(NotExportable, match="the model cannot be exported to ONNX") as error:
         float_graph(Branching(), "branching", torch.ones(1, 3, 4, 4))
     assert "\n" not in str(error.value)
     with pytest.raises(NotExportable, match="does not take images of shape"):
