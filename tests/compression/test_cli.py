@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -82,6 +83,9 @@ def test_run_prints_its_json_and_nothing_else(measured: dict[str, Any], url: str
     assert run.compressed.top1 is not None
     assert run.compressed.top1.n == 5_000
     assert [e.run for e in open_store(url).entries()] == [run]
+    packed = open_store(url).file(run.id)
+    assert packed is not None
+    assert hashlib.sha256(packed).hexdigest() == run.environment["artifact_sha256"]
 
 
 def test_runs_and_show_tell_the_same(

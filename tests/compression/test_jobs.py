@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import signal
 import subprocess
@@ -107,6 +108,15 @@ def test_a_queued_run_is_done_and_says_how_far_it_is(
     assert entry.run.compressed is not None
     assert entry.run.compressed.sparsity == pytest.approx(0.5, abs=0.1)
     assert entry.run.environment["split"] == "validation"
+    assert_kept(shared, entry.run)
+
+
+def assert_kept(store: Store, run: Run) -> None:
+    """The file that was measured is kept with the run."""
+    packed = store.file(run.id)
+    assert packed is not None and run.compressed is not None
+    assert len(packed) == run.compressed.artifact_bytes
+    assert hashlib.sha256(packed).hexdigest() == run.environment["artifact_sha256"]
 
 
 def test_a_run_that_cannot_be_done_fails_in_plain_words(
@@ -143,6 +153,7 @@ def test_a_killed_training_goes_on_and_a_cancelled_one_keeps_the_best_so_far(
     entry = wait(shared, run, ended)
     assert (entry.run.state, entry.run.stopped_early) == (State.DONE, True)
     assert entry.run.compressed is not None and entry.run.compressed.top1 is not None
+    assert_kept(shared, entry.run)
     (curve,) = shared.curves(run.id)
     assert curve.at == 0 and curve.epochs == 100
     assert curve.points[-1].top1 is not None
