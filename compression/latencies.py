@@ -175,7 +175,8 @@ def _missing(first: Timed, failed: dict[str, str], device: str) -> tuple[str, ..
     here = {n: b for n, b in BACKENDS.items() if device in b.devices}
     reasons = {b.title: why for n, b in here.items() if (why := why_not(n, device))}
     reasons |= {BACKENDS[n].title: why for n, why in first.missing.items()} | failed
-    return tuple(f"Not timed in {title}: {why}." for title, why in reasons.items())
+    said = [f"Not timed in {title}: {why}." for title, why in reasons.items()]
+    return (*said, *(("Layers are timed on a CPU only.",) if device != "cpu" else ()))
 
 
 def _shared(pair: Pair, found: Card, sweep: Sequence[Timing]) -> tuple[str, ...]:

@@ -55,10 +55,11 @@ class Forms:
 def forms_of(model: nn.Module, architecture: str, images: Tensor) -> Forms:
     """`model` has plain weights, its inputs may be held on grids; `images` [n, 3, h, w] calibrate.
 
-    `architecture` names what the model is but for its weights and widths.
+    `architecture` names what the model is but for its weights and widths. The model is moved to
+    the CPU; where it runs elsewhere, a copy does.
     """
     example = images[:1]
-    free = _free(model)
+    free = _free(model.to("cpu").eval())
 
     @cache
     def checked() -> tuple[onnx.ModelProto, float]:

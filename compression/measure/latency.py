@@ -99,9 +99,9 @@ def in_turns(
     """Time models, each given as one or more calls that do the same, in random order in each round.
 
     Two calls for a model, made ready apart, show what chance does: where a session's memory
-    happens to lie can move its median by several per cent, whatever it runs. Every model is called
-    for `seconds` (`SECONDS` if not given) and `LEAST_CALLS` times at least, after all are warm. `report` is told the
-    fraction done.
+    happens to lie can move its median by several per cent, whatever it runs. After all are warm,
+    every model is called for `seconds` (`SECONDS` if not given) and `LEAST_CALLS` times at least.
+    `report` is told the fraction done.
     """
     wanted = ((SECONDS if seconds is None else seconds,), (LEAST_CALLS,))
     # The same call twice would do for a model that is given once: the control needs two samples.

@@ -24,13 +24,15 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from compression.measure.conditions import held
+from compression.measure.conditions import Others, held
 from compression.measure.latency import Call, on_wall
 from compression.paths import cache_dir, write_cached
 from compression.run import Roof
 
 _FRESH_SECONDS = 24 * 3600
 _PROBE_SECONDS = 0.02
+# Up to this share of the machine used by others, a look at it is a good one.
+_QUIET = 0.25
 _CHANNELS, _SIDE, _KERNEL = 128, 28, 3
 _ROWS, _INNER = 512, 512
 _CHAIN = 64
@@ -47,13 +49,25 @@ class Machine:
 
     `macs` are multiply-accumulates a second by kind of number, `bytes` pairs of a block's size and
     the bytes read and written a second when blocks of that size are copied, `start` the seconds
-    that an operator with nothing to do takes, by engine.
+    that an operator with nothing to do takes, by engine. `busy` is the share of the machine that
+    others used meanwhile, if that is known.
     """
 
     threads: int
     macs: dict[str, float]
     bytes: tuple[tuple[int, float], ...]
     start: dict[str, float]
+    busy: float | None = None
+
+    def better(self, other: Machine) -> Machine:
+        """The best of two looks at the same machine."""
+        return Machine(
+            self.threads,
+            {n: max(rate, other.macs.get(n, 0.0)) for n, rate in self.macs.items()},
+            tuple((b, max(r, dict(other.bytes).get(b, 0.0))) for b, r in self.bytes),
+            {n: min(s, other.start.get(n, s)) for n, s in self.start.items()},
+            min(self.busy or 0.0, other.busy or 0.0),
+        )
 
     def bytes_per_second(self, working_set: int) -> float:
         """For what touches so many bytes over and over."""
@@ -75,20 +89,30 @@ class Machine:
 
 @lru_cache(maxsize=8)
 def probe(threads: int = 1) -> Machine:
-    """Look what this machine can do, or read what was seen within a day. Under half a second."""
+    """Look what this machine can do, or read what was seen within a day. About half a second.
+
+    Where it was busy when it was looked at, it is looked at again, and the best counts.
+    """
     path = cache_dir() / "machine" / f"{_name(threads)}.json"
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        if time.time() - path.stat().st_mtime < _FRESH_SECONDS:
-            return _read(json.loads(path.read_text()))
+    known = _known(path)
+    if known is not None and (known.busy or 0.0) < _QUIET:
+        return known
     seen = look(threads)
+    seen = seen if known is None else seen.better(known)
     with suppress(OSError):
         write_cached(path, json.dumps(asdict(seen)).encode())
     return seen
 
 
-def _read(body: dict[str, Any]) -> Machine:
-    blocks = tuple((int(block), float(rate)) for block, rate in body["bytes"])
-    return Machine(int(body["threads"]), dict(body["macs"]), blocks, dict(body["start"]))
+def _known(path: Path) -> Machine | None:
+    try:
+        if time.time() - path.stat().st_mtime > _FRESH_SECONDS:
+            return None
+        body = json.loads(path.read_text())
+        blocks = tuple((int(block), float(rate)) for block, rate in body.pop("bytes"))
+        return Machine(bytes=blocks, **body)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _name(threads: int) -> str:
@@ -110,6 +134,7 @@ def look(threads: int) -> Machine:
     """Measure it now."""
     convolution = _SIDE * _SIDE * _CHANNELS * _CHANNELS * _KERNEL * _KERNEL
     product = _ROWS * _INNER * _INNER
+    others = Others()
     with held(threads):
         macs = {
             numbers: max(
@@ -122,7 +147,8 @@ def look(threads: int) -> Machine:
             "onnx": _start(lambda length: _onnx_call(chain(length), threads)),
             "eager": _start(_eager_chain),
         }
-        return Machine(threads, macs, tuple((b, _copy(b)) for b in _BLOCKS), start)
+        blocks = tuple((b, _copy(b)) for b in _BLOCKS)
+    return Machine(threads, macs, blocks, start, others.share())
 
 
 def _best(call: Call) -> float:

@@ -121,7 +121,7 @@ def test_every_round_gives_every_call_a_turn_in_an_order_of_its_own(
 ) -> None:
     monkeypatch.setattr(latency, "TURN_SECONDS", 5e-5)
     log: list[int] = []
-    calls = [lambda i=i: log.append(i) or 10.0 for i in range(4)]  # type: ignore[func-returns-value, misc]
+    calls = [lambda i=i: log.append(i) or 10.0 for i in range(4)]  # type: ignore[func-returns-value]
     found = in_turns([calls[:2], calls[2:]], clock=lambda call: float(call()))  # type: ignore[arg-type]
     samples = [s for model in found.samples for s in model]
     rounds = int(samples[0].rounds[-1]) + 1
