@@ -20,11 +20,13 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of file: what it is for, and how large it gets."""
+    """A kind of file: what it is for, how large a run says it is, or else about how much of the
+    model's 32-bit numbers it takes."""
 
     title: str
     use: str
     bytes_: Callable[[Measurement], int | None]
+    share: float = 1.0
 
 
 FORMS = {
@@ -43,12 +45,13 @@ FORMS = {
         "The fastest on a processor. Weights under 8 bits run as int8 kernels: no faster, no "
         "smaller than 8 bits.",
         lambda m: m.int8_bytes,
+        0.25,
     ),
     "pt2": Form(
         "PyTorch program",
         "For PyTorch alone, without this program: a .pt2 file as torch.export writes it. 32-bit "
         "numbers.",
-        lambda m: m.dense_bytes,
+        lambda m: None,
     ),
 }
 
@@ -72,8 +75,7 @@ def _section(run: Run, measured: Measurement) -> None:
         for name, form in FORMS.items():
             with st.container(border=True, height="stretch", vertical_alignment="distribute"):
                 with st.container(gap="xsmall"):
-                    size = _size(run, measured, name)
-                    st.markdown(f"**{form.title}**  \n{size}" if size else f"**{form.title}**")
+                    st.markdown(f"**{form.title}**  \n{_size(run, measured, name)}")
                     st.caption(form.use)
                     for said in _about(run, name):
                         st.caption(said)
@@ -93,12 +95,11 @@ def _exported(run: Run, name: str) -> Exported | None:
 
 
 def _size(run: Run, measured: Measurement, name: str) -> str:
-    exported = _exported(run, name)
-    exact = exported.file_bytes if exported else FORMS[name].bytes_(measured)
+    exported, form = _exported(run, name), FORMS[name]
+    exact = exported.file_bytes if exported else form.bytes_(measured)
     if exact is None:
-        return ""
-    about = "About " if name == "pt2" and exported is None else ""
-    return f"{about}{fmt.size(exact)}"
+        return f"About {fmt.size(round(form.share * measured.dense_bytes))}"
+    return fmt.size(exact)
 
 
 def _about(run: Run, name: str) -> list[str]:

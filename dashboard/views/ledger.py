@@ -48,7 +48,8 @@ def _size(run: Run) -> None:
 def _speed(run: Run) -> None:
     speeds, said = ledger.speeds(run), ledger.speed_notice(run)
     st.markdown(f"**Speed, expected and measured**  \n{said}")
-    if speeds:
+    # a single figure says nothing that the sentence does not
+    if len(speeds) > 1 or any(speed.expected for speed in speeds):
         st.plotly_chart(
             pairs.speed_figure(speeds),
             key="ledger_speed",

@@ -130,6 +130,8 @@ def test_a_run_without_its_file_has_it_made(page: Open, store: Store) -> None:
     at.session_state["downloads"] = True
     healthy(at.run())
     assert "make_packed" in {b.key for b in at.button}
+    said = text_of(at).replace("\N{NO-BREAK SPACE}", " ")
+    assert said.count("About 44.8 MB") == 2 and "About 11.2 MB" in said  # nothing was counted
 
 
 def test_asked_for_made_and_offered_or_said_why_not(

@@ -148,8 +148,10 @@ def test_an_older_run_shows_what_there_is_and_why_there_is_no_more(
 ) -> None:
     store.add(done(recipe(bits=4)))
     at = page()
+    before = len(at.get("plotly_chart"))
     at.session_state["ledger"] = True
     said = text_of(healthy(at.run()))
+    assert len(at.get("plotly_chart")) == before + 1  # of one speed there is no chart
     assert "ONNX Runtime is 1.11× faster." in said
     assert "measured before that was written down" in said
 
