@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from compression.deploy.sessions import session
-from compression.errors import CompressionError
+from compression.errors import CompressionError, InvalidInput
 
 CODES = 255
 MOST_IMAGES = 256
@@ -38,6 +38,7 @@ def observe(graph: onnx.ModelProto, tensors: Iterable[str], images: Tensor) -> d
 
     Raises:
         NotExportable: ONNX Runtime cannot run the graph.
+        InvalidInput: there are no images, or fewer than a graph of a fixed batch takes.
         CompressionError: a tensor is not finite.
     """
     given = graph.graph.input[0].name
@@ -89,7 +90,7 @@ def _look(name: str, value: NDArray[np.float32]) -> Seen:
 
 def _joined(parts: list[Seen]) -> Seen:
     if not parts:
-        raise CompressionError("images: got 0, allowed: at least one batch to calibrate on")
+        raise InvalidInput("images", 0, "at least one batch to calibrate on")
     values = np.concatenate([p.values for p in parts])
     return Seen(min(p.least for p in parts), max(p.most for p in parts), values)
 
@@ -148,8 +149,3 @@ def grid(low: float, high: float) -> tuple[float, int]:
     """Scale and zero point of the 256 codes from `low` to `high`, which hold zero between them."""
     scale = float(np.float32((high - low) / CODES)) or 1.0
     return scale, int(np.clip(round(-low / scale), 0, CODES))
-
-
-def ranges(seen: Mapping[str, Seen]) -> dict[str, _Range]:
-    """The best range of each."""
-    return {name: best_range(s) for name, s in seen.items()}

@@ -13,11 +13,9 @@ from onnx import helper, numpy_helper
 
 from compression.deploy.flow import INFINITE, Op
 from compression.deploy.plan import Plan, Scale, gives_codes
-from compression.deploy.weights import MOST, Codes
+from compression.deploy.weights import MOST, MOST_BIAS, Codes, make_room, multiplied
 
 Array = NDArray[Any]
-# Room for the products in a 32-bit sum.
-_MOST_BIAS = 2.0**30
 
 
 def emit(graph: onnx.ModelProto, plan: Plan, codes: Mapping[str, Codes]) -> onnx.ModelProto:
@@ -210,7 +208,7 @@ class _Writer:
         name = op.layer if op.layer and op.layer not in self.named else op.outputs[0]
         self.named.add(name)
         if op.kind != "matmul":
-            weight, steps = _room(weight, steps, bias, scale.scale)
+            weight, steps = make_room(weight, steps, bias, scale.scale)
         across = weight.T if op.kind == "matmul" else weight
         axis = 1 if op.kind == "matmul" else 0
         inputs.append(self._dequantized(f"{name}.weight", across, steps.astype(np.float32), axis))
@@ -218,7 +216,7 @@ class _Writer:
             return self._product(op, node, inputs)
         if op.bias is not None:
             unit = np.float32(scale.scale) * steps.astype(np.float32)
-            whole = np.clip(np.rint(bias / unit.astype(np.float64)), -_MOST_BIAS, _MOST_BIAS)
+            whole = np.clip(np.rint(bias / unit.astype(np.float64)), -MOST_BIAS, MOST_BIAS)
             inputs.append(self._dequantized(f"{name}.bias", whole.astype(np.int32), unit, 0))
         return self._compute(op, node, inputs, coded=gives_codes(self.plan, op))
 
@@ -245,7 +243,7 @@ class _Writer:
         return own, scale
 
     def _folded(self, op: Op) -> tuple[Array, Array]:
-        """Codes and steps, with what follows the layer multiplied in: a sign turns the codes."""
+        """Codes and steps of a layer with its factor multiplied in."""
         assert op.weight is not None
         if op.kind == "norm":
             assert op.factor is not None
@@ -254,12 +252,7 @@ class _Writer:
             found = Codes(ones, np.full(len(ones), 1 / MOST, np.float32))
         else:
             found = self.codes[op.layer]
-        steps = found.scale.astype(np.float64)
-        if op.factor is None:
-            return found.codes, steps
-        sign = np.sign(op.factor).astype(np.int16).reshape(-1, *[1] * (found.codes.ndim - 1))
-        codes = np.clip(found.codes * sign, -MOST - 1, MOST).astype(np.int8)
-        return codes, steps * np.where(op.factor == 0, 1.0, np.abs(op.factor))
+        return multiplied(found, op.factor)
 
     def _dequantized(self, name: str, codes: Array, steps: Array, axis: int) -> str:
         given = [
@@ -279,14 +272,3 @@ def _ends(scale: Scale, low: float, high: float) -> tuple[int, int]:
     if high != INFINITE:
         last = round(min(high / scale.scale, 1e4)) + scale.zero
     return min(max(first, 0), scale.high), max(min(last, scale.high), 0)
-
-
-def _room(codes: Array, steps: Array, bias: Array, unit: float) -> tuple[Array, Array]:
-    """Larger steps where a bias would not fit 32 bits, as where a channel's weights are nothing."""
-    least = np.abs(bias) / (unit * _MOST_BIAS)
-    tight = steps < least
-    if not tight.any():
-        return codes, steps
-    factor = np.where(tight, steps / np.maximum(least, 1e-300), 1.0)
-    shaped = factor.reshape(-1, *[1] * (codes.ndim - 1))
-    return np.rint(codes * shaped).astype(np.int8), np.where(tight, least, steps)

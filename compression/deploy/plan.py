@@ -11,7 +11,6 @@ from compression.deploy.flow import LAYERS, Flow, Op
 # Where a hard sigmoid starts to differ from zero.
 _BEND = -3.0
 _GATES = ("hardswish", "hardsigmoid")
-_ONE = (1.0 / CODES, 0, CODES)
 
 
 @dataclass(frozen=True)
@@ -153,10 +152,12 @@ def choose_groups(plan: Plan) -> list[str]:
         if op.kind != "move":
             for name in dict.fromkeys(op.inputs):
                 users.setdefault(plan.root(name), []).append(op)
+    gated = {n for op in running if op.kind == "hardsigmoid" for n in op.outputs}
     for op in running:
         if op.kind == "concat":
             for name in op.inputs:
-                _join(plan, users, plan.root(name), plan.root(op.outputs[0]))
+                if name not in gated:
+                    _join(plan, users, plan.root(name), plan.root(op.outputs[0]))
     for root, ops in users.items():
         _settle(plan, root, ops)
     moved = {n for op in running if op.kind == "move" for n in op.outputs}
@@ -168,8 +169,7 @@ def _join(plan: Plan, users: dict[str, list[Op]], part: str, whole: str) -> None
     if part == whole or len(users[part]) > 1:
         return
     asked = {plan.own.get(op.layer) for op in users.get(whole, [])} - {None}
-    fed = [o for o in plan.flow.ops if part in o.outputs and o.kind in ("sigmoid", *_GATES[1:])]
-    if len(asked) > 1 or fed:
+    if len(asked) > 1:
         return
     plan.share(part, whole)
     users.setdefault(whole, []).extend(users.pop(part))
@@ -210,9 +210,6 @@ def choose_scales(plan: Plan, seen: Mapping[str, Seen]) -> None:
         looked.setdefault(plan.root(name), []).append(values)
     chosen = {r: _gate(widest(v)) if r in gated else _best(v) for r, v in looked.items()}
     chosen |= plan.held
-    for op in plan.flow.ops:
-        if plan.runs(op) and op.kind == "sigmoid":
-            chosen.setdefault(plan.root(op.outputs[0]), Scale(*_ONE))
     for name in coded_tensors(plan):
         plan.scales[name] = chosen[plan.root(name)]
     for op in plan.flow.ops:

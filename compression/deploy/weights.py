@@ -14,6 +14,10 @@ from compression.layers import Grid
 MOST = 127
 # Two products of a uint8 and a code of at most this sum to less than 2**15.
 MOST_REDUCED = 64
+# Leaves room for the products in a 32-bit sum.
+MOST_BIAS = 2.0**30
+# Smaller steps are as good as nothing, and their product with another is nothing in float32.
+_LEAST_STEP = 1e-20
 # Shares of a channel's largest weight that are tried for weights that no grid holds.
 _SHRINK = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.74, 0.68, 0.6, 0.5)
 _NEAR = 1e-3
@@ -114,3 +118,35 @@ def _within(found: _Wide, most: int) -> Codes:
         bits = 8 if most == MOST else 7
         why = why or f"{int(over.sum())} channels were rounded again to {bits} bits with a sign"
     return Codes(codes.to(torch.int8).numpy(), scale.numpy().astype(np.float32), why)
+
+
+def multiplied(
+    found: Codes, factor: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Codes and steps of weights times a factor per channel: its sign turns the codes."""
+    steps = found.scale.astype(np.float64)
+    if factor is None:
+        return found.codes, steps
+    steps = steps * np.abs(factor)
+    nothing = steps < _LEAST_STEP
+    sign = np.where(nothing, 0, np.sign(factor)).astype(np.int16)
+    shaped = sign.reshape(-1, *[1] * (found.codes.ndim - 1))
+    # -128 has no opposite
+    codes = np.clip(found.codes * shaped, -MOST - 1, MOST).astype(np.int8)
+    return codes, np.where(nothing, 1.0, steps)
+
+
+def make_room(
+    codes: NDArray[np.int8], steps: NDArray[np.float64], bias: NDArray[np.float64], unit: float
+) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Larger steps where a bias would not fit 32 bits, as where a channel's weights are nothing.
+
+    `unit` is the step of what the weights are multiplied with.
+    """
+    least = np.abs(bias) / (unit * MOST_BIAS)
+    tight = steps < least
+    if not tight.any():
+        return codes, steps
+    factor = np.where(tight, steps / np.maximum(least, 1e-300), 1.0)
+    shaped = factor.reshape(-1, *[1] * (codes.ndim - 1))
+    return np.rint(codes * shaped).astype(np.int8), np.where(tight, least, steps)
