@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +28,6 @@ TURN_SECONDS = 0.01
 # A call is warm when the median of its last turns has stopped moving, or after so long.
 STEADY, WINDOW, WARM_SECONDS = 0.02, 3, 0.15
 RESAMPLES, BLOCKS = 500, 25
-_CHUNK = 20_000_000
 
 Call = Callable[[], object]
 Clock = Callable[[Call], float]
@@ -36,10 +36,16 @@ Times = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sample:
-    """Milliseconds of one call, in the order they were taken, and the round that each is of."""
+    """Milliseconds of one call, in the order they were taken, and the round that each is of; every
+    round has some."""
 
     times: Times
     rounds: npt.NDArray[np.int64]
+
+    @cached_property
+    def resampled(self) -> Times:
+        """Medians with rounds drawn anew, the same ones for all samples of as many rounds."""
+        return _weighted_medians(self, _draws(int(self.rounds[-1]) + 1))
 
 
 @dataclass(frozen=True)
@@ -163,23 +169,28 @@ def _sample(turns: Sequence[Sequence[float]]) -> Sample:
 
 
 def ratio_of_medians(before: Sample, after: Sample) -> Ratio:
-    """Median of `before` over median of `after`, with a 95 % percentile bootstrap interval.
+    """Median of `before` over median of `after`, taken in the same rounds, with a 95 % percentile
+    bootstrap interval.
 
     Blocks of neighbouring rounds are resampled as a whole (Kuensch, 1989), the same for both,
     because what disturbs one call disturbs the next ones too; single calls would make the interval
     far too narrow.
     """
+    ratios = before.resampled / after.resampled
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    value = _median((before,)) / _median((after,))
+    return Ratio(value=value, low=min(float(low), value), high=max(float(high), value))
+
+
+def _draws(rounds: int) -> npt.NDArray[np.int32]:
+    """How often each of so many rounds is drawn, for every resample."""
     rng = np.random.default_rng(0)
-    rounds = int(max(before.rounds[-1], after.rounds[-1])) + 1
     length = max(1, rounds // BLOCKS)
     starts = rng.integers(0, rounds - length + 1, (RESAMPLES, -(-rounds // length)))
     picks = (starts[:, :, None] + np.arange(length)).reshape(RESAMPLES, -1)[:, :rounds]
     weights = np.zeros((RESAMPLES, rounds), np.int32)
     np.add.at(weights, (np.arange(RESAMPLES)[:, None], picks), 1)
-    ratios = _weighted_medians(before, weights) / _weighted_medians(after, weights)
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    value = _median((before,)) / _median((after,))
-    return Ratio(value=value, low=min(float(low), value), high=max(float(high), value))
+    return weights
 
 
 def _median(samples: Sequence[Sample]) -> float:
@@ -190,10 +201,27 @@ def _weighted_medians(sample: Sample, weights: npt.NDArray[np.int32]) -> Times:
     """Median of the calls, each counted as often as its round, for every row of `weights`."""
     order = np.argsort(sample.times, kind="stable")
     times, rounds = sample.times[order], sample.rounds[order]
-    found = []
-    for part in np.array_split(weights, 1 + len(weights) * len(times) // _CHUNK):
-        counted = np.cumsum(part[:, rounds], axis=1)
-        half = counted[:, -1:] / 2
-        low, high = (counted < half).sum(1), (counted <= half).sum(1)
-        found.append((times[low] + times[np.minimum(high, len(times) - 1)]) / 2)
-    return np.concatenate(found)
+    # of each round, how many calls are no slower than each
+    below = np.zeros((weights.shape[1], len(times)), np.int32)
+    below[rounds, np.arange(len(times))] = 1
+    np.cumsum(below, axis=1, out=below)
+    half = (weights * below[:, -1]).sum(1) / 2
+    low = _first(below, weights, lambda counted: counted >= half)
+    # of an even number of calls the two in the middle count
+    high = _first(below, weights, lambda counted: counted > half)
+    return (times[low] + times[high]) / 2
+
+
+def _first(
+    below: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.int32],
+    reached: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]],
+) -> npt.NDArray[np.int64]:
+    """By bisection, the fastest call with which enough are counted, for every row of `weights`."""
+    low = np.zeros(len(weights), np.int64)
+    high = np.full(len(weights), below.shape[1] - 1)
+    while (low < high).any():
+        middle = (low + high) // 2
+        enough = reached((weights * below[:, middle].T).sum(1))
+        low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
+    return low
