@@ -72,9 +72,7 @@ def backends_figure(timings: Sequence[Timing]) -> go.Figure:
             hoverinfo="text",
         )
     _names(figure)
-    figure.update_xaxes(
-        title="Median time of one call (ms), lines to the 90th percentile", zeroline=False
-    )
+    figure.update_xaxes(title="Median time of one call (ms)", zeroline=False)
     return _lay_out(figure, _FRAME + _ROW * len(rows))
 
 

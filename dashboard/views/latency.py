@@ -138,8 +138,8 @@ def _backends(report: LatencyReport) -> None:
         alt="Times of both models in every backend",
     )
     st.caption(
-        f"{timings.how(report.timings)}. In int8 the original still runs in 32-bit numbers. "
-        f"{timings.load(report.timings)}"
+        f"{timings.how(report.timings)}. Lines reach to where 9 of 10 calls were faster. "
+        f"In int8 the original still runs in 32-bit numbers. {timings.load(report.timings)}"
     )
 
 
