@@ -141,7 +141,7 @@ def measure(
     """
     found, shape = card(model_id), student_of(card(model_id), recipe)
     tell = stage(report, "Packing")
-    details = {"model": found.id, "recipe": recipe.model_dump(mode="json", exclude_none=True)}
+    details = {"model": found.id, "recipe": recipe.brief}
     packed = pack(model, architecture=shape.architecture, classes=shape.classes, details=details)
     tell(0.3)
     shipped = unpack(packed)

@@ -64,8 +64,8 @@ class Source:
     @property
     def about(self) -> dict[str, Any]:
         """What every file says of itself."""
-        recipe = self.run.recipe.model_dump(mode="json", exclude_none=True)
-        said: dict[str, Any] = {"model": self.run.model, "run": self.run.id, "recipe": recipe}
+        run = self.run
+        said: dict[str, Any] = {"model": run.model, "run": run.id, "recipe": run.recipe.brief}
         return {**said, "classes": self.data.classes} if self.data else said
 
     def model(self) -> nn.Module:
@@ -94,7 +94,7 @@ def source_of(store: Store, run: Run, device: str = "auto", report: Report | Non
         raise InvalidInput("run", run.id, "one whose file was kept, for it was stopped early")
     made = compress(run.model, run.recipe, device=device, report=report)
     shape = student_of(card(run.model), run.recipe)
-    said = {"model": run.model, "recipe": run.recipe.model_dump(mode="json", exclude_none=True)}
+    said = {"model": run.model, "recipe": run.recipe.brief}
     packed = pack(made.model, architecture=shape.architecture, classes=shape.classes, details=said)
     return Source(run, packed, _remade(run, packed))
 

@@ -39,15 +39,19 @@ class Recipe(BaseModel):
     @property
     def key(self) -> str:
         """12 hexadecimal digits that identify the recipe: a hash of its non-default settings."""
-        plain = {
+        text = json.dumps(self.brief, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def brief(self) -> dict[str, Any]:
+        """The recipe as JSON without what is at its default: the same when settings are added."""
+        return {
             "steps": [
                 {"step": s.step, **_plain(s.model_dump(mode="json", exclude_defaults=True))}
                 for s in self.steps
             ],
             "seed": self.seed,
         }
-        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def parent(self) -> Recipe | None:

@@ -80,6 +80,11 @@ def test_key_ignores_whether_a_default_is_spelled_out(recipe: Recipe) -> None:
     assert parse(Recipe, short).key == recipe.key == parse_recipe(recipe.to_json()).key
 
 
+@given(recipes)
+def test_the_brief_form_is_the_same_recipe(recipe: Recipe) -> None:
+    assert parse(Recipe, recipe.brief) == recipe
+
+
 @given(recipes, recipes)
 def test_keys_are_equal_exactly_when_recipes_are(a: Recipe, b: Recipe) -> None:
     assert (a.key == b.key) == (a == b)
