@@ -17,8 +17,9 @@ from compression.activations import input_grids
 from compression.deploy.calibrate import observe
 from compression.deploy.emit import emit
 from compression.deploy.flow import Flow, Op, read_flow
-from compression.deploy.graph import INPUT, float_graph
+from compression.deploy.graph import INPUT, fixed_batch, float_graph
 from compression.deploy.hardware import saturates
+from compression.deploy.means import correct_means, wanted_means
 from compression.deploy.plan import Plan, Scale, choose_groups, choose_ops, choose_scales
 from compression.deploy.weights import Codes, weight_codes
 from compression.layers import FakeQuantize, Grid, compressible, part
@@ -45,7 +46,8 @@ def int8_graph(
 
     `model` may hold its weights on grids, or have plain weights that lie on grids, as an unpacked
     file has; inputs lie on the grids that it holds them on. What has no grid gets one from
-    `images` [n, 3, h, w], prepared; at most 256 are looked at. `reduce_range` keeps weights to 7
+    `images` [n, 3, h, w], prepared; at most 256 are looked at. On 64 of them biases are set so that
+    the means of all layers are the model's. `reduce_range` keeps weights to 7
     bits for processors whose 16-bit sums overflow; None asks this processor.
 
     Raises:
@@ -64,6 +66,8 @@ def int8_graph(
         op.layer: _codes(op, modules[op.layer], reduced) for op in flow.ops if op.layer in modules
     }
     graph = emit(plain, plan, codes)
+    if fixed_batch(plain) is None:
+        correct_means(graph, wanted_means(model.eval(), flow, images), images)
     layers = {name: _reason(name, codes) for name in modules}
     told = _told(flow, plan, codes, layers, reduced)
     return Int8(graph, (*notes, *plan.notes, *told), layers)

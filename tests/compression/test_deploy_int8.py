@@ -34,8 +34,8 @@ from tests.compression.tiny import images, net, remove_channels
 BUNDLED = {
     "resnet18": (8, 8, 0.985),
     "mobilenet_v2": (4, 8, 0.97),
-    # one depthwise input moves PyTorch's own labels by more than that
-    "mobilenet_v3_small": (8, 8, 0.94),
+    # one input of a depthwise layer moves PyTorch's own labels by more than that
+    "mobilenet_v3_small": (8, 8, 0.95),
     "shufflenet_v2_x0_5": (4, None, 0.97),
     "squeezenet1_1": (4, 8, 0.98),
 }
@@ -138,7 +138,7 @@ def _random_signs(model: nn.Module, seed: int) -> None:
 FOLDED = {"0.0": "0.1", "2.0": "2.1", "4.0": "4.1", "5": None, "9": None}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(2, 8), st.booleans(), st.booleans(), st.integers(0, 99))
 def test_codes_are_ours_and_turn_with_the_sign_of_what_is_folded(
     bits: int, symmetric: bool, per_channel: bool, seed: int
@@ -162,7 +162,9 @@ def test_codes_are_ours_and_turn_with_the_sign_of_what_is_folded(
         codes = torch.from_numpy(held[f"{name}.weight_codes"].astype(np.int32))
         steps = torch.from_numpy(held[f"{name}.weight_scale"].copy())
         wanted = weight_of(module) * factor.view(rows)
-        near = steps.view(rows) / 2 if bits == 8 and not symmetric else 1e-5 * wanted.abs()
+        near = 1e-5 * wanted.abs()
+        if bits == 8 and not symmetric:
+            near = near + 0.501 * steps.view(rows)
         assert bool(((codes * steps.view(rows) - wanted).abs() <= near + 1e-9).all())
         if bits < 8 or symmetric:
             assert torch.equal(codes, (ours * factor.sign().view(rows)).int())
@@ -241,6 +243,31 @@ def test_a_scale_per_channel_becomes_one_and_is_told() -> None:
     assert noise(answers(found, images()), model(images())) < 1e-2
 
 
+@torch.inference_mode()
+def test_means_of_layers_are_the_models() -> None:
+    model = net("convolutional")
+    _random_signs(model, 1)
+    compress(model, 3, 6)
+    found = made_of(model, "convolutional").graph
+    layers = [n for n in found.graph.node if n.op_type in ("Conv", "Gemm")]
+    outputs = {n.input[1].removesuffix(".weight_value"): n.output[0] for n in layers}
+    found.graph.output.extend(
+        onnx.ValueInfoProto(name=outputs[n]) for n in FOLDED if outputs[n] != "logits"
+    )
+    pictures = images()[:64]
+    held = session(found).run([outputs[n] for n in FOLDED], {"images": pictures.numpy()})
+    ours: dict[str, Tensor] = {}
+    for name, norm in FOLDED.items():
+        model.get_submodule(norm or name).register_forward_hook(
+            lambda _, __, out, name=name: ours.__setitem__(name, out.clone())
+        )
+    model(pictures)
+    for name, out in zip(FOLDED, held, strict=True):
+        axes = (0, *range(2, out.ndim))
+        shift = np.abs(out.mean(axes) - ours[name].numpy().mean(axes)).max()
+        assert shift < 0.03 * float(ours[name].std())
+
+
 class Gated(nn.Module):
     """Hard gates, a residual sum, a product, and a relu before what stays float32."""
 
@@ -294,7 +321,8 @@ def test_removed_channels_are_not_in_the_graph() -> None:
         assert held[f"{name}.weight_codes"].shape == tuple(weight_of(module).shape)
     whole = sum(m.weight.numel() for _, m in compressible(net("convolutional")))
     assert sum(v.size for k, v in held.items() if k.endswith("weight_codes")) < 0.7 * whole
-    assert noise(answers(found, images()), model(images())) < 1e-3
+    with torch.no_grad():
+        assert noise(answers(found, images()), model(images())) < 1e-3
 
 
 @settings(max_examples=40, deadline=None)
