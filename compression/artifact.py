@@ -27,7 +27,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from compression.activations import hold_inputs, input_grids
-from compression.entropy import Coded, Decoder, draw, encode, read_numbers, write_numbers
+from compression.entropy import (
+    Coded,
+    Decoder,
+    draw,
+    encode,
+    entropy_bytes,
+    read_numbers,
+    write_numbers,
+)
 from compression.errors import ArtifactError, CompressionError, InvalidInput
 from compression.inputs import input_grids_of, input_state, read_inputs, write_inputs
 from compression.layers import plain
@@ -77,14 +85,16 @@ def pack(
     state = {**state, **input_state(inputs)}
     start = [*fewer, *write_inputs(twin, inputs)]
     index, arrays = dissect(model, state)
-    coded = encode(arrays)
-    version = 2 if any(fewer) or inputs else 1
-    payload = _payload([*(start if version == 2 else []), *index, *coded.index], coded)
+    version, payload = 3, b""
     if newest >= 3:
         coded = write(model, state)
-        smaller = _payload([*start, *coded.index], coded)
-        if len(smaller) < len(payload):
-            version, payload = 3, smaller
+        payload = _payload([*start, *coded.index], coded)
+    # Without context no file is below its entropy, so that most often there is no need to look.
+    if not payload or sum(map(entropy_bytes, arrays)) < len(payload):
+        older, coded = (2 if any(fewer) or inputs else 1), encode(arrays)
+        other = _payload([*(start if older == 2 else []), *index, *coded.index], coded)
+        if not payload or len(other) <= len(payload):
+            version, payload = older, other
     header = _write_header(version, architecture, classes, details, len(payload) + _DIGEST)
     return header + payload + _digest(header, payload)
 
