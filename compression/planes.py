@@ -38,7 +38,7 @@ def split(parts: Sequence[Array], dtype: np.dtype) -> tuple[list[int], list[Symb
     number = joined.view(f"<u{kind.bits // 8}").astype(np.uint32)
     exponent = _exponent(number, kind)
     ends = np.cumsum([len(p) for p in parts])[:-1]
-    middles = [int(np.sort(e)[len(e) // 2]) if len(e) else 0 for e in np.split(exponent, ends)]
+    middles = [_median(e) for e in np.split(exponent, ends)]
     each = np.repeat(np.array(middles, np.uint32), [len(p) for p in parts])
     planes = [
         (exponent - each + _MIDDLE, 256),
@@ -77,6 +77,13 @@ def join(
 
 def _exponent(number: NDArray[np.uint32], kind: _Float) -> NDArray[np.uint32]:
     return ((number >> kind.fraction) & _all_ones(kind)).astype(np.uint32)
+
+
+def _median(exponents: NDArray[np.uint32]) -> int:
+    if not len(exponents):
+        return 0
+    up_to = np.cumsum(np.bincount(exponents))
+    return int(np.searchsorted(up_to, len(exponents) // 2, side="right"))
 
 
 def _all_ones(kind: _Float) -> int:

@@ -87,7 +87,7 @@ def _assert_same(model: nn.Module, loaded: nn.Module) -> None:
             assert torch.equal(twin(x), loaded(x))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(SMALL),
     seed=st.integers(0, 10_000),
