@@ -117,9 +117,10 @@ def _against_others(after: Measurement) -> str:
     if gzip > 1 + _SAME:
         said += f", {fmt.ratio(gzip)} as much"
     off = f"{fmt.percent(abs(over))} {'below' if over < 0 else 'above'}"
+    why = ": those around it say what to expect of each" if over < 0 else ""
     return (
-        f"{said}; the file, with all it needs in it, is {off} the entropy bound, the least "
-        "possible if every weight is coded by itself."
+        f"{said}; the file, with all it needs in it, is {off} the entropy bound, the least if "
+        f"every weight were coded by itself{why}."
     )
 
 

@@ -63,7 +63,7 @@ _FIGURES = {
     "File size": lambda m: fmt.size(m.artifact_bytes),
     "As 32-bit numbers": lambda m: fmt.size(m.dense_bytes),
     "The same, gzipped": lambda m: fmt.size(m.gzip_bytes),
-    "Least possible (entropy)": lambda m: fmt.size(m.entropy_bound_bytes),
+    "Entropy, weight by weight": lambda m: fmt.size(m.entropy_bound_bytes),
     "As an ONNX file": lambda m: m.onnx_bytes and fmt.size(m.onnx_bytes),
     "As an ONNX file, int8": lambda m: m.int8_bytes and fmt.size(m.int8_bytes),
     "Bits per weight": lambda m: fmt.number(m.bits_per_weight),
