@@ -34,7 +34,10 @@ def wanted_means(model: nn.Module, flow: Flow, images: Tensor) -> dict[str, Arra
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, _: object, out: Tensor) -> None:
-            mean = out.mean([0, *range(2, out.ndim)])
+            axes = (
+                range(out.ndim - 1) if isinstance(module, nn.Linear) else (0, *range(2, out.ndim))
+            )
+            mean = out.mean(tuple(axes))
             bias = module.bias
             mean = mean - bias if isinstance(bias, Tensor) else mean
             found[name] = mean.double().cpu().numpy()
