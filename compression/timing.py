@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from functools import cache
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from compression.activations import input_grids, release_inputs
 from compression.deploy import NotExportable
@@ -27,6 +27,7 @@ from compression.deploy.int8 import Int8, int8_graph
 from compression.deploy.sessions import check
 from compression.errors import CompressionError
 from compression.ledger import Case, Work, account
+from compression.layers import plain
 from compression.measure.conditions import held, torch_threads
 from compression.measure.latency import Session, in_turns, on_cuda, on_wall
 from compression.measure.layers import costs
@@ -53,7 +54,7 @@ class Forms:
 
 
 def forms_of(model: nn.Module, architecture: str, images: Tensor) -> Forms:
-    """`model` has plain weights, its inputs may be held on grids; `images` [n, 3, h, w] calibrate.
+    """The weights of `model` and its inputs may be held on grids; `images` [n, 3, h, w] calibrate.
 
     `architecture` names what the model is but for its weights and widths. The model is moved to
     the CPU; where it runs elsewhere, a copy does.
@@ -85,10 +86,12 @@ def forms_of(model: nn.Module, architecture: str, images: Tensor) -> Forms:
 
 
 def _free(model: nn.Module) -> nn.Module:
-    """A model that takes its inputs as they come: no float32 kernel rounds them."""
-    if not input_grids(model):
+    """A model with ordinary weights that takes its inputs as they come: what float32 kernels run
+    neither rounds inputs nor puts weights on grids again in every call."""
+    parametrized = any(parametrize.is_parametrized(module) for module in model.modules())
+    if not parametrized and not input_grids(model):
         return model
-    twin = copy.deepcopy(model)
+    twin = plain(model)
     release_inputs(twin)
     return twin
 
