@@ -26,8 +26,8 @@ from compression.deploy.graph import float_graph
 from compression.deploy.int8 import Int8, int8_graph
 from compression.deploy.sessions import check
 from compression.errors import CompressionError
-from compression.ledger import Case, Work, account
 from compression.layers import plain
+from compression.ledger import Case, Work, account
 from compression.measure.conditions import held, torch_threads
 from compression.measure.latency import Session, in_turns, on_cuda, on_wall
 from compression.measure.layers import costs
