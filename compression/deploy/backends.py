@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import logging
 import os
 import shutil
 import warnings
@@ -122,8 +123,13 @@ def _running(model: Callable[[Tensor], object], x: Tensor, what: str) -> Call:
 
 
 def _compile(subject: Subject, images: Tensor, _threads: int, device: str) -> Call:
+    from torch._inductor import config as inductor
+
     model = copy.deepcopy(subject.model).to(device).to(memory_format=torch.channels_last).eval()
-    with warnings.catch_warnings():
+    # Without its caches, where kernels of the original would be found: what it takes is to be seen.
+    uncached = inductor.patch(force_disable_caches=True)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no CUDA, it says
+    with uncached, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiled = torch.compile(model, dynamic=False)
         return _running(compiled, _on(images, device, torch.float32), "torch.compile")
