@@ -22,6 +22,18 @@ _LOOKS = (500, 1000, 2000)
 _ATTEMPTS = 10
 
 
+@dataclass(frozen=True)
+class Amounts:
+    """What is searched: amounts from 0 to `largest` in steps of `resolution`, and their words."""
+
+    largest: float
+    resolution: float
+    words: Callable[[float], str]
+
+
+SPARSITY = Amounts(LARGEST, RESOLUTION, lambda amount: f"a sparsity of {100 * amount:.4g} %")
+
+
 def most_that_keeps(
     attempt: Callable[[float], nn.Module],
     original: nn.Module,
@@ -29,11 +41,12 @@ def most_that_keeps(
     max_drop_points: float,
     device: str = "cpu",
     report: Callable[[float], None] | None = None,
+    amounts: Amounts = SPARSITY,
 ) -> tuple[float, nn.Module, str]:
     """The most compression of which accuracy on `split` drops at most `max_drop_points` points.
 
-    `attempt(amount)` gives a compressed model, the amount a sparsity from 0 to `LARGEST` in steps
-    of `RESOLUTION`; where it raises `InvalidInput` above 0, that amount is refused. Gives the
+    `attempt(amount)` gives a compressed model, the amount one of `amounts`, by default a
+    sparsity; where it raises `InvalidInput` above 0, that amount is refused. Gives the
     amount, its model and a sentence with the interval. The model given back was measured on all
     images, and its drop there is at most what is allowed; one step more was refused.
 
@@ -46,17 +59,19 @@ def most_that_keeps(
     if not 0 <= max_drop_points <= 100:
         raise InvalidInput("max_drop", max_drop_points, "from 0 to 100 points")
     search = _Search(attempt, original, split, max_drop_points / 100, device, report)
-    amount = largest(search.accepts, 0.0, LARGEST, RESOLUTION)
+    step = amounts.resolution
+    amount = largest(search.accepts, 0.0, amounts.largest, step)
     if amount is None or not search.holds(amount):
         # Where the early looks erred, and before refusing all, only what all images say counts.
-        amount = largest(search.holds, 0.0, max(0.0, (amount or 0.0) - RESOLUTION), RESOLUTION)
+        amount = largest(search.holds, 0.0, max(0.0, (amount or 0.0) - step), step)
     if amount is None or search.passed is None:
         raise InvalidInput(
             "max_drop",
             max_drop_points,
-            f"at least {-100 * search.last.value:.3g}, which is lost at a sparsity of 0 already",
+            f"at least {-100 * search.last.value:.3g}, "
+            f"which is lost at {amounts.words(0.0)} already",
         )
-    return amount, search.passed.model, _sentence(search.passed, split.name)
+    return amount, search.passed.model, _sentence(search.passed, split.name, amounts)
 
 
 @dataclass(frozen=True)
@@ -66,11 +81,11 @@ class _Passed:
     difference: Interval
 
 
-def _sentence(passed: _Passed, images: str) -> str:
+def _sentence(passed: _Passed, images: str, amounts: Amounts) -> str:
     found = passed.difference
     value, low, high = (100 * v for v in (found.value, found.low, found.high))
     return (
-        f"Bisection found a sparsity of {100 * passed.amount:.4g} %, at which {images} accuracy "
+        f"Bisection found {amounts.words(passed.amount)}, at which {images} accuracy "
         f"changes by {value:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}, "
         f"{found.n:,} images)."
     )

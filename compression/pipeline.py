@@ -28,7 +28,7 @@ from compression.pruning import prune
 from compression.quantizing import quantize
 from compression.recipe import Recipe
 from compression.run import Curve, Progress, Run, State
-from compression.steps import Distill, Prune, Step
+from compression.steps import Distill, Prune, Quantize, Step
 from compression.structures import require_channels
 from compression.twin import same_structure
 
@@ -140,9 +140,16 @@ def _refuse(found: Card, recipe: Recipe) -> None:
     """Refuse what a model cannot have before it is even loaded.
 
     Raises:
-        InvalidInput: a setting needs images and there are none, or no channels can be removed.
+        InvalidInput: a setting needs images and there are none, no channels can be removed, or a
+            step needs the statistics of batch norms that a step before it has taken away.
     """
     student_of(found, recipe)
+    by_rate = [i for i, s in enumerate(recipe.steps) if isinstance(s, Quantize) and s.by_rate]
+    for step in recipe.steps[by_rate[0] + 1 :] if by_rate else ():
+        if not (isinstance(step, Distill) and step.batchnorm == "frozen"):
+            allowed = "after a quantize step with rate or keep_accuracy only distill, with "
+            allowed += "batchnorm frozen: batch norms have no statistics any more"
+            raise InvalidInput("steps", step.step, allowed)
     for step in recipe.steps:
         if found.dataset is None and (asked := needing_images(step)):
             raise without_images(found, *asked)

@@ -38,6 +38,7 @@ from compression.quantize.affine import CLIPPINGS
 from compression.quantize.equalize import equalize
 from compression.quantize.observers import calibrate_inputs, uncalled
 from compression.quantize.rounding import gptq
+from compression.rate_aware import output_powers, quantize_by_rate, smallest_that_keeps
 from compression.reconstruct import reconstruct
 from compression.sensitivity import direct_costs
 from compression.steps import Quantize
@@ -61,6 +62,9 @@ def quantize(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Mod
     if step.equalization != "none":
         # the original's layers are scaled otherwise
         context = replace(context, reference=copy.deepcopy(model))
+    if step.by_rate:
+        model, found = _by_rate(model, step, context)
+        return model, notes + found
     bits = _choose_bits(model, step, context)
     if step.rounding == "nearest":
         _round_all(model, step, bits)
@@ -78,6 +82,18 @@ def quantize(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Mod
     if all(torch.equal(before[n], weight_of(m)) for n, m in compressible(model)):
         notes += ("Quantization changed nothing: the weights were on the grid.",)
     return model, notes
+
+
+def _by_rate(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Module, Notes]:
+    notes = _hold_activations(model, step, context) if step.activation_bits is not None else ()
+    if step.keep_accuracy is not None:
+        model, found = smallest_that_keeps(model, step, step.keep_accuracy, context)
+    else:
+        powers = output_powers(step, context)
+        found = quantize_by_rate(model, step, step.rate, context, powers, context.report)
+    if step.rest == "float16":
+        _halve_rest(model)
+    return model, notes + found
 
 
 def _reconstruct(model: nn.Module, step: Quantize, context: Context) -> Notes:

@@ -23,6 +23,10 @@ from compression.layers import compressible
 Norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
+# Sets a batch norm by its own inputs, its reference and that one's inputs.
+Normalise = Callable[[nn.Module, Tensor, nn.Module, Tensor], None]
+
+
 @dataclass(frozen=True)
 class Meeting:
     """A layer about to be used: its own inputs and those of its reference, same images."""
@@ -51,15 +55,16 @@ def walk(
     *,
     batchnorm: bool = False,
     bias: bool = False,
+    normalise: Normalise | None = None,
 ) -> tuple[str, ...]:
     """Call `visit` for every layer in the order of use, before it is used; change what it likes.
 
     `reference` is another object than `model`, of the same structure; `images` [n, c, h, w] are on
     the models' device. With `batchnorm`, the running statistics of `model` become the reference's,
     moved by as much as the two models' statistics differ on these images: estimated anew, but
-    without the noise of few images, so that an unchanged model stays what it is. With `bias`, each
-    layer's mean output error, per channel, is taken off its bias where it has one (Nagel et al.,
-    2019).
+    without the noise of few images, so that an unchanged model stays what it is; or, if given,
+    `normalise` sets each norm. With `bias`, each layer's mean output error, per channel, is taken
+    off its bias where it has one (Nagel et al., 2019).
 
     Returns:
         The names of compressible layers that are never called by themselves (in attention).
@@ -80,7 +85,7 @@ def walk(
             kept.append(theirs)
             if isinstance(module, Norm):
                 if batchnorm:
-                    _move_statistics(module, ours, other, theirs)
+                    (normalise or _move_statistics)(module, ours, other, theirs)
             else:
                 called.add(name)
                 visit(Meeting(name, module, other, on_grid(module, ours), theirs))

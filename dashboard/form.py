@@ -175,6 +175,7 @@ def settled(form: Form, images: bool = True) -> Form:
         found["mixup"] = 0.0
     if not images:
         found |= {"distill": False, "mixed": False, "activation_bits": None}
+        found |= {"rate": 0.0, "keep_accuracy": None}
         if form["amount"] == "max_drop":
             found["amount"] = "sparsity"
     for step, keys in KEYS.items():

@@ -12,7 +12,7 @@ import typer
 
 from compression.errors import InvalidInput
 from compression.examples import names, recipe_for
-from compression.presets import PRESETS, apply_preset
+from compression.presets import NO_IMAGES, PRESETS, WHOLE, apply_preset, available
 from compression.recipe import Recipe, parse, read_recipe
 from compression.settings import Setting, settings
 from compression.steps import STEPS
@@ -30,8 +30,8 @@ PresetName = Annotated[
     str | None,
     typer.Option(
         help="How each step works, as `compression presets` lists; other flags win over it. "
-        "Or an example's whole recipe.",
-        metavar="|".join((*PRESETS, *names())),
+        "Or a whole recipe: the smallest file without training, or an example.",
+        metavar="|".join((*PRESETS, *WHOLE, *names())),
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -81,19 +81,25 @@ def recipe_of(
     *,
     images: bool,
 ) -> Recipe:
-    """The recipe that is asked for, for a model: as `build_recipe`, or that of an example.
+    """The recipe that is asked for, for a model: as `build_recipe`, or a whole one.
 
     Raises:
-        InvalidInput: as `build_recipe`; or an example together with a file or flags, or with
-            another model than its own.
+        InvalidInput: as `build_recipe`; or a whole recipe together with a file or flags, or
+            an example's with another model than its own.
     """
-    if preset not in names() or preset is None:
+    whole = (*WHOLE, *names())
+    if preset not in whole or preset is None:
         if preset is not None and preset not in PRESETS:
-            raise InvalidInput("preset", preset, ", ".join((*PRESETS, *names())))
+            raise InvalidInput("preset", preset, ", ".join((*PRESETS, *whole)))
         return build_recipe(flags, file, seed, preset, images=images)
     given = _flags_of(flags) + (["--recipe"] if file is not None else [])
     if given:
-        raise InvalidInput("preset", preset, f"an example alone, without {', '.join(given)}")
+        kind = "a whole recipe" if preset in WHOLE else "an example"
+        raise InvalidInput("preset", preset, f"{kind} alone, without {', '.join(given)}")
+    if preset in WHOLE:
+        if not images:
+            raise InvalidInput("preset", preset, f"{', '.join(available(False))}: {NO_IMAGES}")
+        return parse(Recipe, {"steps": WHOLE[preset].steps, "seed": seed or 0})
     return parse(Recipe, recipe_for(preset, model, seed).model_dump())
 
 

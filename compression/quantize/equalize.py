@@ -72,6 +72,15 @@ def equalize(model: nn.Module, rows: bool = True) -> int:
     return len(changed)
 
 
+def normed_layers(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+    """Layers and the batch norms that alone use what they give.
+
+    Raises:
+        CompressionError: the model's connections cannot be traced.
+    """
+    return _connections(model)[1]
+
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         held = isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_NORMS))

@@ -92,7 +92,30 @@ class Quantize(BaseStep):
         title="All other numbers",
         description="Biases, batch normalisation and scales: as they are, or in half the bytes.",
     )
+    rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=10_000,
+        title="Worth of a kilobyte",
+        description="Above 0: in GPTQ's order, coarsely or to zero wherever that costs less loss "
+        "per image than the kilobytes saved are worth.",
+        json_schema_extra={"unit": "mnat/kB"},
+    )
+    keep_accuracy: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        title="Accuracy to keep",
+        description="The smallest file, by the highest worth of a kilobyte, that keeps this share "
+        "of the validation accuracy.",
+        json_schema_extra={"unit": "fraction"},
+    )
     repair: Repairs = REPAIR
+
+    @property
+    def by_rate(self) -> bool:
+        """Whether bits are paid for: each layer then has as many as they are worth."""
+        return self.rate > 0 or self.keep_accuracy is not None
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
@@ -101,6 +124,8 @@ class Quantize(BaseStep):
         return self
 
     def sentence(self) -> str:
+        if self.by_rate:
+            return self._sentence_by_rate()
         text = f"store the weights in {self.average_bits or self.bits:.3g} bits"
         if self.average_bits is not None:
             text += " on average"
@@ -113,6 +138,20 @@ class Quantize(BaseStep):
             "equalized" if self.equalization != "none" else None,
             "other numbers in 16" if self.rest == "float16" else None,
             *(REPAIRED[r] for r in self.repair),
+        )
+
+    def _sentence_by_rate(self) -> str:
+        if self.keep_accuracy is not None:
+            goal = f"as {100 * self.keep_accuracy:.4g} % of the accuracy allows"
+        else:
+            goal = f"as {self.rate:.3g} mnat per kB makes worth while"
+        text = f"store the weights in as few bits {goal}"
+        if self.activation_bits is not None:
+            text += f", activations in {self.activation_bits}"
+        return text + how(
+            "rate-aware GPTQ",
+            "equalized" if self.equalization != "none" else None,
+            "other numbers in 16" if self.rest == "float16" else None,
         )
 
 

@@ -132,7 +132,7 @@ def test_as_a_preset_it_is_its_whole_recipe(write: Callable[..., Path]) -> None:
     ):
         with pytest.raises(InvalidInput, match=line):
             recipe("tiny", **bad)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="allowed: fast, better, best, tiny"):
+    with pytest.raises(InvalidInput, match="allowed: fast, better, best, smallest, tiny"):
         recipe("giant")
 
 

@@ -60,6 +60,7 @@ _WHOLE = (
     "comparison",
     "sensitivity",
     "accuracy_driven",
+    "rate_aware",
     "opening",
     "ledger",
     "timing",

@@ -1,0 +1,157 @@
+"""The smallest files without training: `python -m tests.benchmarks.smallest [--write]`.
+
+`--preset smallest` on every bundled model, against GPTQ rounding (`--preset better`, other numbers
+in 16 bits) with the fewest bits that keep 99 % of the accuracy. Bits and rates are chosen on
+validation images; the test images are looked at once, by what was chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compression import artifact
+from compression.catalogue import card, cards
+from compression.cli.flags import build_recipe, recipe_of
+from compression.comparison import original_of
+from compression.data import Split, load_dataset
+from compression.layers import plain
+from compression.measure.accuracy import Predictions, flips, paired_difference, predict
+from compression.pipeline import compress
+from compression.recipe import Recipe
+from compression.run import Interval
+from tests.readme import markdown_table, replace_section
+
+RESULTS = Path(__file__).with_suffix(".json")
+KEEP = 0.99
+_BITS = range(2, 9)
+
+
+def _accuracy(found: Predictions) -> float:
+    return float((found.logits.argmax(1) == found.labels).float().mean())
+
+
+def _change(model: str, made: nn.Module, split: Split) -> tuple[float, float, Interval]:
+    """Top-1 before and after, and the paired difference."""
+    before, after = (predict(plain(m), split) for m in (original_of(model), made))
+    moved = flips(before, after)
+    change = paired_difference(moved.wrong_to_right, moved.right_to_wrong, len(split))
+    return _accuracy(before), _accuracy(after), change
+
+
+def _packed(model: str, made: nn.Module, recipe: Recipe) -> int:
+    found = card(model)
+    said = {"model": model, "recipe": json.loads(recipe.to_json())}
+    data = artifact.pack(made, architecture=found.architecture, classes=10, details=said)
+    back = artifact.unpack(data)
+    example = load_dataset("fashion-mnist").validation.head(64)
+    assert torch.equal(predict(back, example).logits, predict(plain(made), example).logits)
+    return len(data)
+
+
+def _row(model: str, made: nn.Module, recipe: Recipe, seconds: float) -> dict[str, Any]:
+    size = _packed(model, made, recipe)
+    count = sum(p.numel() for p in original_of(model).parameters())
+    row: dict[str, Any] = {
+        "bytes": size,
+        "bits_per_weight": float(f"{8 * size / count:.4g}"),
+        "ratio": float(f"{4 * count / size:.4g}"),
+        "seconds": round(seconds),
+    }
+    data = load_dataset("fashion-mnist")
+    for split in (data.validation, data.test):
+        before, after, change = _change(model, made, split)
+        row[split.name] = {
+            "before": round(100 * before, 2),
+            "top1": round(100 * after, 2),
+            "change": [round(100 * v, 2) for v in (change.value, change.low, change.high)],
+            "kept": round(after / before, 4),
+        }
+    return row
+
+
+def _recipes() -> Iterator[Recipe]:
+    for bits in _BITS:
+        yield build_recipe({"bits": str(bits), "rest": "float16"}, None, None, "better")
+
+
+def _gptq(model: str) -> dict[str, Any]:
+    """GPTQ with the fewest bits that keep enough of the validation accuracy."""
+    validation = load_dataset("fashion-mnist").validation
+    for recipe in _recipes():
+        started = time.perf_counter()
+        made = compress(model, recipe, device="cpu").model
+        before, after, _ = _change(model, made, validation)
+        if after >= KEEP * before:
+            bits = getattr(recipe.steps[0], "bits", None)
+            return {"bits": bits, **_row(model, made, recipe, time.perf_counter() - started)}
+    raise SystemExit(f"{model}: no bits keep enough")
+
+
+def compare(model: str) -> dict[str, Any]:
+    """The preset against GPTQ on one model."""
+    started = time.perf_counter()
+    recipe = recipe_of(model, {}, None, None, "smallest", images=True)
+    made = compress(model, recipe, device="cpu")
+    seconds = time.perf_counter() - started
+    row = _row(model, made.model, recipe, seconds)
+    row["notes"] = list(made.notes)
+    return {"model": model, "smallest": row, "gptq": _gptq(model)}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The README's table."""
+    header = (
+        *("model", "top-1, test", "change, points", "accuracy kept"),
+        *("file, kB", "bits per weight", "ratio", "GPTQ: bits", "GPTQ: kB", "fewer bytes"),
+    )
+    lines = []
+    for r in rows:
+        ours, test, other = r["smallest"], r["smallest"]["test"], r["gptq"]
+        value, low, high = test["change"]
+        lines.append(
+            [
+                f"`{r['model'].rpartition('/')[2]}`",
+                f"{test['top1']:.2f} %",
+                f"{value:+.2f} ({low:+.2f} to {high:+.2f})",
+                f"{100 * test['kept']:.1f} %",
+                f"{ours['bytes'] / 1000:.1f}",
+                f"{ours['bits_per_weight']:.3g}",
+                f"{ours['ratio']:.3g}x",
+                str(other["bits"]),
+                f"{other['bytes'] / 1000:.1f}",
+                f"{100 * (1 - ours['bytes'] / other['bytes']):.0f} %",
+            ]
+        )
+    return markdown_table(header, lines, right=9)
+
+
+def main() -> None:
+    """Measure and print; with --write keep the results and fill the README."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    bundled = [m for m, c in cards().items() if c.bundled]
+    parser.add_argument("--models", default=",".join(bundled), help="ids, with commas between")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for model in given.models.split(","):
+        found = compare(model)
+        print(json.dumps(found), flush=True)
+        rows = sorted([found, *(r for r in rows if r["model"] != model)], key=lambda r: r["model"])
+        if given.write:
+            RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+            replace_section("smallest", table(rows))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
