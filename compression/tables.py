@@ -9,7 +9,8 @@ from rich.table import Table
 
 from compression.catalogue import Card, cards
 from compression.examples import Example
-from compression.presets import Costs, Preset, as_flags
+from compression.presets import Costs, Preset, Whole, as_flags
+from compression.recipe import Recipe, parse
 from compression.run import Delta, Interval, Latency, Measurement, Ratio, Run
 from compression.store import Entry
 
@@ -209,6 +210,18 @@ def presets(found: Iterable[Preset]) -> Table:
     for preset in found:
         lines = [f"{step}: {' '.join(flags)}" for step, flags in as_flags(preset).items()]
         table.add_row(preset.name, preset.description, "\n".join(lines))
+    return table
+
+
+def whole_recipes(found: Iterable[Whole]) -> Table:
+    """One line a whole recipe: what it does, and its steps in a sentence."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("preset", no_wrap=True)
+    table.add_column("what it does")
+    table.add_column("recipe")
+    for whole in found:
+        recipe = parse(Recipe, {"steps": whole.steps})
+        table.add_row(whole.name, whole.description, recipe.sentence())
     return table
 
 

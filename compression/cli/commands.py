@@ -26,7 +26,7 @@ from compression.cli.flags import (
 from compression.cli.output import certificate_of, print_json, print_table, show_run
 from compression.errors import InvalidInput
 from compression.examples import examples
-from compression.presets import PRESETS, as_flags, costs
+from compression.presets import PRESETS, WHOLE, as_flags, costs
 from compression.run import State
 from compression.store import new_run, open_store
 
@@ -47,6 +47,7 @@ def presets(as_json: AsJson = False) -> None:
     found, measured, stored = list(PRESETS.values()), costs(), examples()
     if not as_json:
         print_table(tables.presets(found))
+        print_table(tables.whole_recipes(WHOLE.values()))
         print_table(tables.costs(found, measured))
         print(tables.costs_conditions(measured))
         if stored:
@@ -64,6 +65,10 @@ def presets(as_json: AsJson = False) -> None:
     print_json(
         {
             "presets": document,
+            "whole": [
+                {k: getattr(w, k) for k in ("name", "title", "description", "steps")}
+                for w in WHOLE.values()
+            ],
             "measured": about if measured.seconds else None,
             "examples": [e.model_dump(mode="json", exclude={"curves"}) for e in stored],
         }

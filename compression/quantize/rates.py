@@ -19,7 +19,7 @@ SWEEPS = 6
 # Extra bits for every code but zero, at first: some layers end with fewer bits if begun so.
 STARTS = (0.0, 3.0)
 # Steps of the grid, by what is best at few bits: a step's square per price of a bit.
-STEP = 12.0
+STEP = 4.0
 _BLOCK = 128
 
 
