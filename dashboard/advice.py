@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from compression.catalogue import Weights
-from compression.presets import DEFAULT_PRESET, available
+from compression.presets import DEFAULT_PRESET, WHOLE, available
 from compression.structures import channels_supported
 from dashboard.form import PLAIN, Form, with_preset
 
@@ -29,7 +29,7 @@ def first_form(weights: Weights | None, images: bool = True) -> Form:
 
 
 def first_runs(form: Form, weights: Weights | None, images: bool = True) -> dict[str, Form]:
-    """Three runs worth starting with, by name; none of them empties a layer."""
+    """Runs worth starting with, by name; none of them empties a layer."""
     most = weights.sparsity(min(weights.largest.values())) if weights else 1.0
     kept = {name: form[name] for name in ("seed", "device")}
     off = {**PLAIN, **kept, "prune": False, "distill": False, "quantize": True}
@@ -43,6 +43,9 @@ def first_runs(form: Form, weights: Weights | None, images: bool = True) -> dict
         "Balanced": pruned(DEFAULT_SPARSITY, DEFAULT_BITS),
         "Bold": pruned(0.9, 3),
     }
+    if images:
+        (step,) = WHOLE["smallest"].steps
+        found["Smallest"] = {**off, "bits": 8, **{k: v for k, v in step.items() if k != "step"}}
     return {name: with_preset(f, first_method(images), images) for name, f in found.items()}
 
 

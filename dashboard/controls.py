@@ -23,6 +23,7 @@ _ENTRIES = {
     "decay_epochs": 0.5,
     "weight_decay": 1e-4,
     "l1": 1e-5,
+    "rate": 0.5,
     "mixup": 0.1,
 }
 _ENTRY, _SMALLEST = 0.05, {"learning_rate": 1e-4, "decay": 0.01, "decay_epochs": 0.1}
@@ -157,6 +158,25 @@ def entry(name: str, disabled: bool = False, high: float | None = None) -> None:
         key=name,
         help=setting.help,
         disabled=disabled,
+        persist_state="session",
+    )
+
+
+def optional_share(name: str, unset: str, disabled: bool = False) -> None:
+    """A share that may be left out; `unset` says what that means."""
+    setting = SETTINGS[name]
+    st.number_input(
+        setting.title,
+        0.001,
+        float(setting.high or 1),
+        None,
+        step=0.005,
+        format="%.3f",
+        key=name,
+        help=setting.help,
+        placeholder=unset,
+        disabled=disabled,
+        on_change=state.adapt,
         persist_state="session",
     )
 

@@ -54,8 +54,13 @@ def _prune(form: Form, off: bool) -> None:
 
 
 def _quantize(form: Form, off: bool) -> None:
-    _choices(form, "quantize", ("rounding", "repair"), off)
     if state.images():
+        controls.optional_share("keep_accuracy", "Not asked for", off)
+        if without_effect(form, "rate") is None:
+            controls.entry("rate", off)
+    _choices(form, "quantize", ("rounding", "repair"), off)
+    by_rate = without_effect(form, "clipping") is not None
+    if state.images() and not by_rate:
         st.toggle(
             "Different bits per layer",
             key="mixed",
@@ -64,10 +69,11 @@ def _quantize(form: Form, off: bool) -> None:
             persist_state="session",
             help="Sensitive layers get more bits, the others fewer, so that the average is kept.",
         )
-    if form["mixed"]:
+    if form["mixed"] and not by_rate:
         controls.entry("average_bits", off, high=float(form["bits"]))
         _choices(form, "quantize", ("sensitivity",), off)
-    controls.optional_bits("edge_bits", "Same as the others", (8,), off)
+    if not by_rate:
+        controls.optional_bits("edge_bits", "Same as the others", (8,), off)
     _choices(form, "quantize", ("clipping", "scheme", "granularity", "equalization", "rest"), off)
     if state.images():
         controls.optional_bits("activation_bits", "Not rounded (float32)", (8, 7, 6, 5, 4), off)
