@@ -38,20 +38,14 @@ EXAMPLES: dict[str, Wanted] = {
     "smallest-trained": Wanted(
         "The smallest file with training",
         "Whole channels go first, then single weights, each followed by distillation; what is left "
-        "is rounded last.",
+        "is rounded last, each to as few bits as it is worth.",
         "fashion-mnist/resnet18",
         (
             {**_PRUNE, "sparsity": 0.55, "pattern": "channels", "score": "taylor"},
             {**_DISTILL, "epochs": 6, "learning_rate": 0.05},
             {**_PRUNE, "sparsity": 0.945, "scope": "allocated", "score": "obs"},
             {**_DISTILL, "epochs": 10, "learning_rate": 0.05},
-            {
-                "step": "quantize",
-                "bits": 4,
-                "rounding": "gptq",
-                "rest": "float16",
-                "repair": _REPAIR,
-            },
+            {"step": "quantize", "rest": "float16", "keep_accuracy": 0.996},
         ),
     ),
 }
