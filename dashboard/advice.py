@@ -6,8 +6,9 @@ import math
 
 from compression.catalogue import Weights
 from compression.presets import DEFAULT_PRESET, WHOLE, available
+from compression.recipe import Recipe, parse
 from compression.structures import channels_supported
-from dashboard.form import PLAIN, Form, with_preset
+from dashboard.form import PLAIN, Form, from_recipe, with_preset
 
 DEFAULT_SPARSITY = float(PLAIN["sparsity"])
 DEFAULT_BITS = int(PLAIN["bits"])
@@ -43,10 +44,9 @@ def first_runs(form: Form, weights: Weights | None, images: bool = True) -> dict
         "Balanced": pruned(DEFAULT_SPARSITY, DEFAULT_BITS),
         "Bold": pruned(0.9, 3),
     }
-    if images:
-        (step,) = WHOLE["smallest"].steps
-        found["Smallest"] = {**off, "bits": 8, **{k: v for k, v in step.items() if k != "step"}}
-    return {name: with_preset(f, first_method(images), images) for name, f in found.items()}
+    made = {name: with_preset(f, first_method(images), images) for name, f in found.items()}
+    smallest = from_recipe(parse(Recipe, {"steps": WHOLE["smallest"].steps}), off)
+    return made | {"Smallest": smallest} if images and smallest is not None else made
 
 
 def round_threshold(value: float) -> float:

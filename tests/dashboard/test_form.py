@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from compression.catalogue import Weights
 from compression.errors import InvalidInput
-from compression.presets import DEFAULT_PRESET, PRESETS, available, governed, needs_images
+from compression.presets import (
+    DEFAULT_PRESET,
+    PRESETS,
+    WHOLE,
+    available,
+    governed,
+    needs_images,
+)
 from compression.recipe import Recipe, parse
+from compression.steps import STEPS
 from dashboard.address import from_params, to_params
 from dashboard.advice import first_form, first_runs, refusal
 from dashboard.form import (
@@ -332,7 +340,13 @@ def test_channels_are_refused_where_they_cannot_be_removed() -> None:
 def test_suggested_settings_are_never_refused(weights: Weights | None, images: bool) -> None:
     start = first_form(weights, images)
     assert refusal(start, weights) is None
-    for form in [start, *first_runs(start, weights, images).values()]:
+    runs = first_runs(start, weights, images)
+    smallest = runs.pop("Smallest", None)
+    assert (smallest is not None) == images
+    if smallest is not None:
+        steps = tuple(parse(STEPS[s["step"]], s) for s in WHOLE["smallest"].steps)
+        assert to_recipe(smallest).steps == steps and settled(smallest) == smallest
+    for form in [start, *runs.values()]:
         assert refusal(form, weights) is None
         assert settled(form, images) == form
         expected = DEFAULT_PRESET if DEFAULT_PRESET in available(images) else available(images)[0]
