@@ -22,12 +22,13 @@ from compression.artifact import pack
 from compression.catalogue import card, cards
 from compression.data import load_dataset, prepare
 from compression.deploy.sessions import predict_with, session
-from compression.layers import plain
+from compression.layers import compressible, hold, plain, weight_of
 from compression.measure.conditions import held
 from compression.measure.latency import in_turns
 from compression.models import build
 from compression.pipeline import compress
 from compression.presets import apply_preset
+from compression.quantize.affine import mse
 from compression.recipe import Recipe, parse
 from tests.benchmarks.costs import machine
 from tests.benchmarks.deploy.engines import BASE, CALIBRATION, ENGINES, Case, make_ready
@@ -59,7 +60,10 @@ def case_of(name: str, batch: int, threads: int) -> Case:
         torch.manual_seed(0)
         model = _settled(build(architecture, 1000))
         images = torch.randn(CALIBRATION // 4, 3, PIXELS, PIXELS)
-    return Case(name, architecture, model, copy.deepcopy(model), images, batch, threads)
+    made = copy.deepcopy(model)
+    for _, layer in compressible(made):
+        hold(layer, None, mse(weight_of(layer), 8, True, True))
+    return Case(name, architecture, model, made, images, batch, threads)
 
 
 @torch.no_grad()
