@@ -79,6 +79,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # kept by the first request for all later ones: not beyond this test
+    monkeypatch.setattr("urllib.request._opener", None)
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     return tmp_path
 
