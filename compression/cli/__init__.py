@@ -17,6 +17,8 @@ from compression.cli.app import Interrupted, app
 from compression.errors import CompressionError
 from compression.paths import data_dir
 
+_STOPPED = "stopped; nothing was stored"
+
 __all__ = ["commands", "files", "latency", "main", "training"]
 
 
@@ -31,6 +33,8 @@ def _guarded(arguments: list[str] | None) -> int:
         code = app(args=given or ["--help"], prog_name="compression", standalone_mode=False)
     except Interrupted as error:
         return _complain(str(error), 130)
+    except KeyboardInterrupt:  # where the library that reads the arguments does not see it
+        return _complain(_STOPPED, 130)
     except CompressionError as error:
         return _complain(str(error), 2)
     except typer.TyperException as error:
@@ -42,7 +46,7 @@ def _guarded(arguments: list[str] | None) -> int:
         name = f"{type(error).__name__}: {error}"
         return _complain(f"unexpected error: {name}, please report; details in {_keep()}", 1)
     if code == 130:
-        return _complain("stopped; nothing was stored", 130)
+        return _complain(_STOPPED, 130)
     return int(code or 0)
 
 

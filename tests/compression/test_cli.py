@@ -125,7 +125,7 @@ def test_only_finished_runs_are_certified(store: Store, capsys: pytest.CaptureFi
     assert "a run that is done; this one is queued" in err
 
 
-def test_ctrl_c_stops_at_once_and_stores_nothing(store: Store) -> None:
+def test_ctrl_c_stops_at_once_and_stores_nothing(store: Store, tmp_path: Path) -> None:
     slow = ["--bits", "4", "--rounding", "reconstruct", "--store", store.url]
     arguments = command("run", MODEL.id, *slow)
     process = subprocess.Popen(
@@ -133,6 +133,8 @@ def test_ctrl_c_stops_at_once_and_stores_nothing(store: Store) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Nothing that another test has kept: it would be done at once.
+        env={**os.environ, "COMPRESSION_CACHE": str(tmp_path / "cache")},
         # A shell that runs the tests in the background has them, and so this, ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
