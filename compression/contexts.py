@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int32]
-Integers = NDArray[np.int64]
 
 # Ends of the rounds, of 256. All numbers here are part of the format.
 _ENDS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 63, 79, 99, 124, 156, 196, 256)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from compression.deploy.flow import INFINITE, Op
+from compression.deploy.folding import reachable
 from compression.deploy.plan import Plan, Scale, gives_codes
 from compression.deploy.weights import MOST, MOST_BIAS, Codes, make_room, multiplied
 
@@ -32,7 +33,7 @@ def emit(graph: onnx.ModelProto, plan: Plan, codes: Mapping[str, Codes]) -> onnx
     told.CopyFrom(graph)
     body = told.graph
     del body.node[:], body.initializer[:], body.value_info[:]
-    nodes = _reachable(writer.nodes, plan.flow.outputs)
+    nodes = reachable(writer.nodes, plan.flow.outputs)
     body.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
     body.initializer.extend(
@@ -41,15 +42,6 @@ def emit(graph: onnx.ModelProto, plan: Plan, codes: Mapping[str, Codes]) -> onnx
         if n in used
     )
     return told
-
-
-def _reachable(nodes: Sequence[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
-    wanted, found = set(outputs), []
-    for node in reversed(nodes):
-        if wanted & set(node.output):
-            wanted |= set(node.input)
-            found.append(node)
-    return found[::-1]
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def fold_constants(graph: onnx.ModelProto, weights: Collection[str]) -> None:
         _simplify(node, known, kept)
     outputs = {o.name for o in body.output}
     kept = _rewritten(kept, known, shapes, outputs)
-    used = _reachable(kept, outputs)
+    used = reachable(kept, outputs)
     del body.node[:]
     for node in used:
         del node.metadata_props[:]
@@ -186,7 +186,8 @@ def _pooled(
     ]
 
 
-def _reachable(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+def reachable(nodes: Sequence[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that outputs come from, in their order."""
     wanted, found = set(outputs), []
     for node in reversed(nodes):
         if wanted & set(node.output):

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.deploy import NotExportable
-
-_QUIET = 3
+from compression.runtime import session_options
 
 
 def session(
@@ -20,10 +19,7 @@ def session(
     Raises:
         NotExportable: ONNX Runtime cannot run the graph.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = _QUIET
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(threads)
     if optimized_path is not None:
         options.optimized_model_filepath = optimized_path
     data = graph if isinstance(graph, bytes) else graph.SerializeToString()

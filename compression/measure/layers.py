@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from compression.layers import compressible, weight_of
 from compression.run import LayerTime
+from compression.runtime import session_options
 
 CALLS, SECONDS = 50, 1.0
 # What stands between a weight and the node that uses it.
@@ -108,9 +109,7 @@ def in_runtime(
 
 
 def _profiled(graph: onnx.ModelProto, file: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options = session_options()
     options.enable_profiling, options.profile_file_prefix = True, str(file)
     return ort.InferenceSession(
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -28,6 +28,7 @@ from compression.measure.conditions import Others, held
 from compression.measure.latency import Call, on_wall
 from compression.paths import cache_dir, write_cached
 from compression.run import Roof
+from compression.runtime import session_options
 
 _FRESH_SECONDS = 24 * 3600
 _PROBE_SECONDS = 0.02
@@ -182,10 +183,7 @@ def _copy(block: int) -> float:
 
 
 def _onnx_call(graph: onnx.ModelProto, threads: int) -> Call:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(threads)
     running = ort.InferenceSession(
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

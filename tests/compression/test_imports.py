@@ -51,6 +51,7 @@ _BASE = (
     "compensate",
     "twin",
     "reconstruct",
+    "runtime",
     "context",
 )
 _PARTS = ("prune", "quantize", "distill", "artifact", "measure", "deploy")
