@@ -123,7 +123,10 @@ def _within(found: _Wide, most: int) -> Codes:
 def multiplied(
     found: Codes, factor: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Codes and steps of weights times a factor per channel: its sign turns the codes."""
+    """Codes and steps of weights times a factor per channel: its sign turns the codes.
+
+    Where a negative factor meets the code -128, the weight is one step off.
+    """
     steps = found.scale.astype(np.float64)
     if factor is None:
         return found.codes, steps
@@ -131,7 +134,8 @@ def multiplied(
     nothing = steps < _LEAST_STEP
     sign = np.where(nothing, 0, np.sign(factor)).astype(np.int16)
     shaped = sign.reshape(-1, *[1] * (found.codes.ndim - 1))
-    # -128 has no opposite
+    # -128 has no opposite; one step off for such a weight is less than half a step off for each of
+    # its channel's, which is what rounding them again would cost
     codes = np.clip(found.codes * shaped, -MOST - 1, MOST).astype(np.int8)
     return codes, np.where(nothing, 1.0, steps)
 

@@ -164,7 +164,9 @@ def test_codes_are_ours_and_turn_with_the_sign_of_what_is_folded(
         wanted = weight_of(module) * factor.view(rows)
         near = 1e-5 * wanted.abs()
         if bits == 8 and not symmetric:
-            near = near + 0.501 * steps.view(rows)
+            # rounded again where 8 bits from the zero point are too few; -128 has no opposite
+            turned = (ours == -128) & (factor.view(rows) < 0)
+            near = near + torch.where(turned, 1.001, 0.501) * steps.view(rows)
         assert bool(((codes * steps.view(rows) - wanted).abs() <= near + 1e-9).all())
         if bits < 8 or symmetric:
             assert torch.equal(codes, (ours * factor.sign().view(rows)).int())
