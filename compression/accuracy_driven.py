@@ -42,13 +42,15 @@ def most_that_keeps(
     device: str = "cpu",
     report: Callable[[float], None] | None = None,
     amounts: Amounts = SPARSITY,
+    surely: bool = False,
 ) -> tuple[float, nn.Module, str]:
     """The most compression of which accuracy on `split` drops at most `max_drop_points` points.
 
     `attempt(amount)` gives a compressed model, the amount one of `amounts`, by default a
     sparsity; where it raises `InvalidInput` above 0, that amount is refused. Gives the
     amount, its model and a sentence with the interval. The model given back was measured on all
-    images, and its drop there is at most what is allowed; one step more was refused.
+    images, and its drop there is at most what is allowed, even at the worse end of its interval if
+    `surely`; one step more was refused.
 
     Raises:
         InvalidInput: the split is empty, the drop is not a number of at least 0, or even
@@ -58,7 +60,7 @@ def most_that_keeps(
         raise InvalidInput("images", 0, "at least one image to measure accuracy on")
     if not 0 <= max_drop_points <= 100:
         raise InvalidInput("max_drop", max_drop_points, "from 0 to 100 points")
-    search = _Search(attempt, original, split, max_drop_points / 100, device, report)
+    search = _Search(attempt, original, split, max_drop_points / 100, device, report, surely)
     step = amounts.resolution
     amount = largest(search.accepts, 0.0, amounts.largest, step)
     if amount is None or not search.holds(amount):
@@ -102,9 +104,10 @@ class _Search:
         max_drop: float,
         device: str,
         report: Callable[[float], None] | None,
+        surely: bool,
     ) -> None:
         self.attempt, self.split, self.max_drop = attempt, split, max_drop
-        self.device, self.report = device, report
+        self.device, self.report, self.surely = device, report, surely
         self.expected = predict(plain(original), split, device)
         self.passed: _Passed | None = None
         self.last = Interval(value=0.0, low=0.0, high=0.0, n=0)
@@ -117,7 +120,8 @@ class _Search:
             return False
         for difference in self._looks(model):
             self.last = difference
-            decided = verdict(self.last, self.max_drop, self.last.n == len(self.split))
+            complete = self.last.n == len(self.split)
+            decided = verdict(self.last, self.max_drop, complete, self.surely)
             if decided:
                 self.passed = _Passed(amount, model, self.last)
             if decided is not None:
@@ -134,7 +138,7 @@ class _Search:
             self.last = known.difference
         else:
             *_, self.last = self._looks(model)
-        if not verdict(self.last, self.max_drop, complete=True):
+        if not verdict(self.last, self.max_drop, True, self.surely):
             return False
         self.passed = _Passed(amount, model, self.last)
         return True

@@ -42,14 +42,17 @@ def largest(
     return amount(accepted) if accepted >= 0 else None
 
 
-def verdict(difference: Interval, max_drop: float, complete: bool) -> bool | None:
+def verdict(
+    difference: Interval, max_drop: float, complete: bool, surely: bool = False
+) -> bool | None:
     """Whether a difference of accuracies is a drop of at most `max_drop`; None if not yet clear.
 
     All are fractions. The whole interval must lie on one side, unless all images there are have
-    been seen (`complete`): then the measured difference itself decides.
+    been seen (`complete`): then the measured difference itself decides, or, where the drop must be
+    allowed `surely`, the worse end of its interval.
     """
     if complete:
-        return difference.value >= -max_drop - _ROUNDING
+        return (difference.low if surely else difference.value) >= -max_drop - _ROUNDING
     if difference.low >= -max_drop:
         return True
     return False if difference.high < -max_drop else None

@@ -83,7 +83,7 @@ WHOLE: dict[str, Whole] = {
         "Weights go and take as few bits as keep 99 % of the accuracy, without training.",
         (
             {"step": "prune", "max_drop": 0.1, **_BETTER["prune"]},
-            {"step": "quantize", "rest": "float16", "keep_accuracy": 0.998},
+            {"step": "quantize", "rest": "float16", "keep_accuracy": 0.993, "margin": "interval"},
         ),
     ),
 }
@@ -103,6 +103,7 @@ _ASKED = {
         "rest",
         "rate",
         "keep_accuracy",
+        "margin",
     ),
 }
 _IMAGES: dict[str, tuple[str, ...] | None] = {
@@ -162,7 +163,9 @@ def idle(step: str, values: Mapping[str, Any]) -> dict[str, str]:
         if values.get("rate") or values.get("keep_accuracy") is not None:
             said = "What a kilobyte is worth decides how every layer is rounded and repaired."
             why |= dict.fromkeys(_BY_RATE, said)
-        if values.get("keep_accuracy") is not None:
+        if values.get("keep_accuracy") is None:
+            why["margin"] = "No accuracy to keep is asked for."
+        else:
             why["rate"] = "The accuracy to keep decides what a kilobyte is worth."
     if step == "distill":
         why |= _idle_in_training({**_DEFAULTS, **values})

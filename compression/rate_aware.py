@@ -145,6 +145,7 @@ def smallest_that_keeps(
             context.device,
             context.report,
             Amounts(_OCTAVES, _RESOLUTION, lambda x: f"{_rate(x):.3g} mnat per kB"),
+            surely=step.margin == "interval",
         )
     except InvalidInput:
         allowed = f"less, for {_rate(0):.3g} mnat per kB lose more already"

@@ -66,6 +66,9 @@ CHOICES = {
     # where the same value means something else
     "score batchnorm": "Batch-norm scale",
     "update obs": "The others adjust (OBS)",
+    "margin none": "As measured",
+    "margin interval": "Surely: by the worse end of the 95 % interval",
+    "augmentation none": "None: images as they are",
     "augmentation random": "Flips, shifts, erased squares",
     "sensitivity fisher": "Gradients (Fisher)",
     "activation_clipping minmax": "Smallest to largest value",

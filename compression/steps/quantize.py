@@ -110,6 +110,12 @@ class Quantize(BaseStep):
         "of the validation accuracy.",
         json_schema_extra={"unit": "fraction"},
     )
+    margin: Literal["none", "interval"] = Field(
+        default="none",
+        title="Margin for chance",
+        description="The accuracy to keep is kept as measured on the validation images (none), or "
+        "at the worse end of its 95 % interval (interval).",
+    )
     repair: Repairs = REPAIR
 
     @property
@@ -142,7 +148,8 @@ class Quantize(BaseStep):
 
     def _sentence_by_rate(self) -> str:
         if self.keep_accuracy is not None:
-            goal = f"as {100 * self.keep_accuracy:.4g} % of the accuracy allows"
+            surely = "surely " if self.margin == "interval" else ""
+            goal = f"as {surely}keep {100 * self.keep_accuracy:.4g} % of the accuracy"
         else:
             goal = f"as {self.rate:.3g} mnat per kB makes worth while"
         text = f"store the weights in as few bits {goal}"

@@ -56,6 +56,7 @@ def _prune(form: Form, off: bool) -> None:
 def _quantize(form: Form, off: bool) -> None:
     if state.images():
         controls.optional_share("keep_accuracy", "Not asked for", off)
+        _choices(form, "quantize", ("margin",), off)
         if without_effect(form, "rate") is None:
             controls.entry("rate", off)
     _choices(form, "quantize", ("rounding", "repair"), off)

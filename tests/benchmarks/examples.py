@@ -33,7 +33,12 @@ class Wanted:
 
 _REPAIR = ("batchnorm", "bias")
 _PRUNE = {"step": "prune", "update": "obs", "repair": _REPAIR}
-_DISTILL = {"step": "distill", "precision": "bfloat16", "weight_decay": 5e-4}
+_DISTILL = {
+    "step": "distill",
+    "augmentation": "random",
+    "precision": "bfloat16",
+    "weight_decay": 5e-4,
+}
 EXAMPLES: dict[str, Wanted] = {
     "smallest-trained": Wanted(
         "The smallest file with training",

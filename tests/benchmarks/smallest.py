@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,14 +55,13 @@ def _packed(model: str, made: nn.Module, recipe: Recipe) -> int:
     return len(data)
 
 
-def _row(model: str, made: nn.Module, recipe: Recipe, seconds: float) -> dict[str, Any]:
+def _row(model: str, made: nn.Module, recipe: Recipe) -> dict[str, Any]:
     size = _packed(model, made, recipe)
     count = sum(p.numel() for p in original_of(model).parameters())
     row: dict[str, Any] = {
         "bytes": size,
         "bits_per_weight": float(f"{8 * size / count:.4g}"),
         "ratio": float(f"{4 * count / size:.4g}"),
-        "seconds": round(seconds),
     }
     data = load_dataset("fashion-mnist")
     for split in (data.validation, data.test):
@@ -86,22 +84,19 @@ def _gptq(model: str) -> dict[str, Any]:
     """GPTQ with the fewest bits that keep enough of the validation accuracy."""
     validation = load_dataset("fashion-mnist").validation
     for recipe in _recipes():
-        started = time.perf_counter()
         made = compress(model, recipe, device="cpu").model
         before, after, _ = _change(model, made, validation)
         if after >= KEEP * before:
             bits = getattr(recipe.steps[0], "bits", None)
-            return {"bits": bits, **_row(model, made, recipe, time.perf_counter() - started)}
+            return {"bits": bits, **_row(model, made, recipe)}
     raise SystemExit(f"{model}: no bits keep enough")
 
 
 def compare(model: str) -> dict[str, Any]:
     """The preset against GPTQ on one model."""
-    started = time.perf_counter()
     recipe = recipe_of(model, {}, None, None, "smallest", images=True)
     made = compress(model, recipe, device="cpu")
-    seconds = time.perf_counter() - started
-    row = _row(model, made.model, recipe, seconds)
+    row = _row(model, made.model, recipe)
     row["notes"] = list(made.notes)
     return {"model": model, "smallest": row, "gptq": _gptq(model)}
 

@@ -96,7 +96,13 @@ def _now(device: str) -> float:
 
 def compare(model: str, precision: str, count: int, batch: int, device: str) -> dict[str, Any]:
     """Both loops in turn; the first round warms up."""
-    step = Distill(images=count, batch_size=batch, precision=precision)  # type: ignore[arg-type]
+    # with augmentation, or the teacher would be asked but once
+    step = Distill(
+        images=count,
+        batch_size=batch,
+        augmentation="random",
+        precision=precision,  # type: ignore[arg-type]
+    )
     data, teacher = load_dataset(str(cards()[model].dataset)), load_model(model)
     times: list[tuple[float, float]] = []
     for _ in range(ROUNDS + 1):

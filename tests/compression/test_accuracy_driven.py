@@ -59,6 +59,8 @@ def test_verdict_follows_the_interval(n: int, data: st.DataObject, allowed: floa
     gained = data.draw(st.integers(0, n))
     found = paired_difference(gained, data.draw(st.integers(0, n - gained)), n)
     early, final = verdict(found, allowed, False), verdict(found, allowed, True)
+    surely = verdict(found, allowed, True, surely=True)
+    assert surely == (found.low >= -allowed - 1e-12) and surely <= final
     assert final == (found.value >= -allowed - 1e-12)
     assert early == (True if found.low >= -allowed else False if found.high < -allowed else None)
     assert early is None or early == final  # the value lies in its interval

@@ -121,6 +121,7 @@ def test_of_what_is_wished_only_what_goes_with_the_given_is_taken() -> None:
     assert merge("prune", given_, wished) == {**given_, **fitting}
     assert set(idle("quantize", {"bits": 4})) == {
         "sensitivity",
+        "margin",
         "activation_clipping",
         "activation_granularity",
     }

@@ -12,7 +12,7 @@ from compression import artifact
 from compression.cli.flags import recipe_of
 from compression.errors import InvalidInput
 from compression.layers import compressible, plain, weight_of
-from compression.measure.accuracy import predict
+from compression.measure.accuracy import flips, paired_difference, predict
 from compression.models import load_model
 from compression.pipeline import compress
 from compression.presets import idle
@@ -171,14 +171,17 @@ def test_smallest_is_a_whole_recipe() -> None:
         recipe_of("m", {}, None, None, "smallest", images=False)
 
 
-def test_the_share_that_is_asked_for_is_kept() -> None:
-    about = context("convolutional")
-    share = 0.9
-    model, notes = quantize(
-        net("convolutional"), Quantize(rounding="gptq", keep_accuracy=share), about
-    )
+@pytest.mark.parametrize("margin", ["none", "interval"])
+def test_the_share_that_is_asked_for_is_kept(margin: str) -> None:
+    about, share = context("convolutional"), 0.9
+    step = parse(Quantize, {"keep_accuracy": share, "margin": margin})
+    model, notes = quantize(net("convolutional"), step, about)
     few = small_data().validation
     before, after = (predict(m, few) for m in (net("convolutional"), plain(model)))
     right = [int((p.logits.argmax(1) == p.labels).sum()) for p in (before, after)]
     assert right[1] >= share * right[0]
+    if margin == "interval":
+        moved = flips(before, after)
+        sure = paired_difference(moved.wrong_to_right, moved.right_to_wrong, len(few))
+        assert sure.low >= -(1 - share) * right[0] / len(few) - 1e-12
     assert "mnat per kB" in notes[0]
