@@ -13,6 +13,8 @@ from compression.run import Run
 from compression.store import Entry
 from dashboard import format as fmt
 from dashboard import state
+from dashboard.backends import INT8
+from dashboard.measures import timing_of
 
 _TABLE = "runs"
 
@@ -48,6 +50,7 @@ def _row(entry: Entry) -> dict[str, object]:
         "latency_ratio": ratio.value if ratio else None,
         "latency_ratio_low": ratio.low if ratio else None,
         "latency_ratio_high": ratio.high if ratio else None,
+        **_int8(run),
         "agreement_percent": 100 * d.agreement if d and d.agreement is not None else None,
         "sparsity_percent": 100 * m.sparsity if m else None,
         "macs": m.macs if m else None,
@@ -56,6 +59,20 @@ def _row(entry: Entry) -> dict[str, object]:
         "started": datetime.fromtimestamp(entry.created, UTC),
         "stopped_early": run.stopped_early,
         "notes": " ".join(run.notes),
+    }
+
+
+def _int8(run: Run) -> dict[str, object]:
+    """The ONNX graphs' sizes, and the time of the int8 one where it was taken."""
+    m, timing = run.compressed, timing_of(run, INT8)
+    ratio = timing.ratio if timing else None
+    return {
+        "onnx_mb": m.onnx_bytes / 1e6 if m and m.onnx_bytes else None,
+        "int8_mb": m.int8_bytes / 1e6 if m and m.int8_bytes else None,
+        "int8_latency_ms": timing.compressed.p50_ms if timing else None,
+        "int8_ratio": ratio.value if ratio else None,
+        "int8_ratio_low": ratio.low if ratio else None,
+        "int8_ratio_high": ratio.high if ratio else None,
     }
 
 
@@ -128,6 +145,8 @@ _COLUMNS = {
     "size_ratio": _number("Smaller", format=f"%.3g{fmt.TIMES}"),
     "latency_ms": _number("Latency", format="%.3g ms", width=92),
     "latency_ratio": _number("Faster", format=f"%.3g{fmt.TIMES}"),
+    "int8_latency_ms": _number("In int8", format="%.3g ms", width=92),
+    "int8_ratio": _number("Faster in int8", format=f"%.3g{fmt.TIMES}"),
     "agreement_percent": _number("Agreement", format="%.3g %%"),
     "sparsity_percent": _number("Sparsity", format="%.3g %%"),
     "started": st.column_config.DatetimeColumn("Started", format="D MMM, HH:mm"),

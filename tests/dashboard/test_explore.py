@@ -19,6 +19,7 @@ from dashboard.format import shortened
 from dashboard.launch import SCRIPT, STORE_VARIABLE
 from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of
 from tests.dashboard.runs import MODEL, done, ended, fill, recipe
+from tests.dashboard.speeds import with_speeds
 
 IMAGENET = "imagenet/resnet18"
 
@@ -352,6 +353,15 @@ def test_table_lists_every_run_and_filters(page: Open, store: Store) -> None:
     assert len(at.dataframe(key="runs").value) == 2
     healthy(at.text_input(key="filter_words").set_value("MEMORY").run())
     assert len(at.dataframe(key="runs").value) == 1
+
+
+def test_table_has_the_speed_in_int8_where_it_was_taken(page: Open, store: Store) -> None:
+    store.add(with_speeds(done(recipe(bits=4)), int8_ms=0.88))
+    store.add(with_speeds(done(recipe(bits=3)), int8_ms=None))
+    table = page().dataframe(key="runs").value
+    assert list(table["int8_mb"])[1:] == [11.4] and table["int8_latency_ms"].isna()[0]
+    assert table["int8_latency_ms"][1] * table["int8_ratio"][1] == pytest.approx(2.53)
+    assert table["int8_ratio_low"][1] < table["int8_ratio"][1] < table["int8_ratio_high"][1]
 
 
 def test_table_names_the_method(page: Open, store: Store) -> None:
