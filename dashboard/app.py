@@ -6,7 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.views import explore
+from dashboard import warm
+
+warm.wait()
+from dashboard.views import explore  # noqa: E402
 
 st.set_page_config(
     page_title="Compression Dashboard",

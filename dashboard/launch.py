@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import socket
@@ -29,7 +28,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PORTS_TRIED = 50
 _STOP_SECONDS = 10.0
 _RUNNER_NICENESS = 5
-_FIRST_PAGE_SECONDS = 3.0
+_FIRST_PAGE_SECONDS = 6.0
 _LONGEST_PAUSE = 30.0
 
 
@@ -194,32 +193,14 @@ def _without_tracebacks() -> Iterator[None]:
     yield
 
 
-def _import_page() -> None:
-    """Import what the page needs, then leave it out of every later garbage collection.
-
-    Before the server starts, and not in a thread beside it: Plotly trips over a numpy or pandas
-    that another thread is still importing. Streamlit collects after each run of the script;
-    without freezing, polling tabs cost most of a core.
-    """
-    import pandas
-    import plotly.graph_objects
-
-    import dashboard.views.explore  # noqa: F401
-
-    plotly.graph_objects.Figure(layout={"template": "plotly"})
-    pandas.DataFrame()
-    gc.collect()
-    gc.freeze()
-
-
 def serve(options: Options, store_url: str, port: int) -> None:
     """Serve the page until somebody stops it."""
     import streamlit as st
 
-    from dashboard import security
+    from dashboard import security, warm
 
     os.environ[STORE_VARIABLE] = store_url
-    _import_page()
+    warm.begin()
     runner = Runner(store_url)
     shown = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{'localhost' if shown in ('0.0.0.0', '[::]') else shown}:{port}"

@@ -19,22 +19,30 @@ ICONS = {
 }
 
 
+@st.fragment
 def show(run: Run) -> None:
-    """Draw what is behind the four cards, folded away."""
-    with st.expander(
+    """What is behind the four cards, folded; a browser loads what draws it when it is opened."""
+    fold = st.expander(
         "All figures, the recipe and the machine of this run",
         key="details",
         icon=":material/list_alt:",
-    ):
-        figures, recipe = st.columns(2, gap="medium")
-        if run.compressed is not None:
-            figures.dataframe(figures_frame(run), hide_index=True, key="figures", height="content")
-        with recipe:
-            st.markdown("Recipe, as the command line reads it with `--recipe`")
-            st.code(json.dumps(json.loads(run.recipe.to_json()), indent=2), language="json")
-            if run.environment:
-                st.markdown("Where and how it was measured")
-                st.json(run.environment, expanded=False)
+        on_change="rerun",
+    )
+    if fold.open:
+        with fold:
+            _section(run)
+
+
+def _section(run: Run) -> None:
+    figures, recipe = st.columns(2, gap="medium")
+    if run.compressed is not None:
+        figures.dataframe(figures_frame(run), hide_index=True, key="figures", height="content")
+    with recipe:
+        st.markdown("Recipe, as the command line reads it with `--recipe`")
+        st.code(json.dumps(json.loads(run.recipe.to_json()), indent=2), language="json")
+        if run.environment:
+            st.markdown("Where and how it was measured")
+            st.json(run.environment, expanded=False)
 
 
 def figures_frame(run: Run) -> pd.DataFrame:

@@ -17,9 +17,12 @@ _TITLES = {"prune": "pruning", "quantize": "bit width", "distill": "distillation
 
 
 def show(form: Form, step: str, off: bool) -> None:
-    """The expander of one step."""
+    """The fold of one step; what is in it is drawn when it is open, its values are kept anyway."""
     title = f"Finer settings for {_TITLES[step]}"
-    with st.expander(title, type="compact", key=OPEN[step], on_change="rerun"):
+    fold = st.expander(title, type="compact", key=OPEN[step], on_change="rerun")
+    if not fold.open:
+        return
+    with fold:
         _CONTENTS[step](form, off)
         if step != "distill" and not state.images():
             st.caption("Left out: whatever needs images, for there are none for this model here.")

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from compression.recipe import Recipe
 from compression.store import Store
 from dashboard.form import SETTINGS
+from dashboard.views.finer import OPEN
 from tests.dashboard.runs import MODEL
 
 Open = Callable[..., AppTest]
@@ -33,6 +34,13 @@ def shown(at: AppTest) -> set[str]:
     drawn = [*at.selectbox, *at.segmented_control, *at.slider, *at.number_input, *at.pills]
     drawn += at.text_input
     return {str(element.key) for element in drawn} & {*SETTINGS}
+
+
+def unfolded(at: AppTest) -> AppTest:
+    """The page with the finer settings of every step in sight."""
+    for key in OPEN.values():
+        at.session_state[key] = True
+    return healthy(at.run())
 
 
 def queued(at: AppTest, store: Store) -> Recipe:

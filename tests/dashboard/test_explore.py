@@ -17,7 +17,7 @@ from dashboard.address import to_params
 from dashboard.form import PLAIN, with_preset
 from dashboard.format import shortened
 from dashboard.launch import SCRIPT, STORE_VARIABLE
-from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of
+from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of, unfolded
 from tests.dashboard.runs import MODEL, done, ended, fill, recipe
 from tests.dashboard.speeds import with_speeds
 
@@ -86,7 +86,7 @@ def test_sparsity_follows_the_threshold(page: Open) -> None:
 
 
 def test_a_method_sets_how_and_a_change_by_hand_makes_it_custom(page: Open, store: Store) -> None:
-    at = page()
+    at = unfolded(page())
     by(at, "sparsity")
     method(at, "better")
     assert at.selectbox(key="score").value == PRESETS["better"].values["prune"]["score"]
@@ -101,7 +101,7 @@ def test_a_method_sets_how_and_a_change_by_hand_makes_it_custom(page: Open, stor
 
 
 def test_what_is_asked_for_changes_no_method(page: Open, store: Store) -> None:
-    at = page()
+    at = unfolded(page())
     method(at, "best")
     healthy(at.selectbox(key="activation_bits").set_value(8).run())
     healthy(at.slider(key="bits").set_value(3).run())
@@ -116,7 +116,7 @@ def test_what_is_asked_for_changes_no_method(page: Open, store: Store) -> None:
 
 
 def test_settings_without_effect_are_not_shown(page: Open) -> None:
-    at = page(threshold="0.01", bits="4")
+    at = unfolded(page(threshold="0.01", bits="4"))
     assert not shown(at) & {"score", "scope", "pattern", "round_to", "sensitivity"}
     assert "Choose Sparsity above" in text_of(at)
     by(at, "sparsity")
@@ -135,7 +135,7 @@ def test_settings_without_effect_are_not_shown(page: Open) -> None:
 
 
 def test_no_threshold_is_drawn_where_none_decides(page: Open) -> None:
-    at = page(sparsity="0.8")
+    at = unfolded(page(sparsity="0.8"))
     assert "Weights smaller than" in text_of(at)
     healthy(at.selectbox(key="score").set_value("fisher").run())
     assert "Weights smaller than" not in text_of(at)
@@ -153,7 +153,7 @@ def test_largest_loss_is_a_third_way_to_say_how_much(page: Open, store: Store) -
 
 
 def test_different_bits_per_layer_keep_the_average(page: Open, store: Store) -> None:
-    at = page(bits="4")
+    at = unfolded(page(bits="4"))
     healthy(at.toggle(key="mixed").set_value(True).run())
     assert (at.slider(key="bits").value, at.number_input(key="average_bits").value) == (8, 4.0)
     assert "in 4 bits on average" in text_of(at)

@@ -13,13 +13,14 @@ from compression.steps import Distill, Prune, Quantize
 from compression.store import Store, new_run, open_store
 from dashboard import state
 from dashboard.launch import STORE_VARIABLE
+from dashboard.views.finer import OPEN
 from dashboard.views.runs_table import frame
-from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of
+from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of, unfolded
 from tests.dashboard.runs import MODEL, curve, done, ended, fill, recipe, sweep
 
 
 def test_settings_of_training_without_effect_are_not_shown(page: Open) -> None:
-    at = page(bits="4", temperature="4")
+    at = unfolded(page(bits="4", temperature="4"))
     assert {"loss", "alpha", "epochs", "images", "optimizer", "momentum", "student"} <= shown(at)
     assert not shown(at) & {"other_classes", "layers", "layer_weight", "decay", "patience"}
     healthy(at.selectbox(key="loss").set_value("features").run())
@@ -36,7 +37,7 @@ def test_settings_of_training_without_effect_are_not_shown(page: Open) -> None:
 
 
 def test_every_kind_of_setting_reaches_the_recipe_and_the_url(page: Open, store: Store) -> None:
-    at = page(bits="4", temperature="4")
+    at = unfolded(page(bits="4", temperature="4"))
     healthy(at.selectbox(key="loss").set_value("attention").run())
     healthy(at.text_input(key="layers").set_value(" b,a ,").run())
     healthy(at.number_input(key="images").set_value(2000).run())
@@ -55,11 +56,23 @@ def test_every_kind_of_setting_reaches_the_recipe_and_the_url(page: Open, store:
     assert step == expected
     again = page(**{k: v if isinstance(v, str) else v[0] for k, v in at.query_params.items()})
     assert queued(again, store).steps[1] == expected
-    assert again.text_input(key="layers").value == "a, b"
+    assert unfolded(again).text_input(key="layers").value == "a, b"
+
+
+def test_what_is_set_stays_when_it_is_folded_away(page: Open, store: Store) -> None:
+    at = unfolded(page(bits="4", temperature="4"))
+    healthy(at.selectbox(key="optimizer").set_value("adamw").run())
+    healthy(at.number_input(key="images").set_value(2000).run())
+    at.session_state[OPEN["distill"]] = False
+    healthy(at.run())
+    assert not {"optimizer", "images"} & shown(at)
+    healthy(at.slider(key="bits").set_value(3).run())
+    assert queued(at, store).steps[1] == Distill(optimizer="adamw", images=2000)
+    assert unfolded(at).selectbox(key="optimizer").value == "adamw"
 
 
 def test_what_is_left_empty_is_unset(page: Open, store: Store) -> None:
-    at = page(bits="4", temperature="4", images="2000", early_stopping="2")
+    at = unfolded(page(bits="4", temperature="4", images="2000", early_stopping="2"))
     assert at.number_input(key="images").value == 2000
     healthy(at.number_input(key="images").set_value(None).run())
     healthy(at.number_input(key="early_stopping").set_value(None).run())
@@ -67,7 +80,7 @@ def test_what_is_left_empty_is_unset(page: Open, store: Store) -> None:
 
 
 def test_another_model_is_taught_first_and_then_compressed(page: Open, store: Store) -> None:
-    at = page(sparsity="0.5", temperature="4")
+    at = unfolded(page(sparsity="0.5", temperature="4"))
     box = at.selectbox(key="student")
     assert "initial" not in shown(at)
     assert box.options[0] == "This model itself"
@@ -86,7 +99,7 @@ def test_another_model_is_taught_first_and_then_compressed(page: Open, store: St
 
 
 def test_a_student_that_cannot_be_taught_is_named(page: Open) -> None:
-    at = page(temperature="4", student="imagenet/resnet18")
+    at = unfolded(page(temperature="4", student="imagenet/resnet18"))
     assert "student: 'imagenet/resnet18' is not another model" in text_of(at)
     assert at.selectbox(key="student").value == ""
 
@@ -277,7 +290,7 @@ def test_a_student_is_a_run_of_the_model_it_learned_from(page: Open, store: Stor
     steps = (Distill(student="fashion-mnist/squeezenet1_1"), Quantize(bits=4))
     run = done(Recipe(steps=steps), 0.9, 400_000)
     store.add(run)
-    at = page(run=run.id)
+    at = unfolded(page(run=run.id))
     assert "teach fashion-mnist/squeezenet1_1" in text_of(at).lower()
     assert metric_values(at)["File size"][0] == "400\N{NO-BREAK SPACE}kB"
     assert "With the original" in text_of(at)
