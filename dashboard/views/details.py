@@ -10,6 +10,7 @@ import streamlit as st
 from compression.run import Measurement, Run, State
 from dashboard import format as fmt
 
+_RECIPE_HEIGHT = 420  # pixels: a long recipe scrolls
 ICONS = {
     State.QUEUED: ("schedule", "gray"),
     State.RUNNING: ("sync", "blue"),
@@ -34,15 +35,27 @@ def show(run: Run) -> None:
 
 
 def _section(run: Run) -> None:
-    figures, recipe = st.columns(2, gap="medium")
-    if run.compressed is not None:
-        figures.dataframe(figures_frame(run), hide_index=True, key="figures", height="content")
-    with recipe:
-        st.markdown("Recipe, as the command line reads it with `--recipe`")
-        st.code(json.dumps(json.loads(run.recipe.to_json()), indent=2), language="json")
-        if run.environment:
-            st.markdown("Where and how it was measured")
-            st.json(run.environment, expanded=False)
+    with st.grid(2, min_column_width=360, gap="medium"):
+        if run.compressed is not None:
+            _figures(run, run.compressed)
+        with st.container():
+            _recipe(run)
+
+
+def _figures(run: Run, measured: Measurement) -> None:
+    with st.container():
+        st.dataframe(figures_frame(run), hide_index=True, key="figures", height="content")
+        if measured.latency:
+            st.caption(f"Latency with {fmt.how_timed(measured.latency)}.")
+
+
+def _recipe(run: Run) -> None:
+    st.markdown("Recipe, as the command line reads it with `--recipe`")
+    text = json.dumps(json.loads(run.recipe.to_json()), indent=2)
+    st.code(text, language="json", height=_RECIPE_HEIGHT)
+    if run.environment:
+        st.markdown("Where and how it was measured")
+        st.json(run.environment, expanded=False)
 
 
 def figures_frame(run: Run) -> pd.DataFrame:
@@ -66,7 +79,7 @@ def _shown(measured: Measurement | None, get: object) -> str:
 _FIGURES = {
     "Accuracy": lambda m: m.top1 and fmt.percent(m.top1.value),
     "Accuracy, 95 % interval": lambda m: (
-        m.top1 and f"{fmt.percent(m.top1.low)} to {fmt.percent(m.top1.high)}"
+        m.top1 and f"{100 * m.top1.low:.1f} to {fmt.percent(m.top1.high)}"
     ),
     "File size": lambda m: fmt.size(m.artifact_bytes),
     "As 32-bit numbers": lambda m: fmt.size(m.dense_bytes),
@@ -82,5 +95,4 @@ _FIGURES = {
     "Latency, median": lambda m: m.latency and fmt.milliseconds(m.latency.p50_ms),
     "Latency, 90th percentile": lambda m: m.latency and fmt.milliseconds(m.latency.p90_ms),
     "Latency, 99th percentile": lambda m: m.latency and fmt.milliseconds(m.latency.p99_ms),
-    "Timed with": lambda m: m.latency and fmt.how_timed(m.latency),
 }
