@@ -129,7 +129,7 @@ def _rise(numbers: Learning) -> str:
     settled = settled_after(looks)
     if settled is None:
         return f"Validation accuracy {said} and was still rising at the end."
-    return f"Validation accuracy {said} and had stopped rising after epoch {settled:.3g}."
+    return f"Validation accuracy {said} and had stopped rising after epoch {round(settled, 1):g}."
 
 
 def _stopped(numbers: Learning) -> list[str]:
