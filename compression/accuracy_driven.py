@@ -70,7 +70,7 @@ def most_that_keeps(
         raise InvalidInput(
             "max_drop",
             max_drop_points,
-            f"at least {-100 * search.last.value:.3g}, "
+            f"at least {-100 * (search.last.low if surely else search.last.value):.3g}, "
             f"which is lost at {amounts.words(0.0)} already",
         )
     return amount, search.passed.model, _sentence(search.passed, split.name, amounts)

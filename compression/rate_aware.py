@@ -148,7 +148,10 @@ def smallest_that_keeps(
             surely=step.margin == "interval",
         )
     except InvalidInput:
-        allowed = f"less, for {_rate(0):.3g} mnat per kB lose more already"
+        may, by = "", ""
+        if step.margin == "interval":
+            may, by = "may ", f" (95 % interval over {len(images):,} images), or margin none"
+        allowed = f"less, for {_rate(0):.3g} mnat per kB {may}lose more already{by}"
         raise InvalidInput("keep_accuracy", share, allowed) from None
     return found, (sentence, *made[id(found)])
 

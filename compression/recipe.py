@@ -18,10 +18,6 @@ from compression.errors import InvalidInput
 from compression.settings import settings
 from compression.steps import STEPS, Prune, Quantize, Step
 
-# Defaults that have changed, as they were at first: keys stay what they were, and a recipe that was
-# written down means the same after another change.
-_FIRST: Mapping[str, Any] = {"augmentation": "random"}
-
 
 class Recipe(BaseModel):
     """Steps in order and the one seed all randomness comes from. Immutable."""
@@ -43,18 +39,19 @@ class Recipe(BaseModel):
     @property
     def key(self) -> str:
         """12 hexadecimal digits that identify the recipe: a hash of its non-default settings."""
-        brief = self.brief
-        for step in brief["steps"]:
-            for name in _FIRST.keys() & step.keys():
-                if step[name] == _FIRST[name]:
-                    del step[name]
-        text = json.dumps(brief, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.brief, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def brief(self) -> dict[str, Any]:
         """The recipe as JSON without what is at its default: the same when settings are added."""
-        return {"steps": [_brief(s) for s in self.steps], "seed": self.seed}
+        return {
+            "steps": [
+                {"step": s.step, **_plain(s.model_dump(mode="json", exclude_defaults=True))}
+                for s in self.steps
+            ],
+            "seed": self.seed,
+        }
 
     @property
     def parent(self) -> Recipe | None:
@@ -75,15 +72,6 @@ class Recipe(BaseModel):
     def to_json(self) -> str:
         """The canonical JSON form, with every setting spelled out except those that are unset."""
         return self.model_dump_json(exclude_none=True)
-
-
-def _brief(step: Step) -> dict[str, Any]:
-    spelled = {name: getattr(step, name) for name in _FIRST if name in type(step).model_fields}
-    return {
-        "step": step.step,
-        **_plain(step.model_dump(mode="json", exclude_defaults=True)),
-        **spelled,
-    }
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

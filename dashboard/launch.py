@@ -20,6 +20,7 @@ from typing import Any
 from compression.errors import CompressionError, InvalidInput
 from compression.paths import cache_dir
 from compression.store import open_store
+from dashboard import warm
 
 SCRIPT = Path(__file__).resolve().parent / "app.py"
 STORE_VARIABLE = "COMPRESSION_STORE"
@@ -28,7 +29,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PORTS_TRIED = 50
 _STOP_SECONDS = 10.0
 _RUNNER_NICENESS = 5
-_FIRST_PAGE_SECONDS = 6.0
+_FIRST_PAGE_SECONDS = 3.0
 _LONGEST_PAUSE = 30.0
 
 
@@ -150,6 +151,7 @@ class Runner:
 
 async def _after_first_page(runner: Runner) -> None:
     # Loading torch in the worker beside the first page would slow that page.
+    await asyncio.to_thread(warm.wait)
     await asyncio.sleep(_FIRST_PAGE_SECONDS)
     runner.start()
     await runner.keep()
@@ -197,7 +199,7 @@ def serve(options: Options, store_url: str, port: int) -> None:
     """Serve the page until somebody stops it."""
     import streamlit as st
 
-    from dashboard import security, warm
+    from dashboard import security
 
     os.environ[STORE_VARIABLE] = store_url
     warm.begin()

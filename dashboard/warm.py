@@ -28,12 +28,14 @@ def _import() -> None:
     Streamlit collects after each run of the script; without freezing, polling tabs cost most of a
     core.
     """
-    import pandas
-    import plotly.graph_objects
+    try:
+        import pandas
+        import plotly.graph_objects
 
-    import dashboard.views.explore  # noqa: F401
+        import dashboard.views.explore  # noqa: F401
 
-    plotly.graph_objects.Figure(layout={"template": "plotly"})
-    pandas.DataFrame()
-    gc.collect()
-    gc.freeze()
+        plotly.graph_objects.Figure(layout={"template": "plotly"})
+        pandas.DataFrame()
+    finally:
+        gc.collect()
+        gc.freeze()

@@ -67,7 +67,7 @@ CHOICES = {
     "score batchnorm": "Batch-norm scale",
     "update obs": "The others adjust (OBS)",
     "margin none": "As measured",
-    "margin interval": "By the worse end of its interval",
+    "margin interval": "By the worse end of the interval",
     "augmentation none": "None: images as they are",
     "augmentation random": "Flips, shifts, erased squares",
     "sensitivity fisher": "Gradients (Fisher)",

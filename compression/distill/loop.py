@@ -259,8 +259,13 @@ class Training:
         kept = _ANSWERS.setdefault(self.teacher, {})
         key = (len(self.images), self.step.precision, self.lesson.device)
         if key not in kept:
+            parts, told = [], -math.inf
             with torch.no_grad(), self._autocast():
-                parts = [self.teacher(prepare(x)).float() for x in self.images.split(_AT_ONCE)]
+                for images in self.images.split(_AT_ONCE):
+                    if self.lesson.report and time.monotonic() - told >= REPORT_SECONDS:
+                        told = time.monotonic()
+                        self.lesson.report(_ASKING)
+                    parts.append(self.teacher(prepare(images)).float())
             kept[key] = torch.cat(parts)
         return kept[key]
 
@@ -374,3 +379,4 @@ def _set_random_state(generator: torch.Generator, device: str, states: list[Tens
 # The teacher's answers to images that are never changed, for as long as the teacher lives.
 _ANSWERS: WeakKeyDictionary[nn.Module, dict[tuple[int, str, str], Tensor]] = WeakKeyDictionary()
 _AT_ONCE = 256
+_ASKING = Progress(stage="Asking the original", fraction=0.0)

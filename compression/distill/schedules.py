@@ -35,7 +35,11 @@ SCHEDULES: dict[str, Callable[[Optimizer, Distill, int, int], LRScheduler]] = {
     "one-cycle": lambda o, s, steps, _: OneCycleLR(
         o, s.learning_rate, max(2, steps), cycle_momentum=False
     ),
-    "plateau": lambda o, s, _, __: ReduceLROnPlateau(o, "max", s.decay, s.patience, threshold=0.0),
+    "plateau": lambda o, s, steps, _: (
+        ReduceLROnPlateau(o, "max", s.decay, s.patience, threshold=0.0)
+        if s.decay < 1
+        else ConstantLR(o, 1.0, steps)
+    ),
 }
 
 

@@ -190,10 +190,10 @@ class Distill(BaseStep):
         description="Blends pairs of images and their labels, by Beta(x, x) shares; 0 is off.",
     )
     augmentation: Literal["random", "none"] = Field(
-        default="none",
+        default="random",
         title="Augmentation",
-        description="none: images as they are, which wins back more in few epochs and asks the "
-        "original only once for each. random: flips, shifts, erased squares; for long trainings.",
+        description="Flips, shifts and erased squares; or none, for a few epochs: the original's "
+        "answers are then computed only once.",
     )
     images: int | None = Field(
         default=None,

@@ -113,8 +113,8 @@ class Quantize(BaseStep):
     margin: Literal["none", "interval"] = Field(
         default="none",
         title="Margin for chance",
-        description="The accuracy to keep is kept as measured on the validation images (none), or "
-        "at the worse end of its 95 % interval (interval).",
+        description="The accuracy to keep is kept as measured on the validation images, or at the "
+        "worse end of the 95 % interval of its change.",
     )
     repair: Repairs = REPAIR
 
@@ -148,8 +148,9 @@ class Quantize(BaseStep):
 
     def _sentence_by_rate(self) -> str:
         if self.keep_accuracy is not None:
-            surely = "surely " if self.margin == "interval" else ""
-            goal = f"as {surely}keep {100 * self.keep_accuracy:.4g} % of the accuracy"
+            goal = f"as keep {100 * self.keep_accuracy:.4g} % of the accuracy"
+            if self.margin == "interval":
+                goal += " by the worse end of its interval"
         else:
             goal = f"as {self.rate:.3g} mnat per kB makes worth while"
         text = f"store the weights in as few bits {goal}"

@@ -10,7 +10,8 @@ import streamlit as st
 from compression.run import Measurement, Run, State
 from dashboard import format as fmt
 
-_RECIPE_HEIGHT = 420  # pixels: a long recipe scrolls
+# A longer recipe scrolls, in so many pixels.
+_RECIPE_LINES, _RECIPE_HEIGHT = 18, 420
 ICONS = {
     State.QUEUED: ("schedule", "gray"),
     State.RUNNING: ("sync", "blue"),
@@ -52,7 +53,8 @@ def _figures(run: Run, measured: Measurement) -> None:
 def _recipe(run: Run) -> None:
     st.markdown("Recipe, as the command line reads it with `--recipe`")
     text = json.dumps(json.loads(run.recipe.to_json()), indent=2)
-    st.code(text, language="json", height=_RECIPE_HEIGHT)
+    long = text.count("\n") > _RECIPE_LINES
+    st.code(text, language="json", height=_RECIPE_HEIGHT if long else "content")
     if run.environment:
         st.markdown("Where and how it was measured")
         st.json(run.environment, expanded=False)
@@ -79,7 +81,7 @@ def _shown(measured: Measurement | None, get: object) -> str:
 _FIGURES = {
     "Accuracy": lambda m: m.top1 and fmt.percent(m.top1.value),
     "Accuracy, 95 % interval": lambda m: (
-        m.top1 and f"{100 * m.top1.low:.1f} to {fmt.percent(m.top1.high)}"
+        m.top1 and f"{fmt.number(100 * m.top1.low)} to {fmt.percent(m.top1.high)}"
     ),
     "File size": lambda m: fmt.size(m.artifact_bytes),
     "As 32-bit numbers": lambda m: fmt.size(m.dense_bytes),

@@ -145,7 +145,11 @@ _COLUMNS = {
     "size_ratio": _number("Smaller", format=f"%.3g{fmt.TIMES}"),
     "latency_ms": _number("Latency", format="%.3g ms", width=92),
     "latency_ratio": _number("Faster", format=f"%.3g{fmt.TIMES}"),
-    "int8_latency_ms": _number("In int8", format="%.3g ms", width=92),
+    "int8_latency_ms": _number(
+        "Latency, int8",
+        format="%.3g ms",
+        help="As an int8 graph: 8-bit weights and activations. The original stays in 32 bits.",
+    ),
     "int8_ratio": _number("Faster in int8", format=f"%.3g{fmt.TIMES}"),
     "agreement_percent": _number("Agreement", format="%.3g %%"),
     "sparsity_percent": _number("Sparsity", format="%.3g %%"),

@@ -123,6 +123,7 @@ def measure(cell: Cell, device: str) -> dict[str, Any]:
     made.model.to("cpu")
     return {
         **asdict(cell),
+        "key": recipe.key,
         "device": made.curves[-1].device if made.curves else "",
         "machine": machine(),
         "seconds": round(seconds, 1),
@@ -140,10 +141,11 @@ def speed(curves: tuple[Curve, ...]) -> float | None:
 
 
 def read(path: Path = RESULTS) -> dict[Cell, dict[str, Any]]:
-    """What has been measured, by cell."""
+    """What has been measured with the settings that cells have now, by cell."""
     lines = path.read_text().splitlines() if path.exists() else []
-    found = (json.loads(line) for line in lines)
-    return {Cell(**{k: f[k] for k in Cell.__dataclass_fields__}): f for f in found}
+    rows = [json.loads(line) for line in lines]
+    found = {Cell(**{k: row[k] for k in Cell.__dataclass_fields__}): row for row in rows}
+    return {cell: row for cell, row in found.items() if row["key"] == recipe_of(cell)[1].key}
 
 
 def right(found: Mapping[str, Any]) -> Right:

@@ -2,7 +2,7 @@
 
 `--preset smallest` on every bundled model, against GPTQ rounding (`--preset better`, other numbers
 in 16 bits) with the fewest bits that keep 99 % of the accuracy. Bits and rates are chosen on
-validation images; the test images are looked at once, by what was chosen.
+validation images; the test images are looked at by what was chosen alone.
 """
 
 from __future__ import annotations

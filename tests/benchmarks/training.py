@@ -1,8 +1,9 @@
 """The distillation loop against a bare one: `python -m tests.benchmarks.training [--write]`.
 
-Images per second of the loop that ships (augmentation, looks at validation, curve, reports) against
-the shortest loop anyone would write with the same student, teacher, loss, optimizer and batch, on
-images that were prepared beforehand; in turn, in one process. On a GPU with `--device cuda`.
+Images per second of the loop that ships (random augmentation, looks at validation, curve, reports)
+against the shortest loop anyone would write with the same student, teacher, loss, optimizer and
+batch, on images that were prepared beforehand; in turn, in one process. On a GPU with
+`--device cuda`.
 """
 
 from __future__ import annotations

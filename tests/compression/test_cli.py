@@ -303,7 +303,7 @@ def test_a_preset_says_how_and_explicit_flags_win() -> None:
     assert made == (
         Prune(sparsity=0.8, **PRESETS["better"].values["prune"]),
         Quantize(bits=4, **PRESETS["better"].values["quantize"]),
-        Distill(),
+        Distill(augmentation="none"),
     )
     own = {**flags, "score": "random", "rounding": "nearest", "repair": "none"}
     assert build_recipe(own, None, None, "better").steps == (

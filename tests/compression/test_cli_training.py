@@ -95,7 +95,7 @@ def test_a_sweep_that_is_interrupted_keeps_the_runs_it_has(swept: dict[str, Any]
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (130, ""), err
     assert err.splitlines()[-1].startswith("stopped; 2 of 3 runs are stored")
     assert "Traceback" not in err
     assert len(open_store(url).entries()) == 2

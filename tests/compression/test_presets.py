@@ -92,7 +92,7 @@ def test_without_images_nothing_of_a_preset_needs_them(name: str, values: dict[s
 def test_presets_name_settings_that_exist_and_values_that_are_allowed() -> None:
     assert list(PRESETS) == [p.name for p in PRESETS.values()]
     assert presets.DEFAULT_PRESET in PRESETS
-    beside: dict[str, dict[str, Any]] = {"prune": {"sparsity": 0.5}, "quantize": {}}
+    beside: dict[str, dict[str, Any]] = {"prune": {"sparsity": 0.5}, "quantize": {}, "distill": {}}
     for preset in PRESETS.values():
         for step, values in preset.values.items():
             parse(STEPS[step], {**beside[step], **values})
@@ -110,7 +110,8 @@ def test_a_threshold_keeps_magnitude_and_channels_get_a_score_of_their_own() -> 
 def test_other_recipes_are_of_no_preset() -> None:
     assert preset_of(Recipe(steps=(Prune(sparsity=0.8, score="random"),))) is None
     assert preset_of(Recipe(steps=(Quantize(bits=4, scheme="affine"),))) is None
-    assert preset_of(Recipe(steps=(Distill(),))) == presets.DEFAULT_PRESET
+    assert preset_of(Recipe(steps=(Distill(),))) is None
+    assert preset_of(Recipe(steps=(Distill(augmentation="none"),))) == presets.DEFAULT_PRESET
     assert preset_of(Recipe(steps=(Quantize(bits=4),)), images=False) == "fast"
 
 

@@ -84,15 +84,11 @@ def look(model: nn.Module) -> Interval:
     return proportion(int(seen.right.sum()), len(seen.labels))
 
 
-# What draws random numbers at every step is harder to repeat.
-DRAWN: dict[str, Any] = {"augmentation": "random"}
-
-
 def lesson(report: Callable[[Progress], None] | None = None, **values: Any) -> Lesson:
     checkpoint = values.pop("checkpoint", None)
     judge = values.pop("look", look)
     seed = values.pop("seed", 3)
-    step = Distill(**(DRAWN | {"batch_size": 32, "learning_rate": 0.05} | values))
+    step = Distill(**{"batch_size": 32, "learning_rate": 0.05, **values})
     return Lesson(step, TRAIN, judge, seed, report=report, checkpoint=checkpoint)
 
 
@@ -347,11 +343,23 @@ def test_answers_to_unchanged_images_are_computed_once() -> None:
     assert calls == 1 + 3 * 8
 
 
+def test_the_original_is_asked_in_sight_and_can_be_stopped() -> None:
+    said: list[str] = []
+
+    def stop(progress: Progress) -> None:
+        said.append(progress.stage)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        distill(net(), net(1), lesson(stop, augmentation="none"))
+    assert said == ["Asking the original"]
+
+
 def test_fewer_images_are_the_first_ones() -> None:
     student, outcome = taught(images=128)
     less = net()
     few = Split("train", TRAIN.images[:128], TRAIN.labels[:128])
-    distill(less, net(1), Lesson(lesson().step, few, look, 3))
+    distill(less, net(1), Lesson(Distill(batch_size=32, learning_rate=0.05), few, look, 3))
     assert same(student, less) and outcome.curve.points[-1].step == 4
 
 
@@ -599,7 +607,8 @@ def test_a_resumed_training_equals_the_uninterrupted_one_to_the_last_bit(
     told: list[Progress] = []
     found = distill(again, net(1, 12), lesson(told.append, epochs=2, checkpoint=path, **values))
     assert same(again, whole)
-    assert told[0].point is not None and told[0].point.step == interrupted_at
+    point = next(p.point for p in told if p.point is not None)
+    assert point.step == interrupted_at
     quiet = {"images_per_second": None}
     left, right = ([p.model_copy(update=quiet) for p in o.curve.points] for o in (found, expected))
     assert left == right

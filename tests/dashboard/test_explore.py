@@ -67,7 +67,8 @@ def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Sto
     sentence = recipe(sparsity=0.7, bits=5, temperature=6.0).sentence()
     assert sentence in text_of(at)
     params = dict(at.query_params)
-    how = to_params(with_preset(PLAIN, DEFAULT_PRESET)).items() - to_params(PLAIN).items()
+    plain = {**PLAIN, "distill": True}
+    how = to_params(with_preset(plain, DEFAULT_PRESET)).items() - to_params(plain).items()
     asked = {"model": MODEL, "sparsity": "0.7", "bits": "5", "temperature": "6"}
     assert params == asked | dict(how)
     healthy(at.button(key="run").click().run())
@@ -372,7 +373,8 @@ def test_table_names_the_method(page: Open, store: Store) -> None:
         )
         store.add(done(Recipe(steps=steps)))
     store.add(done(recipe(sparsity=0.8, score="random")))
-    store.add(done(recipe(temperature=4.0)))
+    store.add(done(recipe(temperature=4.0)))  # with augmentation
+    store.add(done(Recipe()))
     methods = page().dataframe(key="runs").value["method"]
-    assert list(methods[1:]) == ["Custom", *(p.title for p in reversed(PRESETS.values()))]
-    assert list(methods.isna()) == [True] + 4 * [False]
+    assert list(methods[1:]) == ["Custom", "Custom", *(p.title for p in reversed(PRESETS.values()))]
+    assert list(methods.isna()) == [True] + 5 * [False]
