@@ -306,6 +306,7 @@ def test_a_preset_says_how_and_explicit_flags_win() -> None:
         Distill(augmentation="none"),
     )
     own = {**flags, "score": "random", "rounding": "nearest", "repair": "none"}
+    own |= {"augmentation": "random"}
     assert build_recipe(own, None, None, "better").steps == (
         Prune(sparsity=0.8, scope="allocated", score="random", update="obs"),
         Quantize(bits=4),
