@@ -27,7 +27,7 @@ SCHEMES = ("light", "dark")
 Steps = list[dict[str, object]]
 _QUANTIZE: Steps = [{"step": "quantize", "bits": bits} for bits in (8, 4, 3, 2)]
 _PRUNE: Steps = [{"step": "prune", "sparsity": s} for s in (0.8, 0.9, 0.95)]
-_DISTILL: dict[str, object] = {"step": "distill", "temperature": 4.0}
+_DISTILL: dict[str, object] = {"step": "distill", "augmentation": "none"}
 # The last one is selected in the pictures.
 RECIPES: list[Steps] = [
     [_QUANTIZE[0]],
@@ -103,7 +103,7 @@ def main() -> None:
         done = [e.run.id for e in up.store.entries(given.model, (State.DONE,))]
         chosen = f"&run={done[-1]}" if done else ""
         query = "?" + (
-            given.query or f"model={given.model}&sparsity=0.9&bits=3&temperature=4{chosen}"
+            given.query or f"model={given.model}&sparsity=0.9&bits=3&temperature=4&augmentation=none{chosen}"
         )
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
