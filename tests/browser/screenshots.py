@@ -102,9 +102,8 @@ def main() -> None:
             make_runs(up.store, given.model, given.seconds)
         done = [e.run.id for e in up.store.entries(given.model, (State.DONE,))]
         chosen = f"&run={done[-1]}" if done else ""
-        query = "?" + (
-            given.query or f"model={given.model}&sparsity=0.9&bits=3&temperature=4&augmentation=none{chosen}"
-        )
+        asked = "sparsity=0.9&bits=3&temperature=4&augmentation=none"
+        query = "?" + (given.query or f"model={given.model}&{asked}{chosen}")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
             for scheme in SCHEMES:
