@@ -31,8 +31,8 @@ from compression.store import Store, new_run, open_store
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
 
 
-# What a shell calls 130 either way: where the signal comes inside an `exec` of an import, Python ends
-# by the signal itself, whatever exit code it was then given.
+# What a shell calls 130 either way: where the signal comes inside an `exec` of an import, Python
+# ends by the signal itself, whatever exit code it was then given.
 INTERRUPTED = (130, -signal.SIGINT)
 
 
