@@ -185,3 +185,10 @@ def test_the_share_that_is_asked_for_is_kept(margin: str) -> None:
         sure = paired_difference(moved.wrong_to_right, moved.right_to_wrong, len(few))
         assert sure.low >= -(1 - share) * right[0] / len(few) - 1e-12
     assert "mnat per kB" in notes[0]
+
+
+def test_where_chance_alone_refuses_it_says_so() -> None:
+    step = Quantize(keep_accuracy=1.0, margin="interval")
+    said = r"may lose more already \(95 % interval over \d+ images"
+    with pytest.raises(InvalidInput, match=said):
+        quantize(net("convolutional"), step, context("convolutional"))
