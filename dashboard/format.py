@@ -108,10 +108,14 @@ def shortened(sentence: str) -> str:
     return re.sub(r" \([^()]*\)", "", sentence)
 
 
+def accuracy_range(top1: Interval) -> str:
+    """The ends of an accuracy's interval."""
+    return f"{number(100 * top1.low)} to {percent(top1.high)}"
+
+
 def accuracy_interval(top1: Interval) -> str:
     """The 95 % interval of an accuracy and how many images it rests on."""
-    low, high = number(100 * top1.low), percent(top1.high)
-    return f"95 % interval {low} to {high}, {top1.n:,} images"
+    return f"95 % interval {accuracy_range(top1)}, {top1.n:,} images"
 
 
 def paired_interval(top1: Interval) -> str:

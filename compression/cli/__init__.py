@@ -24,7 +24,11 @@ __all__ = ["commands", "files", "latency", "main", "training"]
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: whatever goes wrong is one line on stderr and an exit code."""
-    sys.exit(_guarded(arguments))
+    code = _guarded(arguments)
+    # Where Ctrl-C came inside an `exec`, as imports have them, `python -m` would end by the signal
+    # whatever the code is, unless something else has been evaluated since.
+    eval("0")
+    sys.exit(code)
 
 
 def _guarded(arguments: list[str] | None) -> int:

@@ -80,9 +80,7 @@ def _shown(measured: Measurement | None, get: object) -> str:
 
 _FIGURES = {
     "Accuracy": lambda m: m.top1 and fmt.percent(m.top1.value),
-    "Accuracy, 95 % interval": lambda m: (
-        m.top1 and f"{fmt.number(100 * m.top1.low)} to {fmt.percent(m.top1.high)}"
-    ),
+    "Accuracy, 95 % interval": lambda m: m.top1 and fmt.accuracy_range(m.top1),
     "File size": lambda m: fmt.size(m.artifact_bytes),
     "As 32-bit numbers": lambda m: fmt.size(m.dense_bytes),
     "The same, gzipped": lambda m: fmt.size(m.gzip_bytes),
