@@ -8,8 +8,9 @@ from rich import box
 from rich.table import Table
 
 from compression.catalogue import Card, cards
+from compression.costs import Costs
 from compression.examples import Example
-from compression.presets import Costs, Preset, Whole, as_flags
+from compression.presets import Preset, Whole, as_flags
 from compression.recipe import Recipe, parse
 from compression.run import Delta, Interval, Latency, Measurement, Ratio, Run
 from compression.store import Entry

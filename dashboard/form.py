@@ -11,15 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from compression.presets import (
-    apply_preset,
-    goes_with,
-    governed,
-    idle,
-    merge,
-    needs_images,
-    preset_of,
-)
+from compression.idle import goes_with, idle
+from compression.presets import apply_preset, governed, merge, needs_images, preset_of
 from compression.recipe import Recipe, parse
 from compression.settings import Setting, settings
 from compression.steps import STEPS

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compression.catalogue import cards
+from compression.costs import costs
 from compression.examples import examples
-from compression.presets import PRESETS, as_flags, costs
+from compression.presets import PRESETS, as_flags
 from compression.settings import settings
 from compression.steps import STEPS
 

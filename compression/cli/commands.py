@@ -24,9 +24,10 @@ from compression.cli.flags import (
     with_step_flags,
 )
 from compression.cli.output import certificate_of, print_json, print_table, show_run
+from compression.costs import costs
 from compression.errors import InvalidInput
 from compression.examples import examples
-from compression.presets import PRESETS, WHOLE, as_flags, costs
+from compression.presets import PRESETS, WHOLE, as_flags
 from compression.run import State
 from compression.store import new_run, open_store
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compression.paths import write_cached
 
@@ -45,3 +46,17 @@ def read(path: Path) -> State | None:
         path.unlink(missing_ok=True)
         return None
     return state if state.get("format") == FORMAT else None
+
+
+def random_state(generator: torch.Generator) -> list[Tensor]:
+    """Where that generator, torch's own and, if it was used, the GPU's stand."""
+    states = [generator.get_state(), torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else states
+
+
+def set_random_state(generator: torch.Generator, states: list[Tensor]) -> None:
+    """Go on from what `random_state` gave, on the same kind of device."""
+    generator.set_state(states[0])
+    torch.set_rng_state(states[1])
+    if len(states) > 2:
+        torch.cuda.set_rng_state(states[2])

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
-from torchvision.transforms import v2
 
-from compression.data import Split, augment, prepare
+from compression.data import Split, prepare
 from compression.distill import checkpoint
+from compression.distill.answers import answers_to, autocast
+from compression.distill.batches import Batches
 from compression.distill.judge import Judge
 from compression.distill.losses import distillation_loss
 from compression.distill.matching import Matching
@@ -99,17 +99,19 @@ class Training:
     def __init__(self, student: nn.Module, teacher: nn.Module, lesson: Lesson) -> None:
         step, device = lesson.step, lesson.device
         self.lesson, self.step = lesson, step
+        self.dtype = torch.bfloat16 if step.precision == "bfloat16" else torch.float32
         self.student = student.to(device).to(memory_format=torch.channels_last)
         self.teacher = teacher
         if step.needs_teacher:
             self.teacher = teacher.to(device).to(memory_format=torch.channels_last).eval()
-        train = lesson.train if step.images is None else lesson.train.head(step.images)
-        self.images, self.labels = train.images.to(device), train.labels.to(device)
-        batch = min(step.batch_size, len(train))
-        self.per_epoch = len(train) // batch
+        classes = self._classes() if step.mixup else 0
+        self.batches = Batches(lesson.train, step, classes, lesson.seed, device)
+        self.per_epoch = self.batches.per_epoch
         self.steps = step.epochs * self.per_epoch
         name = torch.cuda.get_device_name() if device == "cuda" else ""
-        self.record = Record(lesson.at, step.epochs, self.steps, self.per_epoch, batch, name)
+        self.record = Record(
+            lesson.at, step.epochs, self.steps, self.per_epoch, self.batches.size, name
+        )
         live = step.batchnorm == "live" and lesson.calibration is not None
         calibration = lesson.calibration if live else None
         self.silenced = [] if calibration is None else silence(student, calibration)
@@ -117,18 +119,15 @@ class Training:
         self.matching = self._match() if step.loss in BETWEEN_LAYERS else None
         self.optimizer = self._optimizer()
         self.schedule = Schedule(self.optimizer, step, self.steps, self.per_epoch)
-        self.generator = torch.Generator().manual_seed(lesson.seed)
-        self.mixup = v2.MixUp(alpha=step.mixup, num_classes=self._classes()) if step.mixup else None
-        fixed = step.augmentation == "none" and not step.mixup
-        self.answers = self._answers() if fixed and step.answers_only else None
-        self.order = torch.empty(0, dtype=torch.int64)
         self.judge = Judge(lesson.look, calibration, step.early_stopping)
         self.taken = self.looked = 0
-        self.saved = self.told = time.monotonic()
+        self.saved = time.monotonic()
+        self.told = -math.inf
         self.fresh = False  # a checkpoint that nobody has been told of
+        self.answers = self._answers() if self.batches.fixed and step.answers_only else None
 
     def _match(self) -> Matching:
-        example = prepare(self.images[:2])
+        example = prepare(self.batches.images[:2])
         return Matching(self.student, self.teacher, self.step, example, self.lesson.seed)
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -139,8 +138,9 @@ class Training:
         return make_optimizer([*weights, *bridges], scales, self.step)
 
     def _classes(self) -> int:
+        one = prepare(self.lesson.train.images[:1].to(self.lesson.device))
         with torch.no_grad():
-            return int(self.student.eval()(prepare(self.images[:1])).shape[1])
+            return int(self.student.eval()(one).shape[1])
 
     # The whole
 
@@ -208,8 +208,8 @@ class Training:
         started = time.perf_counter()
         if not self.student.training:
             _train_mode(self.student, self.step)
-        picked, images, targets = self._batch()
-        with self._autocast():
+        picked, images, targets = self.batches.at(self.taken)
+        with autocast(self.lesson.device, self.dtype):
             logits = self.student(images)
             answers = self._teach(picked, images)
         loss, hard, soft = distillation_loss(logits, answers, targets, self.step)
@@ -228,23 +228,6 @@ class Training:
         hard, soft = (None if part is None else part.detach() for part in (hard, soft))
         self.record.add(loss.detach(), hard, soft, rate, time.perf_counter() - started)
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        place, size = self.taken % self.per_epoch, self.record.batch
-        if place == 0:
-            self.order = torch.randperm(len(self.images), generator=self.generator)
-        picked = self.order[place * size : (place + 1) * size].to(self.images.device)
-        images, targets = self.images[picked], self.labels[picked]
-        if self.step.augmentation == "random":
-            images = augment(images, self.generator)
-        images = prepare(images)
-        if self.mixup is not None:
-            images, targets = self.mixup(images, targets)
-        return picked, images, targets
-
-    def _autocast(self) -> torch.autocast:
-        low = self.step.precision == "bfloat16"
-        return torch.autocast(self.lesson.device, torch.bfloat16, enabled=low)
-
     def _teach(self, picked: Tensor, images: Tensor) -> Tensor | None:
         if not self.step.needs_teacher:
             return None
@@ -255,19 +238,7 @@ class Training:
         return logits.float()
 
     def _answers(self) -> Tensor:
-        """The teacher's logits on the images as they are, [n, classes], computed once."""
-        kept = _ANSWERS.setdefault(self.teacher, {})
-        key = (len(self.images), self.step.precision, self.lesson.device)
-        if key not in kept:
-            parts, told = [], -math.inf
-            with torch.no_grad(), self._autocast():
-                for images in self.images.split(_AT_ONCE):
-                    if self.lesson.report and time.monotonic() - told >= REPORT_SECONDS:
-                        told = time.monotonic()
-                        self.lesson.report(_ASKING)
-                    parts.append(self.teacher(prepare(images)).float())
-            kept[key] = torch.cat(parts)
-        return kept[key]
+        return answers_to(self.batches.images, self.teacher, self.dtype, self._tell_asking)
 
     # What is judged, kept and told
 
@@ -296,6 +267,11 @@ class Training:
         self.fresh = False
         self.lesson.report(said)
 
+    def _tell_asking(self) -> None:
+        if self.lesson.report and time.monotonic() - self.told >= REPORT_SECONDS:
+            self.told = time.monotonic()
+            self.lesson.report(_ASKING)
+
     def _save(self) -> None:
         """Write a checkpoint, unless it would keep what is already lost."""
         self.saved = time.monotonic()
@@ -314,8 +290,8 @@ class Training:
                 "record": self.record.state(),
                 "judge": self.judge.state(),
                 "taken": self.taken,
-                "order": self.order,
-                "random": _random_state(self.generator, self.lesson.device),
+                "order": self.batches.order,
+                "random": checkpoint.random_state(self.batches.generator),
             },
         )
 
@@ -333,8 +309,8 @@ class Training:
         self.record.load(state["record"])
         self.judge.load(state["judge"])
         self.taken = state["taken"]
-        self.order = state["order"]
-        _set_random_state(self.generator, self.lesson.device, state["random"])
+        self.batches.order = state["order"]
+        checkpoint.set_random_state(self.batches.generator, state["random"])
         return True
 
 
@@ -364,19 +340,4 @@ def _magnitude(student: nn.Module) -> Tensor:
     return torch.stack([m.weight.abs().sum() for _, m in compressible(student)]).sum()  # type: ignore[operator]
 
 
-def _random_state(generator: torch.Generator, device: str) -> list[Tensor]:
-    states = [generator.get_state(), torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state()] if device == "cuda" else states
-
-
-def _set_random_state(generator: torch.Generator, device: str, states: list[Tensor]) -> None:
-    generator.set_state(states[0])
-    torch.set_rng_state(states[1])
-    if device == "cuda":
-        torch.cuda.set_rng_state(states[2])
-
-
-# The teacher's answers to images that are never changed, for as long as the teacher lives.
-_ANSWERS: WeakKeyDictionary[nn.Module, dict[tuple[int, str, str], Tensor]] = WeakKeyDictionary()
-_AT_ONCE = 256
 _ASKING = Progress(stage="Asking the original", fraction=0.0)

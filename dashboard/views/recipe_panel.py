@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from compression.catalogue import Card, Weights, cards
+from compression.costs import costs
 from compression.errors import CompressionError
-from compression.presets import PRESETS, available, costs
+from compression.presets import PRESETS, available
 from compression.recipe import Recipe
 from compression.run import ACTIVE, State
 from compression.store import Entry, new_run

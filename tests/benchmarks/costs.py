@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from compression.catalogue import card, cards
-from compression.presets import PRESETS, Costs, apply_preset, costs, costs_path
+from compression.costs import Costs, costs, costs_path
+from compression.presets import PRESETS, apply_preset
 from compression.recipe import Recipe, parse
 from tests.readme import presets_table, replace_section
 

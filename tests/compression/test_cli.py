@@ -20,8 +20,9 @@ from compression import tables
 from compression.catalogue import cards
 from compression.cli import main
 from compression.cli.flags import build_recipe
+from compression.costs import Costs
 from compression.errors import InvalidInput
-from compression.presets import PRESETS, Costs
+from compression.presets import PRESETS
 from compression.recipe import Recipe
 from compression.run import Interval, Ratio, Run, State
 from compression.settings import settings

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from compression.catalogue import cards
-from compression.presets import PRESETS, Costs
+from compression.costs import Costs
+from compression.costs import costs as measured
+from compression.errors import CompressionError
+from compression.presets import PRESETS
 from tests.benchmarks import costs
 
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters).id
@@ -37,3 +40,20 @@ def test_seconds_of_the_same_machine_are_kept_and_of_others_are_not(tmp_path: Pa
 def test_a_preset_that_cannot_be_measured_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=f"{MODEL}, hasty: .*preset: got 'hasty'"):
         costs.main(["--models", MODEL, "--presets", "hasty"])
+
+
+def test_costs_are_read_from_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "costs.json"
+    monkeypatch.setattr("compression.costs.costs_path", lambda: path)
+    measured.cache_clear()
+    assert measured() == Costs()
+    assert measured().of("any", "fast") is None
+    path.write_text('{"machine": "m", "command": "c", "seconds": {"any": {"fast": 2.5}}}')
+    measured.cache_clear()
+    assert measured().of("any", "fast") == 2.5
+    for damaged in ("{", '{"seconds": 3}', '{"seconds": {"any": {"fast": "soon"}}}'):
+        path.write_text(damaged)
+        measured.cache_clear()
+        with pytest.raises(CompressionError, match=r"costs\.json cannot be read"):
+            measured()
+    measured.cache_clear()

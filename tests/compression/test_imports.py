@@ -25,6 +25,8 @@ _PLAIN = (
     "wishes",
     "store",
     "catalogue",
+    "idle",
+    "costs",
     "presets",
     "examples",
     "sweep",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,16 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compression import presets
-from compression.errors import CompressionError, InvalidInput
+from compression.errors import InvalidInput
+from compression.idle import goes_with, idle
 from compression.presets import (
     PRESETS,
-    Costs,
     apply_preset,
     available,
-    costs,
-    goes_with,
     governed,
-    idle,
     merge,
     needs_images,
     preset_of,
@@ -126,20 +122,3 @@ def test_of_what_is_wished_only_what_goes_with_the_given_is_taken() -> None:
         "activation_clipping",
         "activation_granularity",
     }
-
-
-def test_costs_are_read_from_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "costs.json"
-    monkeypatch.setattr(presets, "costs_path", lambda: path)
-    costs.cache_clear()
-    assert costs() == Costs()
-    assert costs().of("any", "fast") is None
-    path.write_text('{"machine": "m", "command": "c", "seconds": {"any": {"fast": 2.5}}}')
-    costs.cache_clear()
-    assert costs().of("any", "fast") == 2.5
-    for damaged in ("{", '{"seconds": 3}', '{"seconds": {"any": {"fast": "soon"}}}'):
-        path.write_text(damaged)
-        costs.cache_clear()
-        with pytest.raises(CompressionError, match=r"costs\.json cannot be read"):
-            costs()
-    costs.cache_clear()

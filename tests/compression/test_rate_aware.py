@@ -11,11 +11,11 @@ from torch import nn
 from compression import artifact
 from compression.cli.flags import recipe_of
 from compression.errors import InvalidInput
+from compression.idle import idle
 from compression.layers import compressible, plain, weight_of
 from compression.measure.accuracy import flips, paired_difference, predict
 from compression.models import load_model
 from compression.pipeline import compress
-from compression.presets import idle
 from compression.pruning import prune
 from compression.quantizing import quantize
 from compression.rate_aware import few_digits, on_steps, output_powers, quantize_by_rate

@@ -8,7 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from compression.catalogue import cards
-from compression.presets import DEFAULT_PRESET, PRESETS, Costs, apply_preset, preset_of
+from compression.costs import Costs
+from compression.presets import DEFAULT_PRESET, PRESETS, apply_preset, preset_of
 from compression.recipe import Recipe, parse
 from compression.run import Progress, State
 from compression.steps import STEPS, Prune, Quantize

@@ -1,0 +1,48 @@
+"""What the presets take, as `python -m tests.benchmarks.costs --write` measured it. No torch."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from compression.errors import CompressionError
+from compression.paths import assets_dir
+
+
+class Costs(BaseModel):
+    """Seconds that each preset takes, by model and preset, and where that was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    machine: str = ""
+    command: str = ""
+    seconds: dict[str, dict[str, float]] = {}
+
+    def of(self, model: str, preset: str) -> float | None:
+        """Seconds, or None if not measured."""
+        return self.seconds.get(model, {}).get(preset)
+
+
+def costs_path() -> Path:
+    """The file that `python -m tests.benchmarks.costs --write` writes."""
+    return assets_dir() / "costs.json"
+
+
+@cache
+def costs() -> Costs:
+    """What the presets were measured to take; empty where nothing was.
+
+    Raises:
+        CompressionError: the file is damaged.
+    """
+    path = costs_path()
+    if not path.exists():
+        return Costs()
+    try:
+        return Costs.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CompressionError(f"presets: {path} cannot be read ({reason})") from None
