@@ -11,13 +11,15 @@ from dashboard import warm
 warm.wait()
 from dashboard.views import explore  # noqa: E402
 
+HERE = Path(__file__).resolve().parent
 st.set_page_config(
     page_title="Compression Dashboard",
-    page_icon=str(Path(__file__).resolve().parent / "icon.png"),
+    page_icon=str(HERE / "icon.png"),
     layout="wide",
     menu_items={"Get help": None, "Report a bug": None, "About": "Compression Dashboard"},
 )
-st.logo(str(Path(__file__).resolve().parent / "logo.svg"), size="large")
+st.logo(str(HERE / "logo.svg"), size="large")
+st.html(HERE / "page.css")
 PAGES = [
     st.Page(explore.show, title="Explore", icon=":material/tune:", url_path="explore", default=True)
 ]

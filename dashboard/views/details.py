@@ -21,21 +21,8 @@ ICONS = {
 }
 
 
-@st.fragment
-def show(run: Run) -> None:
-    """What is behind the four cards, folded; a browser loads what draws it when it is opened."""
-    fold = st.expander(
-        "All figures, the recipe and the machine of this run",
-        key="details",
-        icon=":material/list_alt:",
-        on_change="rerun",
-    )
-    if fold.open:
-        with fold:
-            _section(run)
-
-
-def _section(run: Run) -> None:
+def section(run: Run) -> None:
+    """What is behind the four cards."""
     with st.grid(2, min_column_width=360, gap="medium"):
         if run.compressed is not None:
             _figures(run, run.compressed)

@@ -8,7 +8,6 @@ from functools import partial
 
 import streamlit as st
 
-from compression.errors import CompressionError
 from compression.run import Exported, Measurement, Run
 from compression.store import Store
 from dashboard import format as fmt
@@ -56,26 +55,15 @@ FORMS = {
 }
 
 
-@st.fragment
-def show(run: Run) -> None:
-    """The section, folded; nothing is read before it is opened."""
-    fold = st.expander(
-        "Take it with you", key="downloads", icon=":material/download:", on_change="rerun"
-    )
-    if fold.open and run.compressed is not None:
-        with fold:
-            try:
-                _section(run, run.compressed)
-            except CompressionError as error:
-                st.error(str(error), icon=":material/error:")
-
-
-def _section(run: Run, measured: Measurement) -> None:
+def section(run: Run) -> None:
+    """A card for each kind of file."""
+    if run.compressed is None:
+        return
     with st.grid(4, min_column_width=190, key="files"):
         for name, form in FORMS.items():
             with st.container(border=True, height="stretch", vertical_alignment="distribute"):
                 with st.container(gap="xsmall"):
-                    st.markdown(f"**{form.title}**  \n{_size(run, measured, name)}")
+                    st.markdown(f"**{form.title}**  \n{_size(run, run.compressed, name)}")
                     st.caption(form.use)
                     for said in _about(run, name):
                         st.caption(said)

@@ -57,10 +57,10 @@ def _header() -> Card:
             "The others are downloaded when they first run.",
         )
     card = known[st.session_state["model"]]
-    with right, st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+    with right, st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for figure, what in _facts(card):
             st.markdown(f"**{figure}**  \n:small[:gray[{what}]]", width="content")
-        with st.popover("About", icon=":material/info:"):
+        with st.popover("About", icon=":material/info:", type="tertiary"):
             _about(card)
     return card
 

@@ -23,21 +23,8 @@ _WHAT = (
 )
 
 
-@st.fragment
-def show(run: Run) -> None:
-    """The section, folded; nothing is read or drawn before it is opened."""
-    fold = st.expander(
-        "Latency in depth", key="latency", icon=":material/speed:", on_change="rerun"
-    )
-    if fold.open:
-        with fold:
-            try:
-                _section(run)
-            except CompressionError as error:
-                st.error(str(error), icon=":material/error:")
-
-
-def _section(run: Run) -> None:
+def section(run: Run) -> None:
+    """What was measured, or the button that asks for it."""
     store = state.store()
     wish, report = store.latency_wish(run.id), store.latency(run.id)
     failed = wish is not None and wish["state"] == FAILED

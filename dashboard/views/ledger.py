@@ -12,20 +12,11 @@ from dashboard import ledger, pairs
 _CONFIG = {"displayModeBar": False}
 
 
-@st.fragment
-def show(run: Run) -> None:
-    """The section, folded; nothing of it is drawn before it is opened."""
-    fold = st.expander(
-        "Where the size and the speed come from",
-        key="ledger",
-        icon=":material/receipt_long:",
-        on_change="rerun",
-    )
-    if fold.open:
-        with fold:
-            _facts(run)
-            _size(run)
-            _speed(run)
+def section(run: Run) -> None:
+    """Figures, size, speed, each with what to notice."""
+    _facts(run)
+    _size(run)
+    _speed(run)
 
 
 def _facts(run: Run) -> None:

@@ -15,16 +15,7 @@ from dashboard import format as fmt
 from dashboard.advice import first_runs
 from dashboard.form import Form, from_recipe, to_recipe
 from dashboard.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
-from dashboard.views import (
-    cards,
-    details,
-    downloads,
-    latency,
-    learned,
-    ledger,
-    recipe_panel,
-    temperature,
-)
+from dashboard.views import cards, fold, learned, recipe_panel, temperature
 from dashboard.views.details import ICONS
 
 _CHART = "trade_off"
@@ -44,17 +35,7 @@ def show(card: Card, entries: list[Entry], chosen: Entry | None) -> None:
         learned.show(entries, chosen)
     temperature.show(done, chosen.run if chosen else None)
     if chosen is not None:
-        _behind(chosen.run)
-
-
-def _behind(run: Run) -> None:
-    """What is behind the cards, folded away."""
-    with st.container(gap="small"):
-        if run.state is State.DONE and run.compressed is not None:
-            downloads.show(run)
-            ledger.show(run)
-            latency.show(run)
-        details.show(run)
+        fold.show(chosen.run)
 
 
 def _empty(card: Card) -> None:
