@@ -1,4 +1,4 @@
-"""The selected run in full, and the table of all runs of a model."""
+"""All runs of a model in a table: to sort, filter, pick from and download."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ from dashboard.backends import INT8
 from dashboard.measures import timing_of
 
 _TABLE = "runs"
-
-
-def show(card: Card, entries: list[Entry]) -> None:
-    """All runs of a model, to sort, filter, pick from and download."""
-    _table(card, entries)
 
 
 def frame(entries: list[Entry]) -> pd.DataFrame:
@@ -84,7 +79,8 @@ def _method(run: Run) -> str | None:
     return PRESETS[name].title if name else "Custom"
 
 
-def _table(card: Card, entries: list[Entry]) -> None:
+def show(card: Card, entries: list[Entry]) -> None:
+    """The table and what narrows it; a picked row is the selected run."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.markdown(f"#### All runs of {card.title}", width="stretch")
         present = sorted({e.run.state.value for e in entries})
