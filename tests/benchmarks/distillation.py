@@ -29,6 +29,7 @@ from tests.readme import markdown_table, replace_section
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 EPOCHS, SEEDS = (1, 2, 5), (0, 1, 2)
+FEWER = {1: "¹", 2: "²"}
 METHODS = {"distillation": 0.9, "fine-tuning": 0.0}
 CONDITIONS: dict[str, dict[str, Any]] = {
     "2 bits": {"step": "quantize", "bits": 2},
@@ -163,8 +164,7 @@ class Change:
     seeds: int
 
     def __str__(self) -> str:
-        several = "" if self.seeds == len(SEEDS) else f" ({self.seeds} seed{'s'[: self.seeds - 1]})"
-        return f"{self.value:+.2f} ± {self.half:.2f}{several}"
+        return f"{self.value:+.2f} ± {self.half:.2f}{FEWER.get(self.seeds, '')}"
 
 
 def change(pairs: list[tuple[Right, Right]]) -> Change:
