@@ -11,9 +11,7 @@ from functools import cache
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from compression.activations import input_grids, release_inputs
 from compression.deploy import NotExportable
 from compression.deploy.backends import (
     BACKENDS,
@@ -22,11 +20,10 @@ from compression.deploy.backends import (
     describe,
     forget_compiled,
 )
-from compression.deploy.graph import float_graph
+from compression.deploy.graph import float_graph, ordinary
 from compression.deploy.int8 import Int8, int8_graph
 from compression.deploy.sessions import check
 from compression.errors import CompressionError
-from compression.layers import plain
 from compression.ledger import Case, Work, account
 from compression.measure.conditions import held, torch_threads
 from compression.measure.latency import Session, in_turns, on_cuda, on_wall
@@ -60,7 +57,7 @@ def forms_of(model: nn.Module, architecture: str, images: Tensor) -> Forms:
     the CPU; where it runs elsewhere, a copy does.
     """
     example = images[:1]
-    free = _free(model.to("cpu").eval())
+    free = ordinary(model.to("cpu").eval())
 
     @cache
     def checked() -> tuple[onnx.ModelProto, float]:
@@ -83,17 +80,6 @@ def forms_of(model: nn.Module, architecture: str, images: Tensor) -> Forms:
 
     subject = Subject(free, lambda: checked()[0], lambda: int8().graph)
     return Forms(subject, int8, lambda: checked()[1])
-
-
-def _free(model: nn.Module) -> nn.Module:
-    """A model with ordinary weights that takes its inputs as they come: what float32 kernels run
-    neither rounds inputs nor puts weights on grids again in every call."""
-    parametrized = any(parametrize.is_parametrized(module) for module in model.modules())
-    if not parametrized and not input_grids(model):
-        return model
-    twin = plain(model)
-    release_inputs(twin)
-    return twin
 
 
 def work_of(forms: Forms, macs: int | None, images: Tensor, *, int8: bool = False) -> Work:

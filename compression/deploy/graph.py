@@ -61,7 +61,8 @@ def fixed_batch(graph: onnx.ModelProto) -> int | None:
 
 
 def ordinary(model: nn.Module) -> nn.Module:
-    """The model itself if its weights are ordinary, on the CPU and its inputs free; else a copy."""
+    """The model itself if its weights are ordinary, on the CPU and its inputs free; else a copy:
+    float32 kernels neither round inputs nor put weights on grids again in every call."""
     if any(parametrize.is_parametrized(m) for m in model.modules()):
         model = plain(model)
     elif input_grids(model) or any(p.device.type != "cpu" for p in model.parameters()):
