@@ -48,15 +48,15 @@ def read(path: Path) -> State | None:
     return state if state.get("format") == FORMAT else None
 
 
-def random_state(generator: torch.Generator) -> list[Tensor]:
-    """Where that generator, torch's own and, if it was used, the GPU's stand."""
+def random_state(generator: torch.Generator, device: str) -> list[Tensor]:
+    """Where that generator, torch's own and that of a GPU stand, if the training is there."""
     states = [generator.get_state(), torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else states
+    return [*states, torch.cuda.get_rng_state()] if device == "cuda" else states
 
 
-def set_random_state(generator: torch.Generator, states: list[Tensor]) -> None:
-    """Go on from what `random_state` gave, on the same kind of device."""
+def set_random_state(generator: torch.Generator, device: str, states: list[Tensor]) -> None:
+    """Go on from what `random_state` gave for the same device."""
     generator.set_state(states[0])
     torch.set_rng_state(states[1])
-    if len(states) > 2:
+    if device == "cuda":
         torch.cuda.set_rng_state(states[2])

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from compression.data import Split, prepare
 from compression.distill import checkpoint
@@ -23,20 +22,19 @@ from compression.distill.optimizers import make_optimizer
 from compression.distill.record import Record
 from compression.distill.schedules import Schedule
 from compression.distill.silence import silence
+from compression.distill.student import learned_grids, magnitude, train_mode
 from compression.errors import Cancelled
-from compression.layers import FakeQuantize, compressible, part
 from compression.run import Curve, Interval, Progress
 from compression.steps import Distill
 from compression.steps.distill import BETWEEN_LAYERS
-from compression.twin import Norm
 
-DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, StochasticDepth)
 POINTS = 120
 LOOKS_PER_EPOCH = 2
 # Looking at validation costs as much as many steps: not more often than this, however few images.
 LEAST_STEPS = 40
 REPORT_SECONDS = 0.5
 CHECKPOINT_SECONDS = 45.0
+_ASKING = Progress(stage="Asking the original", fraction=0.0)
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Training:
         live = step.batchnorm == "live" and lesson.calibration is not None
         calibration = lesson.calibration if live else None
         self.silenced = [] if calibration is None else silence(student, calibration)
-        self.grids = _learned(student) if step.grid == "learned" else []
+        self.grids = learned_grids(student) if step.grid == "learned" else []
         self.matching = self._match() if step.loss in BETWEEN_LAYERS else None
         self.optimizer = self._optimizer()
         self.schedule = Schedule(self.optimizer, step, self.steps, self.per_epoch)
@@ -124,7 +122,10 @@ class Training:
         self.saved = time.monotonic()
         self.told = -math.inf
         self.fresh = False  # a checkpoint that nobody has been told of
-        self.answers = self._answers() if self.batches.fixed and step.answers_only else None
+        self.answers: Tensor | None = None
+        if self.batches.fixed and step.answers_only:
+            images = self.batches.images
+            self.answers = answers_to(images, self.teacher, self.dtype, self._tell_asking)
 
     def _match(self) -> Matching:
         example = prepare(self.batches.images[:2])
@@ -207,7 +208,7 @@ class Training:
     def _learn(self) -> None:
         started = time.perf_counter()
         if not self.student.training:
-            _train_mode(self.student, self.step)
+            train_mode(self.student, self.step)
         picked, images, targets = self.batches.at(self.taken)
         with autocast(self.lesson.device, self.dtype):
             logits = self.student(images)
@@ -216,7 +217,7 @@ class Training:
         if self.matching is not None:
             loss = loss + self.step.layer_weight * self.matching.distance()
         if self.step.l1:
-            loss = loss + self.step.l1 * _magnitude(self.student)
+            loss = loss + self.step.l1 * magnitude(self.student)
         rate = self.schedule.rate
         self.optimizer.zero_grad()
         loss.backward()
@@ -236,9 +237,6 @@ class Training:
         with torch.no_grad():
             logits: Tensor = self.teacher(images)
         return logits.float()
-
-    def _answers(self) -> Tensor:
-        return answers_to(self.batches.images, self.teacher, self.dtype, self._tell_asking)
 
     # What is judged, kept and told
 
@@ -291,7 +289,7 @@ class Training:
                 "judge": self.judge.state(),
                 "taken": self.taken,
                 "order": self.batches.order,
-                "random": checkpoint.random_state(self.batches.generator),
+                "random": checkpoint.random_state(self.batches.generator, self.lesson.device),
             },
         )
 
@@ -310,34 +308,5 @@ class Training:
         self.judge.load(state["judge"])
         self.taken = state["taken"]
         self.batches.order = state["order"]
-        checkpoint.set_random_state(self.batches.generator, state["random"])
+        checkpoint.set_random_state(self.batches.generator, self.lesson.device, state["random"])
         return True
-
-
-def _learned(student: nn.Module) -> list[FakeQuantize]:
-    held = [part(module, FakeQuantize) for _, module in compressible(student)]
-    grids = [q for q in held if isinstance(q, FakeQuantize)]
-    for quantizer in grids:
-        quantizer.learn()
-    return grids
-
-
-def _train_mode(student: nn.Module, step: Distill) -> None:
-    """Training, but for what is to stay as in evaluation. Less dropout for less capacity: Han et
-    al., 2015."""
-    student.train()
-    still = (
-        *(Norm if step.batchnorm == "frozen" else ()),
-        *(DROPOUT if step.dropout == "none" else ()),
-    )
-    for module in student.modules():
-        if isinstance(module, still):
-            module.eval()
-
-
-def _magnitude(student: nn.Module) -> Tensor:
-    """Sum of |w| over the weights that take part in the forward pass."""
-    return torch.stack([m.weight.abs().sum() for _, m in compressible(student)]).sum()  # type: ignore[operator]
-
-
-_ASKING = Progress(stage="Asking the original", fraction=0.0)
