@@ -134,8 +134,8 @@ def smallest_that_keeps(
         made[id(twin)] = quantize_by_rate(twin, step, _rate(amount), context, powers, _quiet)
         return twin
 
-    right = predict(plain(context.original), images, context.device)
-    accuracy = 100 * float((right.logits.argmax(1) == right.labels).float().mean())
+    seen = predict(plain(context.original), images, context.device)
+    accuracy = 100 * float(seen.right.float().mean())
     try:
         _, found, sentence = most_that_keeps(
             attempt,

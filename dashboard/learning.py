@@ -106,7 +106,8 @@ def notice(numbers: Learning) -> str:
     times = len(numbers.stretches)
     rise = _rise(replace(numbers, stretches=numbers.stretches[-1:]))
     if times > 1:
-        rise = f"It was taught {times} times. The last time, {rise[0].lower()}{rise[1:]}"
+        taught = "twice" if times == 2 else f"{times} times"
+        rise = f"It was taught {taught}. The last time, {rise[0].lower()}{rise[1:]}"
     return " ".join([rise, *_stopped(numbers), *_against(numbers)])
 
 

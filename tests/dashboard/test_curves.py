@@ -158,5 +158,5 @@ def test_of_several_trainings_the_last_one_is_told() -> None:
         "\N{NO-BREAK SPACE}", " "
     )
     assert text.startswith(
-        "It was taught 2 times. The last time, validation accuracy rose from 60.0 %"
+        "It was taught twice. The last time, validation accuracy rose from 60.0 %"
     )
