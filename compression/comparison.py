@@ -26,14 +26,7 @@ from compression.deployment import Deployed, deploy, noise, pair_of
 from compression.errors import CompressionError
 from compression.inputs import input_state
 from compression.layers import plain
-from compression.measure.accuracy import (
-    Predictions,
-    agreement,
-    flips,
-    paired_difference,
-    predict,
-    proportion,
-)
+from compression.measure.accuracy import Predictions, compare, predict
 from compression.measure.probe import cpu_name
 from compression.measure.size import Sizes, measure_sizes
 from compression.models import count_macs, load_model
@@ -44,7 +37,6 @@ from compression.run import (
     Account,
     Delta,
     Exported,
-    Flips,
     Interval,
     Measurement,
     Progress,
@@ -151,14 +143,17 @@ def measure(
     sizes = measure_sizes(model, packed, original_parameters=found.parameters)
     before = _original_sizes(model_id)
     tell(1.0)
-    accuracy = _accuracy(model_id, shipped, split, device, report) if found.dataset else None
+    answers = _answers(model_id, shipped, split, device, report) if found.dataset else None
+    accuracy = compare(*answers) if answers else None
+    top1 = (accuracy.before, accuracy.after) if accuracy else (None, None)
     narrower = shape != found or widths(shipped) != widths(original_of(model_id))
     macs = count_macs(shipped, found.input_shape) if narrower else found.macs
-    deployed = _deployed(found, shape, shipped, recipe, macs, accuracy, split, device, report)
+    own = answers[1] if answers else None
+    deployed = _deployed(found, shape, shipped, recipe, macs, own, split, device, report)
     main = deployed.main
     return Figures(
-        baseline=_measurement(before, found.macs, accuracy, deployed, 0),
-        compressed=_measurement(sizes, macs, accuracy, deployed, 1),
+        baseline=_measurement(before, found.macs, top1[0], deployed, 0),
+        compressed=_measurement(sizes, macs, top1[1], deployed, 1),
         delta=Delta(
             top1=accuracy.change if accuracy else None,
             flips=accuracy.flips if accuracy else None,
@@ -175,31 +170,14 @@ def measure(
     )
 
 
-@dataclass(frozen=True)
-class _Accuracy:
-    top1: tuple[Interval, Interval]
-    change: Interval
-    flips: Flips
-    agreement: float
-    predictions: Predictions
-
-
-def _accuracy(
+def _answers(
     model_id: str, shipped: nn.Module, split: str, device: str, report: Report | None
-) -> _Accuracy:
+) -> tuple[Predictions, Predictions]:
+    """The original's answers and the compressed model's, to the same images."""
     before = _original_predictions(model_id, split, device, report)
     tell = stage(report, "Measuring accuracy")
     data = load_dataset(str(card(model_id).dataset))
-    after = predict(shipped, data.split(split), device, tell)
-    changed = flips(before, after)
-    n = len(after.labels)
-    return _Accuracy(
-        top1=(proportion(int(before.right.sum()), n), proportion(int(after.right.sum()), n)),
-        change=paired_difference(changed.wrong_to_right, changed.right_to_wrong, n),
-        flips=changed,
-        agreement=agreement(before, after),
-        predictions=after,
-    )
+    return before, predict(shipped, data.split(split), device, tell)
 
 
 def _deployed(
@@ -208,7 +186,7 @@ def _deployed(
     shipped: nn.Module,
     recipe: Recipe,
     macs: int | None,
-    accuracy: _Accuracy | None,
+    measured: Predictions | None,
     split: str,
     device: str,
     report: Report | None,
@@ -222,17 +200,17 @@ def _deployed(
         device=device,
         stage=partial(stage, report),
         images=images,
-        measured=accuracy.predictions if accuracy else None,
+        measured=measured,
     )
     original.to("cpu")
     return result
 
 
 def _measurement(
-    sizes: Sizes, macs: int | None, accuracy: _Accuracy | None, deployed: Deployed, which: int
+    sizes: Sizes, macs: int | None, top1: Interval | None, deployed: Deployed, which: int
 ) -> Measurement:
     return Measurement(
-        top1=accuracy.top1[which] if accuracy else None,
+        top1=top1,
         parameters=sizes.parameters,
         nonzero=sizes.nonzero,
         sparsity=sizes.sparsity,

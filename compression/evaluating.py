@@ -17,15 +17,7 @@ from compression.catalogue import Card, card, cards
 from compression.comparison import original_of
 from compression.data import DATASETS, Dataset, load_dataset, prepare
 from compression.errors import ArtifactError, InvalidInput
-from compression.measure.accuracy import (
-    BATCH,
-    Predictions,
-    agreement,
-    flips,
-    paired_difference,
-    predict,
-    proportion,
-)
+from compression.measure.accuracy import BATCH, Predictions, compare, predict, proportion
 from compression.measure.conditions import held
 from compression.measure.latency import in_turns
 from compression.measure.probe import cpu_name
@@ -172,12 +164,12 @@ def _accuracy(opened: Opened, subject: Subject) -> dict[str, Any]:
     found: dict[str, Any] = {**empty, "top1": proportion(right, n), "notes": notes}
     if subject.original is not None:
         before = predict(original_of(subject.original.id), subject.data.split(subject.split))
-        changed = flips(before, own)
+        compared = compare(before, own)
         found |= {
-            "original_top1": proportion(int(before.right.sum()), n),
-            "change": paired_difference(changed.wrong_to_right, changed.right_to_wrong, n),
-            "flips": changed,
-            "agreement": agreement(before, own),
+            "original_top1": compared.before,
+            "change": compared.change,
+            "flips": compared.flips,
+            "agreement": compared.agreement,
         }
     return found
 

@@ -96,3 +96,26 @@ def flips(before: Predictions, after: Predictions) -> Flips:
 def agreement(before: Predictions, after: Predictions) -> float:
     """Fraction of the images on which both predict the same class, right or wrong."""
     return float((before.classes == after.classes).float().mean())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same images; `change` is the second's top-1 minus the first's."""
+
+    before: Interval
+    after: Interval
+    change: Interval
+    flips: Flips
+    agreement: float
+
+
+def compare(before: Predictions, after: Predictions) -> Comparison:
+    """Top-1 of both, and what changed, paired image by image."""
+    n, changed = len(after.labels), flips(before, after)
+    return Comparison(
+        before=proportion(int(before.right.sum()), n),
+        after=proportion(int(after.right.sum()), n),
+        change=paired_difference(changed.wrong_to_right, changed.right_to_wrong, n),
+        flips=changed,
+        agreement=agreement(before, after),
+    )

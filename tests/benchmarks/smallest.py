@@ -22,10 +22,9 @@ from compression.cli.flags import build_recipe, recipe_of
 from compression.comparison import original_of
 from compression.data import Split, load_dataset
 from compression.layers import plain
-from compression.measure.accuracy import Predictions, flips, paired_difference, predict
+from compression.measure.accuracy import Comparison, compare, predict
 from compression.pipeline import compress
 from compression.recipe import Recipe
-from compression.run import Interval
 from tests.readme import markdown_table, replace_section
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -33,16 +32,9 @@ KEEP = 0.99
 _BITS = range(2, 9)
 
 
-def _accuracy(found: Predictions) -> float:
-    return float((found.logits.argmax(1) == found.labels).float().mean())
-
-
-def _change(model: str, made: nn.Module, split: Split) -> tuple[float, float, Interval]:
-    """Top-1 before and after, and the paired difference."""
+def _compared(model: str, made: nn.Module, split: Split) -> Comparison:
     before, after = (predict(plain(m), split) for m in (original_of(model), made))
-    moved = flips(before, after)
-    change = paired_difference(moved.wrong_to_right, moved.right_to_wrong, len(split))
-    return _accuracy(before), _accuracy(after), change
+    return compare(before, after)
 
 
 def _packed(model: str, made: nn.Module, recipe: Recipe) -> int:
@@ -65,7 +57,8 @@ def _row(model: str, made: nn.Module, recipe: Recipe) -> dict[str, Any]:
     }
     data = load_dataset("fashion-mnist")
     for split in (data.validation, data.test):
-        before, after, change = _change(model, made, split)
+        found = _compared(model, made, split)
+        before, after, change = found.before.value, found.after.value, found.change
         row[split.name] = {
             "before": round(100 * before, 2),
             "top1": round(100 * after, 2),
@@ -85,14 +78,14 @@ def _gptq(model: str) -> dict[str, Any]:
     validation = load_dataset("fashion-mnist").validation
     for recipe in _recipes():
         made = compress(model, recipe, device="cpu").model
-        before, after, _ = _change(model, made, validation)
-        if after >= KEEP * before:
+        found = _compared(model, made, validation)
+        if found.after.value >= KEEP * found.before.value:
             bits = getattr(recipe.steps[0], "bits", None)
             return {"bits": bits, **_row(model, made, recipe)}
     raise SystemExit(f"{model}: no bits keep enough")
 
 
-def compare(model: str) -> dict[str, Any]:
+def measure(model: str) -> dict[str, Any]:
     """The preset against GPTQ on one model."""
     recipe = recipe_of(model, {}, None, None, "smallest", images=True)
     made = compress(model, recipe, device="cpu")
@@ -139,7 +132,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for model in given.models.split(","):
-        found = compare(model)
+        found = measure(model)
         print(json.dumps(found), flush=True)
         rows = sorted([found, *(r for r in rows if r["model"] != model)], key=lambda r: r["model"])
         if given.write:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from compression.data import Split
 from compression.measure.accuracy import (
     Predictions,
-    agreement,
-    flips,
+    compare,
     paired_difference,
     predict,
     proportion,
@@ -72,12 +71,14 @@ def predictions(classes: list[int], labels: list[int]) -> Predictions:
     return Predictions(torch.eye(3)[classes], torch.tensor(labels))
 
 
-def test_flips_and_agreement_count_images() -> None:
-    before = predictions([0, 1, 2, 0, 1], [0, 1, 2, 1, 2])
-    after = predictions([0, 2, 2, 1, 0], [0, 1, 2, 1, 2])
-    found = flips(before, after)
-    assert (found.right_to_wrong, found.wrong_to_right) == (1, 1)
-    assert agreement(before, after) == pytest.approx(2 / 5)
+def test_a_comparison_counts_the_same_images() -> None:
+    before = predictions([0, 1, 2, 0, 1], [0, 1, 2, 1, 1])
+    after = predictions([0, 2, 2, 1, 0], [0, 1, 2, 1, 1])
+    found = compare(before, after)
+    assert (found.before, found.after) == (proportion(4, 5), proportion(3, 5))
+    assert (found.flips.right_to_wrong, found.flips.wrong_to_right) == (2, 1)
+    assert found.change == paired_difference(1, 2, 5)
+    assert found.agreement == pytest.approx(2 / 5)
 
 
 def test_predictions_do_not_depend_on_batches_and_progress_ends_at_one() -> None:
