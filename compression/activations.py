@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from compression.layers import FakeQuantize, Grid, compressible
@@ -24,14 +23,6 @@ class InputQuantizer(FakeQuantize):
         super().__init__(grid)
         self.register_buffer("scale", grid.scale, persistent=False)
         self.register_buffer("zero_point", grid.zero_point, persistent=False)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and weight.requires_grad:
-            return super().forward(weight)
-        # Same values without the passage through integers, which costs more than the rounding.
-        zero = self.zero_point.to(self.scale.dtype)
-        codes = (weight / self.scale).round_().add_(zero).clamp_(self.low, self.high)
-        return codes.sub_(zero).mul_(self.scale).to(weight.dtype)
 
 
 def depthwise(module: nn.Module) -> bool:

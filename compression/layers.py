@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrize
 
 KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -50,6 +51,19 @@ class Grid:
     def decode(self, codes: Tensor) -> Tensor:
         """float32 weights of the codes. The one place where codes become weights."""
         return (codes.to(torch.float32) - self.zero_point.to(torch.float32)) * self.scale
+
+    def snap(self, values: Tensor) -> Tensor:
+        """Nearest of the grid's values, bit for bit as `decode(encode(values))`; no gradient.
+
+        The codes stay floating point, which is quicker, and the result lies in memory as `values`
+        do: a convolution whose weight does not lie as its images do turns them around.
+        """
+        zero, scale = self.zero_point.to(self.scale.dtype), self.scale
+        with torch.no_grad():
+            codes = torch.empty_like(values, dtype=torch.result_type(values, scale))
+            torch.div(values, scale, out=codes)
+            codes.round_().add_(zero).clamp_(self.low, self.high).sub_(zero).mul_(scale)
+        return codes.to(values.dtype)
 
 
 class Mask(nn.Module):
@@ -105,33 +119,32 @@ class FakeQuantize(nn.Module):
         self.register_buffer("scale", scale.detach().clone())
 
     def forward(self, weight: Tensor) -> Tensor:
-        grid = self.grid
-        with torch.no_grad():
-            snapped = grid.decode(grid.encode(weight)).to(weight.dtype)
-        learning = self.scale.requires_grad
-        if not (torch.is_grad_enabled() and (weight.requires_grad or learning)):
-            return snapped
-        passing = self._learning(weight) if learning else self._passing(weight)
-        # The bracket is exactly zero, so that the values used in training are on the grid too.
-        return snapped + (passing - passing.detach())
+        snapped: Tensor = _Snap.apply(weight, self.scale, self.grid)
+        return snapped
 
-    def _passing(self, weight: Tensor) -> Tensor:
-        least = (self.low - self.zero_point) * self.scale
-        most = (self.high - self.zero_point) * self.scale
-        # Not clamp: it halves the gradient at the ends of the range, where many weights are.
-        inside = (weight >= least) & (weight <= most)
-        return torch.where(inside, weight, weight.detach())
 
-    def _learning(self, weight: Tensor) -> Tensor:
-        sharing = weight.numel() / self.scale.numel()
-        share = 1 / math.sqrt(sharing * max(self.high, 1))
-        scale = self.scale * share + (self.scale * (1 - share)).detach()
-        codes = weight / scale
-        low, high = self.low - self.zero_point, self.high - self.zero_point
-        inside = (codes >= low) & (codes <= high)
-        rounded = codes + (codes.round() - codes).detach()
-        ends = codes.detach().clamp(low, high)
-        return torch.where(inside, rounded, ends) * scale
+class _Snap(torch.autograd.Function):
+    """`Grid.snap`, and what it is taken for in training."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, scale: Tensor, grid: Grid) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.grid = grid
+        return grid.snap(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (weight,), grid = ctx.saved_tensors, ctx.grid
+        low, high = grid.low - grid.zero_point, grid.high - grid.zero_point
+        inside = (weight >= low * grid.scale) & (weight <= high * grid.scale)
+        passed = torch.where(inside, gradient, 0.0) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return passed, None, None
+        codes = weight / grid.scale
+        slopes = torch.where(inside, codes.round() - codes, codes.clamp(low, high))
+        share = 1 / math.sqrt(weight.numel() / grid.scale.numel() * max(grid.high, 1))
+        return passed, (gradient * slopes).sum_to_size(grid.scale.shape) * share, None
 
 
 def compressible(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -80,10 +80,7 @@ def mse(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Grid:
 
 
 def _error(weight: Tensor, grid: Grid, axes: list[int]) -> Tensor:
-    # The codes stay floating point here: same values as encode and decode, without the casts.
-    zero = grid.zero_point.float()
-    codes = (weight / grid.scale).round_().add_(zero).clamp_(grid.low, grid.high).sub_(zero)
-    return codes.mul_(grid.scale).sub_(weight).square_().sum(axes, keepdim=True)
+    return grid.snap(weight).sub_(weight).square_().sum(axes, keepdim=True)
 
 
 def percentile(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Grid:

@@ -107,7 +107,7 @@ def cheapest(target: Tensor, keep: Tensor, grid: Grid, moments: Moments, price: 
 def solve(problem: Problem) -> Tensor:
     """Rows of low cost: from the best of `STARTS`, each weight in turn until few move."""
     free = problem.best()
-    nearest = torch.where(problem.keep, problem.grid.decode(problem.grid.encode(free)), 0.0)
+    nearest = torch.where(problem.keep, problem.grid.snap(free), 0.0)
     factor = _factor(problem.gram)
     found, least = nearest, float("inf")
     for extra in STARTS:

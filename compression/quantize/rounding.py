@@ -27,7 +27,7 @@ def gptq(weight: Tensor, target: Tensor, mask: Tensor, grid: Grid, moments: Mome
     start = weight[..., seen]
     pull = (gram - moments.gram).diagonal(dim1=1, dim2=2).unsqueeze(1)
     wanted = target[..., seen] @ moments.cross + pull * start
-    nearest = torch.where(kept, grid.decode(grid.encode(start)), 0.0)
+    nearest = torch.where(kept, grid.snap(start), 0.0)
     rounded = _in_turn(start, kept, grid, gram)
     better = _loss(rounded, wanted, gram) < _loss(nearest, wanted, gram)
     best = _descend(torch.where(better, rounded, nearest), kept, grid, wanted, gram)
@@ -50,7 +50,7 @@ def _in_turn(weight: Tensor, mask: Tensor, grid: Grid, gram: Tensor) -> Tensor:
     w, kept = weight[..., order].clone(), mask[..., order]
     for j in range(w.shape[2]):
         column = w[..., j : j + 1]
-        code = torch.where(kept[..., j : j + 1], grid.decode(grid.encode(column)), 0.0)
+        code = torch.where(kept[..., j : j + 1], grid.snap(column), 0.0)
         error = (column - code) / upper[:, j : j + 1, j : j + 1]
         w[..., j + 1 :] -= error * upper[:, j : j + 1, j + 1 :]
         w[..., j : j + 1] = code
@@ -67,7 +67,7 @@ def _descend(w: Tensor, mask: Tensor, grid: Grid, wanted: Tensor, gram: Tensor) 
         for j in range(w.shape[2]):
             old, power = w[..., j : j + 1], gram[:, j : j + 1, j : j + 1]
             best = old + residual[..., j : j + 1] / power
-            new = torch.where(mask[..., j : j + 1], grid.decode(grid.encode(best)), 0.0)
+            new = torch.where(mask[..., j : j + 1], grid.snap(best), 0.0)
             step = new - old
             if bool((step != 0).any()):
                 moved = True

@@ -20,6 +20,7 @@ from compression.layers import (
     part,
     plain,
     release,
+    stored_weight,
     weight_of,
 )
 
@@ -90,6 +91,27 @@ def test_every_code_comes_back(bits: int, affine: bool, per_channel: bool, seed:
     assert grid.encode(wild).min() >= grid.low and grid.encode(wild).max() <= grid.high
     zero = grid.decode(grid.encode(torch.zeros(6, 5)))
     assert torch.equal(zero.view(torch.int32), torch.zeros(6, 5, dtype=torch.int32))
+    snapped = grid.snap(wild)  # bit for bit, the sign of zero included
+    assert torch.equal(snapped.view(torch.int32), grid.decode(grid.encode(wild)).view(torch.int32))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 1, 3), (8, 8, 3)])
+def test_a_held_weight_lies_in_memory_as_the_stored_one(
+    shape: tuple[int, int, int], learned: bool
+) -> None:
+    """Else a convolution turns its images around, which doubles the time of a training step."""
+    out, inputs, size = shape
+    layer = nn.Conv2d(8, out, size, groups=8 // inputs).to(memory_format=torch.channels_last)
+    weight = weight_of(layer)
+    hold(layer, torch.rand_like(weight) > 0.5, _grid(weight))
+    layer.to(memory_format=torch.channels_last)
+    quantizer = part(layer, FakeQuantize)
+    assert isinstance(quantizer, FakeQuantize)
+    if learned:
+        quantizer.learn()
+    assert layer.weight.requires_grad
+    assert layer.weight.stride() == stored_weight(layer).stride() == weight.stride()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
