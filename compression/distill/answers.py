@@ -9,17 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from compression.data import prepare
+from compression.distill.precision import arithmetic
 
 _AT_ONCE = 256
 # For as long as the teacher lives.
 _KEPT: WeakKeyDictionary[nn.Module, dict[tuple[int, torch.dtype, str], Tensor]] = (
     WeakKeyDictionary()
 )
-
-
-def autocast(device: str, dtype: torch.dtype) -> torch.autocast:
-    """Products in `dtype`; as they are for float32."""
-    return torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 @torch.no_grad()
@@ -35,7 +31,7 @@ def answers_to(
     key = (len(images), dtype, device)
     if key not in kept:
         parts = []
-        with autocast(device, dtype):
+        with arithmetic(device, dtype):
             for part in images.split(_AT_ONCE):
                 before_each()
                 parts.append(teacher(prepare(part)).float())

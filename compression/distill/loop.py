@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from compression.data import Split, prepare
 from compression.distill import checkpoint
-from compression.distill.answers import answers_to, autocast
+from compression.distill.answers import answers_to
 from compression.distill.batches import Batches
 from compression.distill.judge import Judge
 from compression.distill.losses import distillation_loss
 from compression.distill.matching import Matching
 from compression.distill.optimizers import make_optimizer
+from compression.distill.precision import arithmetic
 from compression.distill.record import Record
 from compression.distill.schedules import Schedule
 from compression.distill.silence import silence
@@ -210,7 +211,7 @@ class Training:
         if not self.student.training:
             train_mode(self.student, self.step)
         picked, images, targets = self.batches.at(self.taken)
-        with autocast(self.lesson.device, self.dtype):
+        with arithmetic(self.lesson.device, self.dtype):
             logits = self.student(images)
             answers = self._teach(picked, images)
         loss, hard, soft = distillation_loss(logits, answers, targets, self.step)

@@ -21,6 +21,7 @@ from compression.data import Split, augment, prepare
 from compression.distill import loop
 from compression.distill.loop import Lesson, Outcome, distill
 from compression.distill.optimizers import OPTIMIZERS, make_optimizer
+from compression.distill.precision import arithmetic
 from compression.distill.schedules import SCHEDULES, Schedule
 from compression.distill.silence import silence
 from compression.errors import Cancelled, CompressionError, InvalidInput
@@ -384,6 +385,26 @@ def test_bfloat16_products_train_float32_weights() -> None:
     assert outcome.curve.points[-1].top1 is not None
     assert outcome.curve.points[-1].top1.value > 0.6
     assert not same(low, taught(alpha=0, epochs=25)[0])
+
+
+def test_with_bfloat16_a_trained_depthwise_convolution_stays_in_float32() -> None:
+    """Its gradient is that of float32 to the last bit; its outputs are rounded as others are."""
+    generator = torch.Generator().manual_seed(0)
+    # values that bfloat16 holds, so that only products can differ
+    images, upstream = torch.randn(2, 4, 6, 8, 8, generator=generator).bfloat16().float()
+    dense, deep = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1, groups=6)
+    for layer in (dense, deep):
+        outputs, gradients = [], []
+        for dtype in (torch.float32, torch.bfloat16):
+            with arithmetic("cpu", dtype):
+                outputs.append(layer(images))
+            (outputs[-1] * upstream).sum().backward()
+            gradients.append(layer.weight.grad)
+            layer.weight.grad = None
+        assert [y.dtype for y in outputs] == [torch.float32, torch.bfloat16]
+        assert torch.equal(gradients[0], gradients[1]) is (layer is deep)
+        if layer is deep:
+            assert torch.equal(outputs[0].bfloat16(), outputs[1])
 
 
 # Optimizers and schedules
