@@ -49,7 +49,7 @@ class Grid:
         return codes.clamp(self.low, self.high).to(torch.int16)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """float32 weights of the codes. The one place where codes become weights."""
+        """float32 weights of the codes. The one place where stored codes become weights."""
         return (codes.to(torch.float32) - self.zero_point.to(torch.float32)) * self.scale
 
     def snap(self, values: Tensor) -> Tensor:
@@ -60,9 +60,8 @@ class Grid:
         """
         zero, scale = self.zero_point.to(self.scale.dtype), self.scale
         with torch.no_grad():
-            codes = torch.empty_like(values, dtype=torch.result_type(values, scale))
-            torch.div(values, scale, out=codes)
-            codes.round_().add_(zero).clamp_(self.low, self.high).sub_(zero).mul_(scale)
+            codes = values.to(torch.promote_types(values.dtype, scale.dtype), copy=True)
+            codes.div_(scale).round_().add_(zero).clamp_(self.low, self.high).sub_(zero).mul_(scale)
         return codes.to(values.dtype)
 
 
@@ -119,6 +118,8 @@ class FakeQuantize(nn.Module):
         self.register_buffer("scale", scale.detach().clone())
 
     def forward(self, weight: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():  # what PyTorch's compiler and export can follow
+            return self.grid.snap(weight)
         snapped: Tensor = _Snap.apply(weight, self.scale, self.grid)
         return snapped
 

@@ -284,3 +284,14 @@ def test_an_input_that_is_not_finite_is_refused_and_leaves_the_model_alone() -> 
         calibrate_inputs(net, [_images()], 8, "mse")
     assert list(input_grids(net)) == ["0"]
     assert all(len(m._forward_pre_hooks) == (n == "0") for n, m in compressible(net))
+
+
+def test_a_model_with_inputs_on_grids_is_compiled_and_exported_whole() -> None:
+    model, images = _net(), _images()
+    hold_inputs(model, calibrate_inputs(model, [images], 8, "percentile"))
+    with torch.inference_mode():
+        expected = model(images)
+        compiled = torch.compile(model, backend="eager", fullgraph=True)(images)
+    with torch.no_grad():
+        exported = torch.export.export(model, (images,)).module()(images)
+    assert torch.equal(compiled, expected) and torch.equal(exported, expected)
