@@ -53,9 +53,9 @@ def _row(t: Timing) -> dict[str, str]:
         "Runs in": title(t.backend),
         "Original": fmt.milliseconds(t.baseline.p50_ms),
         "Compressed": fmt.milliseconds(t.compressed.p50_ms),
-        "Compressed, p90 / p99": tails,
         "Faster": f"{fmt.ratio(t.ratio.value)} ({fmt.ratio_interval(t.ratio)})",
         "Noise": fmt.ratio_interval(t.control),
+        "Compressed, p90 / p99": tails,
         "Ready after": ready,
     }
 

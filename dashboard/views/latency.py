@@ -176,7 +176,7 @@ def _roofline(report: LatencyReport) -> None:
 
 _text = st.column_config.TextColumn
 _COLUMNS = {
-    "Runs in": _text("Runs in", width="medium", pinned=True),
+    "Runs in": _text("Runs in", width=140, pinned=True),
     "Original": _text("Original", help="Median of all calls."),
     "Compressed": _text("Compressed", help="Median of all calls."),
     "Compressed, p90 / p99": _text(
