@@ -181,7 +181,7 @@ def change(pairs: list[tuple[Right, Right]]) -> Change:
 
 
 def table(found: Mapping[Cell, dict[str, Any]], originals: Mapping[str, Right]) -> str:
-    """Changes against the original in points; where distillation clearly beats fine-tuning."""
+    """Changes against the original in points, the clearly better method bold, and how often."""
     rows = []
     for model in dict.fromkeys(c.model for c in found):
         for condition in (*CONDITIONS, TAUGHT):
@@ -189,7 +189,15 @@ def table(found: Mapping[Cell, dict[str, Any]], originals: Mapping[str, Right]) 
                 rows.append(_row(found, originals[model], model, condition))
     header = ["model", "", "repair alone"]
     header += [f"{method}, {e} epoch{'s'[: e - 1]}" for e in EPOCHS for method in METHODS]
-    return markdown_table(header, rows, right=1 + len(EPOCHS) * len(METHODS))
+    text = markdown_table(header, rows, right=1 + len(EPOCHS) * len(METHODS))
+    pairs = sum(bool(cell) for row in rows for cell in row[3::2])
+    taught, tuned = (sum("**" in c for row in rows for c in row[first::2]) for first in (3, 4))
+    text += (
+        f"\n\nOf {pairs} pairs distillation is clearly better in {taught}, fine-tuning in {tuned}; "
+        f"about {pairs / 20:.0f} would seem so by chance."
+    )
+    marks = "".join(f"; {mark} {seeds} of them" for seeds, mark in FEWER.items() if mark in text)
+    return text + f" {len(SEEDS)} seeds each{marks}."
 
 
 def _row(
