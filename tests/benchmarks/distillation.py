@@ -182,27 +182,28 @@ def change(pairs: list[tuple[Right, Right]]) -> Change:
 
 def table(found: Mapping[Cell, dict[str, Any]], originals: Mapping[str, Right]) -> str:
     """Changes against the original in points, the clearly better method bold, and how often."""
-    rows = []
+    rows, winners = [], []
     for model in dict.fromkeys(c.model for c in found):
         for condition in (*CONDITIONS, TAUGHT):
             if any((c.model, c.condition) == (model, condition) for c in found):
-                rows.append(_row(found, originals[model], model, condition))
+                row, won = _row(found, originals[model], model, condition)
+                rows.append(row)
+                winners += won
     header = ["model", "", "repair alone"]
     header += [f"{method}, {e} epoch{'s'[: e - 1]}" for e in EPOCHS for method in METHODS]
     text = markdown_table(header, rows, right=1 + len(EPOCHS) * len(METHODS))
-    pairs = sum(bool(cell) for row in rows for cell in row[3::2])
-    taught, tuned = (sum("**" in c for row in rows for c in row[first::2]) for first in (3, 4))
-    text += (
-        f"\n\nOf {pairs} pairs distillation is clearly better in {taught}, fine-tuning in {tuned}; "
-        f"about {pairs / 20:.0f} would seem so by chance."
-    )
+    better = ", ".join(f"{method} in {winners.count(method)}" for method in METHODS)
+    text += f"\n\nClearly better, of {len(winners)} pairs: {better}; "
+    text += f"about {len(winners) / 20:.0f} would seem so by chance."
     marks = "".join(f"; {mark} {seeds} of them" for seeds, mark in FEWER.items() if mark in text)
     return text + f" {len(SEEDS)} seeds each{marks}."
 
 
 def _row(
     found: Mapping[Cell, dict[str, Any]], original: Right, model: str, condition: str
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
+    """The cells; and for each budget that both methods were measured with, what `_winner` says."""
+
     def seen(method: str, epochs: int) -> dict[int, Right]:
         wanted = {s: Cell(model, condition, method, epochs, s) for s in SEEDS}
         return {s: right(found[c]) for s, c in wanted.items() if c in found}
@@ -210,19 +211,25 @@ def _row(
     def shown(results: dict[int, Right]) -> str:
         return str(change([(original, r) for r in results.values()])) if results else ""
 
-    row = [f"`{model.rpartition('/')[2]}`", condition, shown(seen("", 0))]
+    row, winners = [f"`{model.rpartition('/')[2]}`", condition, shown(seen("", 0))], []
     for epochs in EPOCHS:
-        taught, tuned = (seen(method, epochs) for method in METHODS)
+        results = {method: seen(method, epochs) for method in METHODS}
+        taught, tuned = results.values()
         both = [(tuned[s], taught[s]) for s in taught if s in tuned]
-        against = change(both) if both else None
-        sure = against is not None and abs(against.value) > against.half
-        first, second = shown(taught), shown(tuned)
-        if sure and against is not None:
-            first, second = (
-                (f"**{first}**", second) if against.value > 0 else (first, f"**{second}**")
-            )
-        row += [first, second]
-    return row
+        winners += [_winner(both)] if both else []
+        for method, result in results.items():
+            bold = "**" if both and method == winners[-1] else ""
+            row.append(f"{bold}{shown(result)}{bold}")
+    return row, winners
+
+
+def _winner(both: list[tuple[Right, Right]]) -> str:
+    """The clearly better method, from pairs of fine-tuning and distillation; "" if neither is."""
+    against = change(both)
+    taught, tuned = METHODS
+    if abs(against.value) <= against.half:
+        return ""
+    return taught if against.value > 0 else tuned
 
 
 def original_right(model: str) -> Right:
