@@ -6,20 +6,20 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import warm
+from dashboard.server import preload
 
-warm.wait()
+preload.wait()
 from dashboard.views import explore  # noqa: E402
 
-HERE = Path(__file__).resolve().parent
+STATIC = Path(__file__).resolve().parent / "static"
 st.set_page_config(
     page_title="Compression Dashboard",
-    page_icon=str(HERE / "icon.png"),
+    page_icon=str(STATIC / "icon.png"),
     layout="wide",
     menu_items={"Get help": None, "Report a bug": None, "About": "Compression Dashboard"},
 )
-st.logo(str(HERE / "logo.svg"), size="large")
-st.html(HERE / "page.css")
+st.logo(str(STATIC / "logo.svg"), size="large")
+st.html(STATIC / "page.css")
 PAGES = [
     st.Page(explore.show, title="Explore", icon=":material/tune:", url_path="explore", default=True)
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from compression.store import Store, open_store
+from compression.runs.store import Store, open_store
 
 # Programs that tests start inherit these: nothing of the person's own is read or written.
 _FOLDER = tempfile.mkdtemp(prefix="compression-tests-")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from compression.catalogue import cards
-from compression.costs import costs
-from compression.examples import examples
-from compression.presets import PRESETS, as_flags
-from compression.settings import settings
-from compression.steps import STEPS
+from compression.catalogue.cards import cards
+from compression.catalogue.examples import examples
+from compression.catalogue.preset_timings import costs
+from compression.recipe.fields import settings
+from compression.recipe.presets import PRESETS, as_flags
+from compression.recipe.steps import STEPS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

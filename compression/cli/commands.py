@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from compression import tables
-from compression.catalogue import card, cards
+from compression.catalogue.cards import card, cards
+from compression.catalogue.examples import examples
+from compression.catalogue.preset_timings import costs
+from compression.cli import tables
 from compression.cli.app import app
 from compression.cli.execution import do_and_store, execute_here
 from compression.cli.flags import (
@@ -24,12 +26,10 @@ from compression.cli.flags import (
     with_step_flags,
 )
 from compression.cli.output import certificate_of, print_json, print_table, show_run
-from compression.costs import costs
 from compression.errors import InvalidInput
-from compression.examples import examples
-from compression.presets import PRESETS, WHOLE, as_flags
-from compression.run import State
-from compression.store import new_run, open_store
+from compression.recipe.presets import PRESETS, WHOLE, as_flags
+from compression.runs.results import State
+from compression.runs.store import new_run, open_store
 
 
 @app.command()

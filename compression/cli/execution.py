@@ -13,10 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from compression import tables
+from compression.cli import tables
 from compression.errors import Cancelled
-from compression.run import Curve, Point, Progress, Run
-from compression.store import Store
+from compression.runs.results import (
+    Curve,
+    Point,
+    Progress,
+    Run,
+)
+from compression.runs.store import Store
 
 
 def execute_here(
@@ -38,7 +43,7 @@ def execute_here(
         CompressionError: it cannot be done.
     """
     # torch is imported here, so that everything else answers at once
-    from compression.pipeline import execute, resolve_device
+    from compression.methods.pipeline import execute, resolve_device
 
     resolve_device(device)
     curves: dict[int, Curve] = {}

@@ -10,15 +10,15 @@ from typing import Annotated
 
 import typer
 
-from compression import tables
+from compression.catalogue.file_formats import FORMATS
+from compression.cli import tables
 from compression.cli.app import app
 from compression.cli.execution import progress_bar
 from compression.cli.flags import AsJson, RunId, StoreUrl
 from compression.cli.output import certificate_of, print_json
 from compression.errors import InvalidInput
-from compression.formats import FORMATS
-from compression.run import Evaluation, Exported
-from compression.store import open_store
+from compression.runs.results import Evaluation, Exported
+from compression.runs.store import open_store
 
 _BESIDE = (".md", ".py")
 
@@ -47,9 +47,9 @@ def export(
     entry = opened.get(run)
     with _quietly():
         # torch is imported here, so that everything else answers at once
-        from compression.exporting import make, source_of, write
-        from compression.model_card import Page, card_of
-        from compression.runners import Runner, check_name, script_of
+        from compression.export.inference_script import Runner, check_name, script_of
+        from compression.export.model_card import Page, card_of
+        from compression.jobs.export import make, source_of, write
 
         check_name(output.stem)
         with progress_bar(as_json) as report:
@@ -139,7 +139,7 @@ def evaluate(
     """
     opened = open_store(store)
     with _quietly():
-        from compression.evaluating import evaluate as measure
+        from compression.measure.evaluate_file import evaluate as measure
 
         found = measure(
             file,

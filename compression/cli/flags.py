@@ -10,12 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
+from compression.catalogue.examples import names, recipe_for
 from compression.errors import InvalidInput
-from compression.examples import names, recipe_for
-from compression.presets import NO_IMAGES, PRESETS, WHOLE, apply_preset, available
-from compression.recipe import Recipe, parse, read_recipe
-from compression.settings import Setting, settings
-from compression.steps import STEPS
+from compression.recipe.fields import Setting, settings
+from compression.recipe.presets import (
+    NO_IMAGES,
+    PRESETS,
+    WHOLE,
+    apply_preset,
+    available,
+)
+from compression.recipe.recipe import Recipe, parse, read_recipe
+from compression.recipe.steps import STEPS
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 StoreUrl = Annotated[

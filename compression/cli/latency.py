@@ -15,8 +15,8 @@ from compression.cli.execution import progress_bar
 from compression.cli.flags import AsJson, RunId, StoreUrl
 from compression.cli.output import print_json, print_table
 from compression.errors import InvalidInput
-from compression.run import LatencyReport, Progress, Run
-from compression.store import open_store
+from compression.runs.results import LatencyReport, Progress, Run
+from compression.runs.store import open_store
 
 _LIST = "by commas"
 
@@ -47,10 +47,10 @@ def latency(
     names = None if backends is None else _parts(backends)
     with contextlib.redirect_stdout(sys.stderr):
         # torch is imported here, so that everything else answers at once
-        from compression.deployment import quantizes
-        from compression.exporting import source_of
-        from compression.latencies import plan, report
-        from compression.pipeline import resolve_device
+        from compression.jobs.export import source_of
+        from compression.measure.deployed_models import quantizes
+        from compression.measure.latency_report import plan, report
+        from compression.methods.pipeline import resolve_device
 
         device = resolve_device(entry.device)
         wanted = plan(

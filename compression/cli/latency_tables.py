@@ -7,8 +7,21 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from compression.run import Latency, LatencyReport, LayerTime, Roof, Timing
-from compression.tables import NONE, count, digits, percent, ratio, size
+from compression.cli.tables import (
+    NONE,
+    count,
+    digits,
+    percent,
+    ratio,
+    size,
+)
+from compression.runs.results import (
+    Latency,
+    LatencyReport,
+    LayerTime,
+    Roof,
+    Timing,
+)
 
 
 def of(report: LatencyReport) -> dict[str, Table]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from compression import tables
-from compression.run import Run
-from compression.store import Store
+from compression.cli import tables
+from compression.runs.results import Run
+from compression.runs.store import Store
 
 
 def show_run(run: Run, certificate: Run | None, as_json: bool) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from compression.catalogue import card
+from compression.catalogue.cards import card
+from compression.catalogue.examples import names
 from compression.cli import training_tables
 from compression.cli.app import Interrupted, app
 from compression.cli.execution import do_and_store
@@ -26,10 +27,14 @@ from compression.cli.flags import (
 )
 from compression.cli.output import print_json, print_table
 from compression.errors import CompressionError, InvalidInput
-from compression.examples import names
-from compression.run import Run, State
-from compression.store import Store, new_run, open_store
-from compression.sweep import Cell, best_of, clearly_worse, grid
+from compression.runs.results import Run, State
+from compression.runs.store import Store, new_run, open_store
+from compression.runs.sweep import (
+    Cell,
+    best_of,
+    clearly_worse,
+    grid,
+)
 
 _IMAGES = "10000"
 

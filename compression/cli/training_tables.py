@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from compression import tables
-from compression.run import Curve, Run
-from compression.sweep import Cell
+from compression.cli import tables
+from compression.runs.results import Curve, Run
+from compression.runs.sweep import Cell
 
 
 def curve(drawn: Curve) -> Table:

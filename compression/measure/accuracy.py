@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compression.data import Split, prepare
-from compression.run import Flips, Interval
+from compression.models.data import Split, prepare
+from compression.runs.results import Flips, Interval
 
 BATCH = 250
 _Z = 1.959963984540054

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from compression.entropy import entropy_bytes
-from compression.layers import compressible, plain, weight_of
-from compression.models import parameter_bytes
-from compression.streams import dissect
+from compression.export.packed.format_v2 import dissect
+from compression.export.packed.order0_coder import entropy_bytes
+from compression.models.load import parameter_bytes
+from compression.models.parametrize import compressible, plain, weight_of
 
 # What `gzip` does when told nothing. One member for every piece, so that all cores can work.
 GZIP_LEVEL = 6

@@ -6,13 +6,20 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-from compression.catalogue import Card
+from compression.catalogue.cards import Card
 from compression.errors import CompressionError
-from compression.run import ACTIVE, Point, Run, State
-from compression.store import Entry
-from dashboard import curves, learning, state
-from dashboard import format as fmt
-from dashboard.views import learned
+from compression.runs.results import (
+    ACTIVE,
+    Point,
+    Run,
+    State,
+)
+from compression.runs.store import Entry
+from dashboard.figures import training_curves
+from dashboard.numbers import format as fmt
+from dashboard.numbers import training_history
+from dashboard.state import session
+from dashboard.views.run import training
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
 _MOST_WAITING = 2
@@ -33,7 +40,7 @@ def _states(entries: Iterable[Entry], busy: bool) -> dict[str, str]:
 def _watch(model: str, drawn: dict[str, str], busy: bool) -> None:
     try:
         # while something runs, finished runs need not be read every second
-        entries = state.store().entries(model, ACTIVE if busy else ())
+        entries = session.store().entries(model, ACTIVE if busy else ())
         if _states(entries, busy) != drawn:
             st.rerun()  # a run began or ended: the cards, the chart and the table change too
         active = [e for e in entries if e.run.state in ACTIVE]
@@ -73,7 +80,7 @@ def _one(entry: Entry) -> None:
     point = entry.progress.point if entry.progress else None
     if point is not None:
         _figures(point)
-    if learned.trains(entry.run) and point is not None:
+    if training.trains(entry.run) and point is not None:
         _curve(entry.run)
 
 
@@ -135,13 +142,13 @@ def _figures(point: Point) -> None:
 
 
 def _curve(run: Run) -> None:
-    own = learning.learning(run, state.store().curves(run.id))
+    own = training_history.learning(run, session.store().curves(run.id))
     if not any(len(stretch.points) > 1 for stretch in own.stretches):
         return
     end = own.planned
     figures = {
-        "loss": curves.loss_figure(own, end, height=240),
-        "accuracy": curves.accuracy_figure(own, end, height=240),
+        "loss": training_curves.loss_figure(own, end, height=240),
+        "accuracy": training_curves.accuracy_figure(own, end, height=240),
     }
     with st.grid(len(figures), min_column_width=300, key=f"live_{run.id}"):
         for name, figure in figures.items():
@@ -156,18 +163,18 @@ def _curve(run: Run) -> None:
 def _keep(run_id: str) -> None:
     """Stop the training, unless it has ended meanwhile: then the rest would be lost."""
     try:
-        entry = state.store().get(run_id)
+        entry = session.store().get(run_id)
         if entry.progress is not None and entry.progress.keeps:
-            state.store().cancel(run_id)
+            session.store().cancel(run_id)
         else:
-            state.say("The training has just ended by itself; its model is measured now.")
+            session.say("The training has just ended by itself; its model is measured now.")
     except CompressionError as error:
-        state.add_problem(str(error))
+        session.add_problem(str(error))
 
 
 def _cancel(*run_ids: str) -> None:
     try:
         for run_id in run_ids:
-            state.store().cancel(run_id)
+            session.store().cancel(run_id)
     except CompressionError as error:
-        state.add_problem(str(error))
+        session.add_problem(str(error))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from compression.catalogue import Card, cards
+from compression.catalogue.cards import Card, cards
 from compression.errors import CompressionError
-from dashboard import format as fmt
-from dashboard import state
-from dashboard.advice import round_threshold
-from dashboard.views import activity, recipe_panel, results, runs_table
+from dashboard.numbers import format as fmt
+from dashboard.state import session
+from dashboard.state.defaults import round_threshold
+from dashboard.views import activity, runs_table
+from dashboard.views.recipe import panel as panel_module
+from dashboard.views.run import results
 
 PANEL = 336  # pixels
 
@@ -23,16 +25,16 @@ def show() -> None:
 
 
 def _page() -> None:
-    state.read_url()
+    session.read_url()
     card = _header()
-    entries = state.store().entries(card.id)
-    chosen = state.selected(entries)
+    entries = session.store().entries(card.id)
+    chosen = session.selected(entries)
     _problems()
     with st.container(horizontal=True, gap="medium"):
         # a width of its own: what is in it reads the same at every width of the window
         panel, main = st.container(width=PANEL), st.container(width="stretch")
     with panel:
-        recipe_panel.show(card)
+        panel_module.show(card)
     with main:
         activity.show(card, entries)
         results.show(card, entries, chosen)
@@ -48,7 +50,7 @@ def _header() -> Card:
     with left:
         st.selectbox(
             "Model",
-            state.model_ids(),
+            session.model_ids(),
             key="model",
             persist_state="session",
             format_func=lambda m: known[m].title,
@@ -97,10 +99,10 @@ def _about(card: Card) -> None:
 def _model_changed() -> None:
     """Keep the sparsity when the model changes: a threshold means something else in each."""
     card = cards()[st.session_state["model"]]
-    state.select(None)
-    state.forget_problems()
+    session.select(None)
+    session.forget_problems()
     try:
-        weights = state.weights_of(card)
+        weights = session.weights_of(card)
     except CompressionError:
         return  # the page says so itself
     if weights is not None:
@@ -108,14 +110,14 @@ def _model_changed() -> None:
         st.session_state["threshold"] = round_threshold(weights.threshold(sparsity))
     elif st.session_state["amount"] == "threshold":
         st.session_state["amount"] = "sparsity"
-    state.adapt()
+    session.adapt()
 
 
 def _problems() -> None:
-    found = state.url_problems()
+    found = session.url_problems()
     if not found:
         return
     text = "Part of the address could not be used.\n" + "\n".join(f"- {line}" for line in found)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.warning(text, icon=":material/link_off:")
-        st.button("Dismiss", key="dismiss", on_click=state.forget_problems)
+        st.button("Dismiss", key="dismiss", on_click=session.forget_problems)

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 import pandas as pd
 import streamlit as st
 
-from compression.catalogue import Card
-from compression.presets import PRESETS, governed, preset_of
-from compression.run import Run
-from compression.store import Entry
-from dashboard import format as fmt
-from dashboard import state
-from dashboard.backends import INT8
-from dashboard.measures import timing_of
+from compression.catalogue.cards import Card
+from compression.recipe.presets import PRESETS, governed, preset_of
+from compression.runs.results import Run
+from compression.runs.store import Entry
+from dashboard.numbers import format as fmt
+from dashboard.numbers.backend_titles import INT8
+from dashboard.numbers.measures import timing_of
+from dashboard.state import session
 
 _TABLE = "runs"
 
@@ -127,7 +127,7 @@ def _picked(ids: list[str]) -> None:
     event = st.session_state.get(_TABLE) or {}
     rows = (event.get("selection") or {}).get("rows", [])
     if rows and rows[0] < len(ids):
-        state.select(ids[rows[0]])
+        session.select(ids[rows[0]])
 
 
 _number = st.column_config.NumberColumn

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compression.catalogue import card, cards
-from compression.costs import Costs, costs, costs_path
-from compression.presets import PRESETS, apply_preset
-from compression.recipe import Recipe, parse
+from compression.catalogue.cards import card, cards
+from compression.catalogue.preset_timings import Costs, costs, costs_path
+from compression.recipe.presets import PRESETS, apply_preset
+from compression.recipe.recipe import Recipe, parse
 from tests.readme import presets_table, replace_section
 
 ASKED: tuple[dict[str, Any], ...] = (
@@ -34,8 +34,8 @@ COMMAND = "compression run MODEL --sparsity 0.8 --bits 4 --preset PRESET --devic
 
 def seconds(model: str, preset: str) -> float:
     """Seconds that `compress()` takes in this process, for the first time."""
-    from compression.data import load_dataset
-    from compression.pipeline import compress
+    from compression.methods.pipeline import compress
+    from compression.models.data import load_dataset
 
     recipe = parse(Recipe, {"steps": [apply_preset(preset, values) for values in ASKED]})
     compress(model, Recipe(), device="cpu")

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.catalogue import card, cards
-from compression.presets import apply_preset
-from compression.recipe import Recipe, parse
-from compression.run import Curve
+from compression.catalogue.cards import card, cards
+from compression.recipe.presets import apply_preset
+from compression.recipe.recipe import Recipe, parse
+from compression.runs.results import Curve
 from tests.benchmarks.costs import machine
 from tests.readme import markdown_table, replace_section
 
@@ -112,9 +112,9 @@ def recipe_of(cell: Cell) -> tuple[str, Recipe]:
 
 def measure(cell: Cell, device: str) -> dict[str, Any]:
     """Do a cell: right or wrong for each test image, seconds, images per second."""
-    from compression.data import load_dataset
     from compression.measure.accuracy import predict
-    from compression.pipeline import compress
+    from compression.methods.pipeline import compress
+    from compression.models.data import load_dataset
 
     model, recipe = recipe_of(cell)
     started = time.perf_counter()
@@ -234,9 +234,9 @@ def _winner(both: list[tuple[Right, Right]]) -> str:
 
 def original_right(model: str) -> Right:
     """The original on the test images."""
-    from compression.data import load_dataset
     from compression.measure.accuracy import predict
-    from compression.models import load_model
+    from compression.models.data import load_dataset
+    from compression.models.load import load_model
 
     seen = predict(load_model(model), load_dataset(str(card(model).dataset)).test)
     answers: Right = seen.right.numpy()

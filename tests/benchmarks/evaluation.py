@@ -14,10 +14,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from compression.catalogue import cards
-from compression.data import load_dataset, prepare
+from compression.catalogue.cards import cards
 from compression.measure.accuracy import BATCH, predict
-from compression.models import load_model
+from compression.models.data import load_dataset, prepare
+from compression.models.load import load_model
 from tests.readme import markdown_table, replace_section
 
 ROUNDS = 5

@@ -12,13 +12,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from compression.catalogue import card
+from compression.catalogue.cards import card
+from compression.catalogue.examples import Example
 from compression.cli.execution import execute_here
-from compression.examples import Example
 from compression.paths import assets_dir
-from compression.recipe import Recipe, parse
-from compression.run import State
-from compression.store import new_run
+from compression.recipe.recipe import Recipe, parse
+from compression.runs.results import State
+from compression.runs.store import new_run
 
 
 @dataclass(frozen=True)

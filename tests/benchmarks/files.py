@@ -22,13 +22,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compression.artifact import pack, unpack
-from compression.catalogue import card, cards
-from compression.layers import plain
+from compression.catalogue.cards import card, cards
+from compression.export.packed.file import pack, unpack
+from compression.export.packed.format_v2 import (
+    DTYPES,
+    codes_of,
+    grids_of,
+    smallest,
+)
 from compression.measure.size import measure_sizes
-from compression.presets import apply_preset
-from compression.recipe import Recipe, parse
-from compression.streams import DTYPES, codes_of, grids_of, smallest
+from compression.models.parametrize import plain
+from compression.recipe.presets import apply_preset
+from compression.recipe.recipe import Recipe, parse
 from tests.readme import markdown_table, replace_section
 
 ROUNDS = 3
@@ -91,7 +96,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 def row(model_id: str, setting: str) -> list[str]:
     """One line of the table."""
-    from compression.pipeline import compress
+    from compression.methods.pipeline import compress
 
     steps = [apply_preset("better", step) for step in SETTINGS[setting]]
     model = compress(model_id, parse(Recipe, {"steps": steps}), device="cpu").model

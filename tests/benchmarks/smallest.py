@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression import artifact
-from compression.catalogue import card, cards
+from compression.catalogue.cards import card, cards
 from compression.cli.flags import build_recipe, recipe_of
-from compression.comparison import original_of
-from compression.data import Split, load_dataset
-from compression.layers import plain
+from compression.export.packed import file
 from compression.measure.accuracy import Comparison, compare, predict
-from compression.pipeline import compress
-from compression.recipe import Recipe
+from compression.measure.comparison import original_of
+from compression.methods.pipeline import compress
+from compression.models.data import Split, load_dataset
+from compression.models.parametrize import plain
+from compression.recipe.recipe import Recipe
 from tests.readme import markdown_table, replace_section
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -40,8 +40,8 @@ def _compared(model: str, made: nn.Module, split: Split) -> Comparison:
 def _packed(model: str, made: nn.Module, recipe: Recipe) -> int:
     found = card(model)
     said = {"model": model, "recipe": json.loads(recipe.to_json())}
-    data = artifact.pack(made, architecture=found.architecture, classes=10, details=said)
-    back = artifact.unpack(data)
+    data = file.pack(made, architecture=found.architecture, classes=10, details=said)
+    back = file.unpack(data)
     example = load_dataset("fashion-mnist").validation.head(64)
     assert torch.equal(predict(back, example).logits, predict(plain(made), example).logits)
     return len(data)

@@ -20,15 +20,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from compression.catalogue import cards
-from compression.data import Dataset, load_dataset, prepare
-from compression.distill.loop import LOOKS_PER_EPOCH, Lesson, distill
-from compression.layers import compressible, hold, weight_of
+from compression.catalogue.cards import cards
 from compression.measure.accuracy import predict, proportion
-from compression.models import load_model
-from compression.quantize.affine import minmax
-from compression.run import Interval
-from compression.steps import Distill
+from compression.methods.distill.loop import LOOKS_PER_EPOCH, Lesson, distill
+from compression.methods.quantize.weight_ranges import minmax
+from compression.models.data import Dataset, load_dataset, prepare
+from compression.models.load import load_model
+from compression.models.parametrize import compressible, hold, weight_of
+from compression.recipe.steps import Distill
+from compression.runs.results import Interval
 from tests.benchmarks.costs import machine
 from tests.readme import markdown_table, replace_section
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from compression.recipe import Recipe, parse
-from compression.run import ACTIVE, State
-from compression.store import Store, new_run
+from compression.recipe.recipe import Recipe, parse
+from compression.runs.results import ACTIVE, State
+from compression.runs.store import Store, new_run
 from tests.browser.serve import CHROMIUM_FLAGS, Dashboard, dashboard, find_chromium
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "screenshots"

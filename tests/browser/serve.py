@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from compression.store import Store, open_store
+from compression.runs.store import Store, open_store
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_FLAGS = [
@@ -101,7 +101,7 @@ def dashboard(folder: Path, store_url: str | None = None) -> Iterator[Dashboard]
     store_url = store_url or f"sqlite:///{folder / 'runs.sqlite'}"
     port, log = free_port(), folder / "dashboard.log"
     environment = os.environ | {"COMPRESSION_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-m", "dashboard.launch", "--headless"]
+    command = [sys.executable, "-m", "dashboard.server.launch", "--headless"]
     command += ["--port", str(port), "--store", store_url]
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs
 from playwright.sync_api import Locator, Page
 from playwright.sync_api import TimeoutError as TooLate
 
-from compression.catalogue import Card, cards
-from compression.run import State
+from compression.catalogue.cards import Card, cards
+from compression.runs.results import State
 from tests.browser.serve import Dashboard
 
 RUN_SECONDS = 200.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from compression.examples import examples
+from compression.catalogue.examples import examples
 from tests.browser.serve import Dashboard
 
 pytestmark = pytest.mark.timeout(600)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from compression.run import State
+from compression.runs.results import State
 from tests.browser.serve import Dashboard, memory_map
 from tests.browser.steps import (
     choose,

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from compression.measure import latency
+from compression.measure import interleaved_timer
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _briefly() -> Iterator[None]:
     """Runs are timed for a fifth of a second and 50 calls: wider intervals, but all else is so."""
-    before, latency.SECONDS = latency.SECONDS, 0.2
+    before, interleaved_timer.SECONDS = interleaved_timer.SECONDS, 0.2
     yield
-    latency.SECONDS = before
+    interleaved_timer.SECONDS = before

@@ -12,12 +12,17 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from compression.catalogue import card
-from compression.context import Context
-from compression.data import Dataset, load_dataset, prepare
-from compression.layers import FakeQuantize, Mask, compressible, part
-from compression.prune.channels import choose_channels, remove
-from compression.twin import estimate_batchnorm
+from compression.catalogue.cards import card
+from compression.methods.calibration.paired_forward import estimate_batchnorm
+from compression.methods.calibration.step_context import Context
+from compression.methods.prune.channels import choose_channels, remove
+from compression.models.data import Dataset, load_dataset, prepare
+from compression.models.parametrize import (
+    FakeQuantize,
+    Mask,
+    compressible,
+    part,
+)
 
 IMAGES = 96
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from compression.store import Store
-from dashboard.launch import SCRIPT, STORE_VARIABLE
+from compression.runs.store import Store
+from dashboard.server.launch import SCRIPT, STORE_VARIABLE
 from tests.dashboard.page import Open, healthy
 
 

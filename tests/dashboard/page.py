@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from streamlit.testing.v1 import AppTest
 
-from compression.recipe import Recipe
-from compression.store import Store
-from dashboard.form import SETTINGS
-from dashboard.views.finer import OPEN
+from compression.recipe.recipe import Recipe
+from compression.runs.store import Store
+from dashboard.state.form import SETTINGS
+from dashboard.views.recipe.advanced import OPEN
 from tests.dashboard.runs import MODEL
 
 Open = Callable[..., AppTest]

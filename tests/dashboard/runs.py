@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import cos, exp, pi
 from typing import Any
 
-from compression.recipe import Recipe, parse
-from compression.run import (
+from compression.recipe.recipe import Recipe, parse
+from compression.recipe.steps import STEPS
+from compression.runs.results import (
     Curve,
     Delta,
     Flips,
@@ -18,8 +19,7 @@ from compression.run import (
     Run,
     State,
 )
-from compression.steps import STEPS
-from compression.store import Store, new_run
+from compression.runs.store import Store, new_run
 
 MODEL = "fashion-mnist/resnet18"
 PARAMETERS, DENSE = 11_181_642, 44_765_128

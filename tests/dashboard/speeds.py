@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compression.run import (
+from compression.runs.results import (
     Account,
     Exported,
     Interval,

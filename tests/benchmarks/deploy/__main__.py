@@ -18,18 +18,23 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from compression.artifact import pack
-from compression.catalogue import card, cards
-from compression.data import load_dataset, prepare
-from compression.deploy.sessions import predict_with, session
-from compression.layers import compressible, hold, plain, weight_of
-from compression.measure.conditions import held
-from compression.measure.latency import in_turns
-from compression.models import build
-from compression.pipeline import compress
-from compression.presets import apply_preset
-from compression.quantize.affine import mse
-from compression.recipe import Recipe, parse
+from compression.catalogue.cards import card, cards
+from compression.export.onnx.sessions import predict_with, session
+from compression.export.packed.file import pack
+from compression.measure.cpu_pinning import held
+from compression.measure.interleaved_timer import in_turns
+from compression.methods.pipeline import compress
+from compression.methods.quantize.weight_ranges import mse
+from compression.models.data import load_dataset, prepare
+from compression.models.load import build
+from compression.models.parametrize import (
+    compressible,
+    hold,
+    plain,
+    weight_of,
+)
+from compression.recipe.presets import apply_preset
+from compression.recipe.recipe import Recipe, parse
 from tests.benchmarks.costs import machine
 from tests.benchmarks.deploy.engines import BASE, CALIBRATION, ENGINES, Case, make_ready
 from tests.readme import markdown_table, replace_section

@@ -15,11 +15,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from compression.deploy.graph import float_graph
-from compression.deploy.int8 import int8_graph
-from compression.deploy.sessions import session
-from compression.measure.latency import Call
-from compression.prune.channels import choose_channels, remove
+from compression.export.onnx.float_graph import float_graph
+from compression.export.onnx.int8_graph import int8_graph
+from compression.export.onnx.sessions import session
+from compression.measure.interleaved_timer import Call
+from compression.methods.prune.channels import choose_channels, remove
 
 CALIBRATION = 64
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compression.catalogue import cards
+from compression.catalogue.cards import cards
 from compression.errors import CompressionError
 from tests.benchmarks.peers.cells import CELLS
 from tests.benchmarks.peers.methods import METHODS, ORIGINAL, check, missing

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from compression.layers import compressible, weight_of
+from compression.models.parametrize import compressible, weight_of
 
 INPUT_SHAPE = (3, 32, 32)
 

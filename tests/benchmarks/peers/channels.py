@@ -7,7 +7,7 @@ import torch_pruning as tp
 from torch import nn
 from torch.nn import functional as F
 
-from compression.models import count_macs
+from compression.models.load import count_macs
 from tests.benchmarks.peers.cells import INPUT_SHAPE, Job, Made
 
 _SCORES = {

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from compression.catalogue import card
-from compression.comparison import original_of
-from compression.data import load_dataset, prepare
+from compression.catalogue.cards import card
 from compression.measure.accuracy import BATCH
-from compression.models import load_model
+from compression.measure.comparison import original_of
+from compression.models.data import load_dataset, prepare
+from compression.models.load import load_model
 from tests.benchmarks.peers.cells import CELLS, Cell, Job, Made
 from tests.benchmarks.peers.methods import METHODS, ORIGINAL, Module, load
 from tests.benchmarks.peers.results import Bits, pack_bits

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from compression.layers import plain
-from compression.models import count_macs
-from compression.pipeline import compress
-from compression.recipe import Recipe
-from compression.steps import Prune, Quantize
+from compression.methods.pipeline import compress
+from compression.models.load import count_macs
+from compression.models.parametrize import plain
+from compression.recipe.recipe import Recipe
+from compression.recipe.steps import Prune, Quantize
 from tests.benchmarks.peers.cells import CELLS, INPUT_SHAPE, Job, Made, zeros
 
 _REPAIR = ("batchnorm", "bias")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression.measure.accuracy import paired_difference
-from compression.run import Interval
+from compression.runs.results import Interval
 
 Bits = NDArray[np.bool_]
 Key = tuple[str, str, str, str, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.nn.utils import prune
 
-from compression.layers import compressible
+from compression.models.parametrize import compressible
 from tests.benchmarks.peers.cells import Job, Made, zeros
 
 

@@ -1,0 +1,1 @@
+"""What there is: model cards, examples, file formats, backends, known limits. No torch."""

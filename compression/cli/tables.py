@@ -1,0 +1,272 @@
+"""Runs and models as tables for a terminal: three significant digits, units, intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from rich import box
+from rich.table import Table
+
+from compression.catalogue.cards import Card, cards
+from compression.catalogue.examples import Example
+from compression.catalogue.preset_timings import Costs
+from compression.recipe.presets import Preset, Whole, as_flags
+from compression.recipe.recipe import Recipe, parse
+from compression.runs.results import (
+    Delta,
+    Interval,
+    Latency,
+    Measurement,
+    Ratio,
+    Run,
+)
+from compression.runs.store import Entry
+
+NONE = "-"
+
+
+def digits(value: float) -> str:
+    """Three significant digits, never in powers of ten: 0.123, 12.3, 12300."""
+    text = f"{value:.3g}"
+    return f"{float(text):.0f}" if "e+" in text else text
+
+
+def count(value: float) -> str:
+    """A number of things, such as parameters: 11.2 M."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return digits(value / size) + unit
+    return digits(value)
+
+
+def size(value: float) -> str:
+    """Bytes, in decimal units: 44.7 MB."""
+    return f"{count(value)}B" if value >= 1e3 else f"{digits(value)} B"
+
+
+def percent(value: Interval | float | None) -> str:
+    """A fraction as a percentage, with its 95 % interval if it has one."""
+    if value is None:
+        return NONE
+    if isinstance(value, Interval):
+        low, high = digits(100 * value.low), digits(100 * value.high)
+        return f"{digits(100 * value.value)} % ({low} to {high})"
+    return f"{digits(100 * value)} %"
+
+
+def points(value: Interval | None) -> str:
+    """A difference of fractions in percentage points, with its 95 % interval."""
+    if value is None:
+        return NONE
+    figures = [
+        f"{'+' if v > 0 else ''}{digits(100 * v)}" for v in (value.value, value.low, value.high)
+    ]
+    return f"{figures[0]} points ({figures[1]} to {figures[2]})"
+
+
+def ratio(value: Ratio | float | None) -> str:
+    """Original / compressed, with its 95 % interval if it has one."""
+    if value is None:
+        return NONE
+    if isinstance(value, Ratio):
+        return f"{digits(value.value)} x ({digits(value.low)} to {digits(value.high)})"
+    return f"{digits(value)} x"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{digits(value)} ms"
+
+
+def _latency(pick: Callable[[Latency], float]) -> Callable[[Measurement], str]:
+    return lambda m: NONE if m.latency is None else _milliseconds(pick(m.latency))
+
+
+_ROWS: dict[str, Callable[[Measurement], str]] = {
+    "top-1 accuracy": lambda m: percent(m.top1),
+    "file": lambda m: size(m.artifact_bytes),
+    "  dense float32": lambda m: size(m.dense_bytes),
+    "  gzip of state dict": lambda m: size(m.gzip_bytes),
+    "  entropy bound": lambda m: size(m.entropy_bound_bytes),
+    "  ONNX, float32": lambda m: NONE if m.onnx_bytes is None else size(m.onnx_bytes),
+    "  ONNX, int8": lambda m: NONE if m.int8_bytes is None else size(m.int8_bytes),
+    "bits per weight": lambda m: digits(m.bits_per_weight),
+    "parameters": lambda m: count(m.parameters),
+    "sparsity": lambda m: percent(m.sparsity),
+    "multiply-accumulates": lambda m: NONE if m.macs is None else count(m.macs),
+    "latency, median": _latency(lambda t: t.p50_ms),
+    "latency, p90": _latency(lambda t: t.p90_ms),
+    "latency, p99": _latency(lambda t: t.p99_ms),
+}
+_CHANGES: dict[str, Callable[[Delta], str]] = {
+    "top-1 accuracy": lambda d: points(d.top1),
+    "file": lambda d: ratio(d.size_ratio),
+    "latency, median": lambda d: ratio(d.latency_ratio),
+}
+
+
+def figures(run: Run) -> Table:
+    """Original, compressed and change, side by side."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for title in ("original", "compressed", "change"):
+        table.add_column(title, justify="right")
+    for title, cell in _ROWS.items():
+        change = _CHANGES.get(title)
+        table.add_row(
+            title,
+            cell(run.baseline) if run.baseline else NONE,
+            cell(run.compressed) if run.compressed else NONE,
+            change(run.delta) if change and run.delta else "",
+        )
+    if run.delta and run.delta.flips:
+        flips = run.delta.flips
+        table.add_row("right to wrong", "", str(flips.right_to_wrong), "images")
+        table.add_row("wrong to right", "", str(flips.wrong_to_right), "images")
+    if run.delta and run.delta.agreement is not None:
+        table.add_row("same label as original", "", percent(run.delta.agreement), "")
+    return table
+
+
+def accounts(run: Run) -> Table:
+    """Speed in every backend it was timed in: expected, measured, and why it is less."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("runs in", no_wrap=True)
+    for title in ("original", "compressed", "expected", "measured"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("why less")
+    for timing, found in zip(run.timings, run.accounts, strict=True):
+        table.add_row(
+            found.backend,
+            _milliseconds(timing.baseline.p50_ms),
+            _milliseconds(timing.compressed.p50_ms),
+            ratio(found.expected),
+            ratio(found.measured),
+            " ".join(found.reasons),
+        )
+    return table
+
+
+def conditions(run: Run) -> str:
+    """Where and how the figures were measured, in one line."""
+    said = run.environment
+    images = run.compressed.top1.n if run.compressed and run.compressed.top1 else None
+    parts = [f"{images} {said.get('split', '')} images" if images else ""]
+    timed = run.compressed.latency if run.compressed else None
+    if timed:
+        threads = "1 thread" if timed.threads == 1 else f"{timed.threads} threads"
+        parts.append(f"latency: {timed.backend}, batch {timed.batch}, {threads}")
+    parts.append(str(said.get("device", "")))
+    parts.append(f"{digits(run.seconds)} s" if run.seconds is not None else "")
+    return " · ".join(p for p in parts if p)
+
+
+def state(run: Run) -> str:
+    """Where a run is in its life, in words."""
+    return f"{run.state}, stopped early" if run.stopped_early else run.state.value
+
+
+def runs(entries: Iterable[Entry]) -> Table:
+    """One line a run, oldest first."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("run", "state", "model", "recipe"):
+        table.add_column(title, no_wrap=title != "recipe")
+    for title in ("top-1 (95 % interval)", "file", "smaller", "faster"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for run in (entry.run for entry in entries):
+        done, delta = run.compressed, run.delta
+        table.add_row(
+            run.id,
+            state(run),
+            run.model,
+            run.recipe.sentence(),
+            percent(done.top1) if done else NONE,
+            size(done.artifact_bytes) if done else NONE,
+            ratio(delta.size_ratio) if delta else NONE,
+            ratio(delta.latency_ratio.value) if delta and delta.latency_ratio else NONE,
+        )
+    return table
+
+
+def models(found: Iterable[Card]) -> Table:
+    """One line a model."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("model", no_wrap=True)
+    for title in ("parameters", "float32 size", "test top-1 (95 % interval)"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("weights", no_wrap=True)
+    for card in found:
+        published = f"{percent(card.published_top1)} published" if card.published_top1 else NONE
+        table.add_row(
+            card.id,
+            count(card.parameters),
+            size(card.dense_bytes),
+            percent(card.test_top1) if card.test_top1 else published,
+            "bundled" if card.bundled else "downloaded when first used",
+        )
+    return table
+
+
+NOT_MEASURED = "not measured"
+
+
+def presets(found: Iterable[Preset]) -> Table:
+    """One line a preset: what it does, and the flags it stands for."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("preset", no_wrap=True)
+    table.add_column("what it does")
+    table.add_column("sets")
+    for preset in found:
+        lines = [f"{step}: {' '.join(flags)}" for step, flags in as_flags(preset).items()]
+        table.add_row(preset.name, preset.description, "\n".join(lines))
+    return table
+
+
+def whole_recipes(found: Iterable[Whole]) -> Table:
+    """One line a whole recipe: what it does, and its steps in a sentence."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("preset", no_wrap=True)
+    table.add_column("what it does")
+    table.add_column("recipe")
+    for whole in found:
+        recipe = parse(Recipe, {"steps": whole.steps})
+        table.add_row(whole.name, whole.description, recipe.sentence())
+    return table
+
+
+def costs(found: Iterable[Preset], measured: Costs) -> Table:
+    """One line a bundled model: seconds that each preset takes."""
+    names = [preset.name for preset in found]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("model", no_wrap=True)
+    for name in names:
+        table.add_column(f"{name}, s", justify="right", no_wrap=True)
+    for model in (m for m, c in cards().items() if c.bundled):
+        taken = [measured.of(model, name) for name in names]
+        table.add_row(model, *(NOT_MEASURED if s is None else digits(s) for s in taken))
+    return table
+
+
+def costs_conditions(measured: Costs) -> str:
+    """How and where the seconds were measured, in one line."""
+    if not measured.seconds:
+        return "Seconds are filled in by: python -m tests.benchmarks.costs --write"
+    return f"Seconds of {measured.command}, on {measured.machine}."
+
+
+def examples(found: Iterable[Example]) -> Table:
+    """One line an example: what it shows, and what its run reached on validation images."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("example", no_wrap=True)
+    table.add_column("what it is")
+    for title in ("model", "smaller", "top-1 (95 % interval)"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for example in found:
+        run = example.run
+        table.add_row(
+            example.name,
+            example.description,
+            run.model,
+            ratio(run.delta.size_ratio) if run.delta else NONE,
+            percent(run.compressed.top1) if run.compressed else NONE,
+        )
+    return table

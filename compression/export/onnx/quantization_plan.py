@@ -1,0 +1,235 @@
+"""Which operations of a float32 graph run on codes, and on which grid each tensor lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from compression.export.onnx.calibration import (
+    CODES,
+    Seen,
+    best_range,
+    grid,
+    widest,
+)
+from compression.export.onnx.operators import LAYERS, Flow, Op
+
+# Where a hard sigmoid starts to differ from zero.
+_BEND = -3.0
+_GATES = ("hardswish", "hardsigmoid")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values are `scale * (code - zero)` for codes 0 to `high` in a uint8."""
+
+    scale: float
+    zero: int
+    high: int = CODES
+
+
+@dataclass
+class Plan:
+    """What runs on codes: operations by the name of their first output; grids by tensor.
+
+    `own` are grids of layers' inputs by the layers' names, `held` those that groups of tensors
+    have of them. A layer in `apart` has codes of its own made of its input.
+    """
+
+    flow: Flow
+    own: Mapping[str, Scale]
+    coded: set[str] = field(default_factory=set)
+    scales: dict[str, Scale] = field(default_factory=dict)
+    held: dict[str, Scale] = field(default_factory=dict)
+    apart: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    group: dict[str, str] = field(default_factory=dict)
+
+    def runs(self, op: Op) -> bool:
+        """Whether the operation runs on codes."""
+        return op.outputs[0] in self.coded
+
+    def root(self, name: str) -> str:
+        """The tensor that stands for all that share a grid with this one."""
+        while self.group.get(name, name) != name:
+            name = self.group[name]
+        return name
+
+    def share(self, a: str, b: str) -> None:
+        """Give two tensors one grid."""
+        self.group[self.root(a)] = self.root(b)
+
+
+def choose_ops(flow: Flow, own: Mapping[str, Scale]) -> Plan:
+    """Decide what runs on codes; no grids yet."""
+    plan = Plan(flow, own)
+    codes: set[str] = set()
+    for op in flow.ops:
+        if _can_run(op, codes) and not (op.kind in _GATES and not _gates(flow, op)):
+            plan.coded.add(op.outputs[0])
+            if op.kind != "matmul" and (op.kind != "gemm" or _wanted(flow, op.outputs[0])):
+                codes |= set(op.outputs)
+    changed = True
+    while changed:
+        idle = {o.outputs[0] for o in flow.ops if plan.runs(o) and _idle(plan, o)}
+        changed = bool(idle)
+        plan.coded -= idle
+        codes -= {n for o in flow.ops if o.outputs[0] in idle for n in o.outputs}
+        # what lost its codes cannot feed what needs them
+        stuck = {o.outputs[0] for o in flow.ops if plan.runs(o) and not _can_run(o, codes)}
+        plan.coded -= stuck
+        codes -= {n for o in flow.ops if o.outputs[0] in stuck for n in o.outputs}
+        changed |= bool(stuck)
+    return plan
+
+
+def _can_run(op: Op, codes: set[str]) -> bool:
+    if op.kind in ("conv", "gemm", "matmul"):
+        return True
+    return op.kind != "float" and all(name in codes for name in op.inputs)
+
+
+def _gates(flow: Flow, op: Op) -> bool:
+    """Whether a hard sigmoid can be had by reading a layer's codes on another grid."""
+    maker = next((o for o in flow.ops if op.inputs[0] in o.outputs), None)
+    users = flow.uses.get(op.outputs[0], [])
+    alone = len(flow.uses[op.inputs[0]]) == 1 and maker is not None and maker.kind in LAYERS
+    return alone and (op.kind == "hardswish" or all(u.kind == "mul" for u in users))
+
+
+def _wanted(flow: Flow, name: str) -> bool:
+    """Whether a product is best kept as codes, because a layer takes it next."""
+    if name in flow.outputs:
+        return False
+    users = flow.uses.get(name, [])
+    return bool(users) and all(
+        u.kind in ("conv", "gemm", "matmul", *_GATES)
+        or (u.kind == "move" and _wanted(flow, u.outputs[0]))
+        for u in users
+    )
+
+
+def _idle(plan: Plan, op: Op) -> bool:
+    """Whether nothing that runs on codes takes what an operation other than a layer gives."""
+    return op.kind not in LAYERS and not any(_fed(plan, n) for n in op.outputs)
+
+
+def _fed(plan: Plan, name: str) -> bool:
+    for user in plan.flow.uses.get(name, []):
+        if user.kind == "move" and plan.runs(user):
+            if any(_fed(plan, n) for n in user.outputs):
+                return True
+        elif plan.runs(user):
+            return True
+    return False
+
+
+def coded_tensors(plan: Plan) -> Iterator[str]:
+    """All tensors that are held as codes, in order."""
+    found: dict[str, None] = {}
+    for op in plan.flow.ops:
+        if plan.runs(op):
+            found |= dict.fromkeys(op.inputs)
+            if gives_codes(plan, op):
+                found |= dict.fromkeys(op.outputs)
+    yield from found
+
+
+def gives_codes(plan: Plan, op: Op) -> bool:
+    """Whether an operation that runs on codes gives codes too."""
+    if op.kind in ("gemm", "matmul"):
+        return op.kind == "gemm" and _wanted(plan.flow, op.outputs[0])
+    return True
+
+
+def choose_groups(plan: Plan) -> list[str]:
+    """Find which tensors share a grid, and which of them must be looked at to choose one.
+
+    Codes that are only moved keep their grid. What is joined to others takes the joint one, if
+    nothing else uses it and no grid of ours says otherwise.
+    """
+    running = [op for op in plan.flow.ops if plan.runs(op)]
+    for op in running:
+        if op.kind == "move":
+            for name in op.outputs:
+                plan.share(name, op.inputs[0])
+    users: dict[str, list[Op]] = {}
+    for op in running:
+        if op.kind != "move":
+            for name in dict.fromkeys(op.inputs):
+                users.setdefault(plan.root(name), []).append(op)
+    gated = {n for op in running if op.kind == "hardsigmoid" for n in op.outputs}
+    for op in running:
+        if op.kind == "concat":
+            for name in op.inputs:
+                if name not in gated:
+                    _join(plan, users, plan.root(name), plan.root(op.outputs[0]))
+    for root, ops in users.items():
+        _settle(plan, root, ops)
+    moved = {n for op in running if op.kind == "move" for n in op.outputs}
+    wanted = [n for n in coded_tensors(plan) if plan.root(n) not in plan.held]
+    return [n for n in wanted if n not in moved]
+
+
+def _join(plan: Plan, users: dict[str, list[Op]], part: str, whole: str) -> None:
+    if part == whole or len(users[part]) > 1:
+        return
+    asked = {plan.own.get(op.layer) for op in users.get(whole, [])} - {None}
+    if len(asked) > 1:
+        return
+    plan.share(part, whole)
+    users.setdefault(whole, []).extend(users.pop(part))
+
+
+def _settle(plan: Plan, root: str, users: list[Op]) -> None:
+    """Choose among the grids of ours for a group: the widest where its layers have several.
+
+    Grids of fewer than 8 bits only where no other operation would have to do with so few.
+    """
+    users = [op for op in users if not _inside(plan, op, root)]
+    asked = {op.layer: plan.own[op.layer] for op in users if op.layer in plan.own}
+    narrow = {s for s in asked.values() if s.high < CODES}
+    if narrow and (len(set(asked.values())) > 1 or len(asked) < len(users)):
+        plan.apart |= {n for n, s in asked.items() if s.high < CODES}
+        asked = {n: s for n, s in asked.items() if s.high == CODES}
+    if not asked:
+        return
+    plan.held[root] = max(asked.values(), key=lambda s: s.scale)
+    others = [n for n, s in asked.items() if s != plan.held[root]]
+    if others:
+        plan.notes.append(
+            f"Layers share an input but not its grid; these take the widest: {', '.join(others)}."
+        )
+
+
+def _inside(plan: Plan, op: Op, root: str) -> bool:
+    """Whether an operation joins codes of a group to that group."""
+    return op.kind == "concat" and plan.root(op.outputs[0]) == root
+
+
+def choose_scales(plan: Plan, seen: Mapping[str, Seen]) -> None:
+    """Give every tensor that is held as codes its grid."""
+    gates = [o for o in plan.flow.ops if plan.runs(o) and o.kind in _GATES]
+    gated = {plan.root(o.inputs[0]) for o in gates}
+    looked: dict[str, list[Seen]] = {}
+    for name, values in seen.items():
+        looked.setdefault(plan.root(name), []).append(values)
+    chosen = {r: _gate(widest(v)) if r in gated else _best(v) for r, v in looked.items()}
+    chosen |= plan.held
+    for name in coded_tensors(plan):
+        plan.scales[name] = chosen[plan.root(name)]
+    for op in plan.flow.ops:
+        if plan.runs(op) and op.kind == "hardsigmoid":
+            of = plan.scales[op.inputs[0]]
+            plan.scales[op.outputs[0]] = Scale(of.scale / 6, 0)
+
+
+def _best(seen: Iterable[Seen]) -> Scale:
+    return Scale(*grid(*best_range(widest(seen))))
+
+
+def _gate(seen: Seen) -> Scale:
+    """From -3, below which a hard sigmoid is zero, in such steps that -3 is a code."""
+    _, most = best_range(seen, _BEND)
+    zero = max(int(-_BEND * CODES / max(most - _BEND, -_BEND)), 1)
+    return Scale(-_BEND / zero, zero)

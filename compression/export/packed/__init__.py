@@ -1,0 +1,1 @@
+"""The packed file: codes, masks and scales, entropy-coded."""

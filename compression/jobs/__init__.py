@@ -1,0 +1,1 @@
+"""Doing stored work: in this process, on local workers, on a cluster."""

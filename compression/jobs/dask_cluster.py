@@ -1,0 +1,125 @@
+"""Dask workers on this machine: how they are started, bounded and, if need be, killed."""
+
+# mypy: allow-untyped-calls
+# (distributed is not fully typed)
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+
+import dask
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
+from distributed import LocalCluster, Nanny
+from distributed.system import MEMORY_LIMIT
+
+from compression.errors import CompressionError, InvalidInput
+
+LEAST_MEMORY = 1_000_000_000
+log = logging.getLogger("compression.jobs.runner")
+
+
+def default_memory_limit() -> int:
+    """Bytes a worker may use: 60 % of the machine, at most 8 GB."""
+    return min(MEMORY_LIMIT * 6 // 10, 8_000_000_000)
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of a memory limit such as `6GB`.
+
+    Raises:
+        InvalidInput: not a size, or too small for a worker to start in.
+    """
+    try:
+        given = parse_bytes(text)
+    except ValueError:
+        given = 0
+    if given < LEAST_MEMORY:
+        raise InvalidInput("memory-limit", text, f"{gigabytes(LEAST_MEMORY)} or more, as 6GB")
+    return int(given)
+
+
+def gigabytes(count: float) -> str:
+    """Bytes in words: 1.25 GB."""
+    return f"{count / 1e9:.2f} GB"
+
+
+def _configure() -> None:
+    dask.config.set(
+        {
+            # A run that kills its worker would kill the next one too.
+            "distributed.scheduler.allowed-failures": 0,
+            # A worker between runs holds memory of its own accord; only the limit counts.
+            "distributed.worker.memory.target": False,
+            "distributed.worker.memory.spill": False,
+            "distributed.worker.memory.pause": False,
+            # A nanny restarts its own worker; a cluster that gives up on both after a while would
+            # close a worker that was slow to start, and leave none.
+            "distributed.deploy.lost-worker-timeout": "30d",
+            "distributed.worker.multiprocessing-method": "spawn",
+            # Dask has workers hand freed memory back to the system at once; fetching it again at
+            # every training step made distillation more than twice as slow.
+            "distributed.nanny.pre-spawn-environ": {},
+        }
+    )
+
+
+def start_cluster(
+    workers: int, memory_limit: int, warm: str = "compression.jobs.worker"
+) -> LocalCluster:
+    """A scheduler and worker processes of one thread each, on free ports of the loopback address.
+
+    `warm` is the module each worker imports before it takes work.
+
+    Raises:
+        CompressionError: no worker could be started.
+    """
+    _configure()
+    threads = os.environ.get("COMPRESSION_THREADS") or str(max(1, CPU_COUNT // workers))
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            memory_limit=memory_limit,
+            dashboard_address=None,
+            # Without a dashboard too there is a health route; its port must be free.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            preload=[warm],
+            env={"COMPRESSION_THREADS": threads, "OMP_NUM_THREADS": threads},
+        )
+    except (RuntimeError, OSError) as error:
+        cause = error.__cause__ or error
+        raise CompressionError(f"worker: it could not be started ({cause})") from error
+
+
+class Deaths(logging.Handler):
+    """Remembers how worker processes ended, which Dask only logs; passes warnings on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: dict[int, str] = {}
+        logger = logging.getLogger("distributed.nanny")
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        pattern = r"Worker process (\d+) (was killed by signal (\d+)|exited .*)"
+        found = re.match(pattern, record.getMessage())
+        if found:
+            number = int(found[3] or 0)
+            name = signal.Signals(number).name if number in set(signal.Signals) else ""
+            self.words[int(found[1])] = f"{found[2]} {name}".strip()
+        elif record.levelno >= logging.WARNING:
+            log.log(record.levelno, record.getMessage())
+
+
+def kill_worker(dask_worker: Nanny) -> None:
+    """Kill the process a nanny looks after; run by the nanny, which starts another."""
+    if dask_worker.pid:
+        os.kill(dask_worker.pid, signal.SIGKILL)

@@ -1,0 +1,229 @@
+"""Original and compressed model in what can run them, timed in turns."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from compression.errors import CompressionError
+from compression.export import NotExportable
+from compression.export.backends import (
+    BACKENDS,
+    Call,
+    Subject,
+    describe,
+    forget_compiled,
+)
+from compression.export.onnx.float_graph import float_graph, ordinary
+from compression.export.onnx.int8_graph import Int8, int8_graph
+from compression.export.onnx.sessions import check
+from compression.measure.cpu_pinning import held, torch_threads
+from compression.measure.interleaved_timer import (
+    Session,
+    in_turns,
+    on_cuda,
+    on_wall,
+)
+from compression.measure.layer_profile import costs
+from compression.measure.machine_peaks import Machine
+from compression.measure.speedup_analysis import Case, Work, account
+from compression.models.load import parameter_bytes
+from compression.runs.results import Account, Timing
+
+# Closest agreement of logits asked of an exported graph, relative to the largest logit.
+TOLERANCE = 1e-3
+MOST_BYTES = 2_000_000_000
+Tell = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Forms:
+    """A model in the forms that it runs in. Graphs are made when first asked for, and kept.
+
+    `difference` is the largest of the float32 graph's logits from PyTorch's, over the largest.
+    """
+
+    subject: Subject
+    int8: Callable[[], Int8]
+    difference: Callable[[], float]
+
+
+def forms_of(model: nn.Module, architecture: str, images: Tensor) -> Forms:
+    """The weights of `model` and its inputs may be held on grids; `images` [n, 3, h, w] calibrate.
+
+    `architecture` names what the model is but for its weights and widths. The model is moved to
+    the CPU; where it runs elsewhere, a copy does.
+    """
+    example = images[:1]
+    free = ordinary(model.to("cpu").eval())
+
+    @cache
+    def checked() -> tuple[onnx.ModelProto, float]:
+        if parameter_bytes(free) > MOST_BYTES:
+            raise NotExportable("its weights are more than the 2 GB that an ONNX file can hold")
+        graph = float_graph(free, architecture, example)
+        difference = check(graph, free, example)
+        if not difference <= TOLERANCE:
+            raise NotExportable("ONNX Runtime's answers differ from PyTorch's")
+        return graph, difference
+
+    @cache
+    def int8() -> Int8:
+        try:
+            return int8_graph(model, architecture, example, images)
+        except NotExportable:
+            raise
+        except CompressionError as error:
+            raise NotExportable(str(error)) from error
+
+    subject = Subject(free, lambda: checked()[0], lambda: int8().graph)
+    return Forms(subject, int8, lambda: checked()[1])
+
+
+def work_of(forms: Forms, macs: int | None, images: Tensor, *, int8: bool = False) -> Work:
+    """What a model does for these images; `macs` are for one, of its layers if not given."""
+    model = forms.subject.model
+    started = 0
+
+    def count(*_: object) -> None:
+        nonlocal started
+        started += 1
+
+    hooks = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
+    try:
+        layers = costs(model, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    floats = dict(forms.int8().layers) if int8 else {}
+    total = sum(c.macs for c in layers.values()) if macs is None else macs * len(images)
+    return Work(total, layers, max(started, 1), floats)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Timings, and why a backend has none."""
+
+    timings: tuple[Timing, ...]
+    missing: dict[str, str]
+    cores: tuple[int, ...] = ()
+
+
+def time_pair(
+    original: Forms,
+    compressed: Forms,
+    backends: Sequence[str],
+    images: Tensor,
+    *,
+    threads: int = 1,
+    device: str = "cpu",
+    tell: Tell | None = None,
+) -> Timed:
+    """Time the compressed model in each backend against the original in that backend's engine.
+
+    Those of one engine run in the same turns. `images` [batch, 3, h, w] are one call's.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in backends:
+        groups.setdefault(BACKENDS[name].against, []).append(name)
+    timings: list[Timing] = []
+    missing: dict[str, str] = {}
+    cores: tuple[int, ...] = ()
+    for at, (against, names) in enumerate(groups.items()):
+
+        def told(done: float, at: int = at) -> None:
+            if tell:
+                tell((at + done) / len(groups))
+
+        group = _Group(against, original, compressed, images, threads, device)
+        found, failed, cores = group.time(names, told)
+        timings += found
+        missing |= failed
+    order = {name: i for i, name in enumerate(backends)}
+    return Timed(tuple(sorted(timings, key=lambda t: order[t.backend])), missing, cores)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Backends that are held against the original in one of them."""
+
+    against: str
+    original: Forms
+    compressed: Forms
+    images: Tensor
+    threads: int
+    device: str
+
+    def time(
+        self, backends: Sequence[str], tell: Tell
+    ) -> tuple[tuple[Timing, ...], dict[str, str], tuple[int, ...]]:
+        """Timings, why a backend has none, and the cores that it was done on."""
+        if BACKENDS[self.against].slow:
+            forget_compiled()
+        ready, missing = {}, {}
+        # compilers may use all cores for it
+        with torch_threads(self.threads):
+            try:
+                calls = [self._ready(self.against, self.original)[0]]
+            except NotExportable as error:
+                return (), dict.fromkeys(backends, str(error)), ()
+            for name in backends:
+                try:
+                    own, seconds = self._ready(name, self.compressed)
+                except NotExportable as error:
+                    missing[name] = str(error)
+                    continue
+                ready[name] = seconds
+                calls.append(own)
+        if not ready:
+            return (), missing, ()
+        clock = on_cuda if self.device == "cuda" else on_wall
+        with held(self.threads) as cores:
+            session = in_turns(calls, clock=clock, report=tell)
+        timings = (self._timing(session, n, i, s) for i, (n, s) in enumerate(ready.items(), 1))
+        return tuple(timings), missing, cores
+
+    def _timing(self, session: Session, backend: str, at: int, seconds: float) -> Timing:
+        batch = len(self.images)
+        engine = describe(self.against, self.device), describe(backend, self.device)
+        return Timing(
+            backend=backend,
+            original_backend=self.against,
+            baseline=session.latency(0, engine[0], self.threads, batch),
+            compressed=session.latency(at, engine[1], self.threads, batch),
+            ratio=session.ratio(0, at),
+            control=session.control(0),
+            ready_seconds=seconds,
+            busy=session.busy,
+        )
+
+    def _ready(self, backend: str, forms: Forms) -> tuple[list[Call], float]:
+        """A model's calls, made ready twice unless that is slow, and the seconds of the first."""
+        prepare = BACKENDS[backend].prepare
+        started = time.perf_counter()
+        calls = [prepare(forms.subject, self.images, self.threads, self.device)]
+        seconds = time.perf_counter() - started
+        if not BACKENDS[backend].slow:
+            calls.append(prepare(forms.subject, self.images, self.threads, self.device))
+        return calls, seconds
+
+
+def accounts(
+    timings: Sequence[Timing], work: tuple[Work, Work], machine: Machine | None
+) -> tuple[Account, ...]:
+    """The ledger of several timings of one batch size; `work` is both models' for such a batch."""
+    return tuple(account(Case(timing, *work, machine)) for timing in timings)
+
+
+def threads_available() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or torch.get_num_threads()

@@ -1,0 +1,177 @@
+"""What a run ships to other engines: its graphs, how they predict, and how fast they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compression.catalogue.cards import Card
+from compression.export import NotExportable
+from compression.export.backends import EAGER, INT8, ONNX
+from compression.export.onnx.sessions import predict_with, session
+from compression.measure.accuracy import BATCH, Predictions, agreement, proportion
+from compression.measure.backend_timing import (
+    Forms,
+    Tell,
+    Timed,
+    accounts,
+    forms_of,
+    time_pair,
+    work_of,
+)
+from compression.measure.machine_peaks import probe
+from compression.measure.speedup_analysis import Work
+from compression.models.data import load_dataset, prepare
+from compression.recipe.recipe import Recipe
+from compression.recipe.steps import Quantize
+from compression.runs.results import Account, Exported, Timing
+
+CALIBRATION_IMAGES = 256
+Stage = Callable[[str], Tell]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """`main` is the timing that a run's latency is of; bytes are of original and compressed."""
+
+    main: Timing
+    timings: tuple[Timing, ...]
+    accounts: tuple[Account, ...]
+    exported: tuple[Exported, ...]
+    onnx_bytes: tuple[int | None, int | None]
+    int8_bytes: int | None
+    cores: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The original and what came of it, ready to run."""
+
+    original: Forms
+    compressed: Forms
+    macs: tuple[int | None, int | None]
+    quantized: bool
+
+
+def pair_of(
+    models: tuple[nn.Module, nn.Module],
+    cards: tuple[Card, Card],
+    macs: tuple[int | None, int | None],
+    recipe: Recipe,
+) -> Pair:
+    """Both models, with plain weights; `cards` say what each is but for weights and widths."""
+    images = calibration_images(cards[0])
+    names = tuple(f"{c.architecture}-{c.classes}" for c in cards)
+    original, compressed = (forms_of(m, n, images) for m, n in zip(models, names, strict=True))
+    return Pair(original, compressed, macs, quantizes(recipe))
+
+
+def works(pair: Pair, images: Tensor, *, int8: bool) -> tuple[Work, Work]:
+    """What both models do for these images; with `int8`, which layers stay float32 there too."""
+    return (
+        work_of(pair.original, pair.macs[0], images),
+        work_of(pair.compressed, pair.macs[1], images, int8=int8),
+    )
+
+
+def quantizes(recipe: Recipe) -> bool:
+    """Whether a recipe has a step that puts weights on a grid."""
+    return any(isinstance(step, Quantize) for step in recipe.steps)
+
+
+def calibration_images(card: Card) -> Tensor:
+    """Prepared images [n, 3, h, w]; where a model has none, noise, by which only time is taken."""
+    if card.dataset:
+        split = load_dataset(card.dataset).calibration
+        return prepare(split.images[:CALIBRATION_IMAGES])
+    return noise(card, 8)
+
+
+def noise(card: Card, count: int) -> Tensor:
+    """Images of a model's size with nothing on them: [count, 3, h, w]."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, *card.input_shape, generator=generator)
+
+
+def deploy(
+    pair: Pair,
+    image: Tensor,
+    *,
+    device: str,
+    stage: Stage,
+    images: Tensor | None = None,
+    measured: Predictions | None = None,
+) -> Deployed:
+    """Time a pair on one image [1, 3, h, w], and see how the int8 graph predicts `images`, which
+    are as stored, beside the predictions `measured` of the compressed model."""
+    timed, notes = _timed(pair, image, device, stage("Measuring latency"))
+    main = next(t for t in timed.timings if t.backend != INT8)
+    ran = {t.backend for t in timed.timings}
+    work = works(pair, image, int8=INT8 in ran)
+    exported = []
+    if ONNX in ran:
+        exported.append(_float(pair.compressed))
+    if INT8 in ran:
+        exported.append(_int8(pair.compressed, images, measured, stage))
+    sizes = {found.format: found.file_bytes for found in exported}
+    return Deployed(
+        main=main,
+        timings=timed.timings,
+        accounts=accounts(timed.timings, work, probe(1) if device == "cpu" else None),
+        exported=tuple(exported),
+        onnx_bytes=(_bytes(pair.original) if ONNX in ran else None, sizes.get(ONNX)),
+        int8_bytes=sizes.get(INT8),
+        cores=timed.cores,
+        notes=notes,
+    )
+
+
+def _timed(pair: Pair, image: Tensor, device: str, tell: Tell) -> tuple[Timed, tuple[str, ...]]:
+    """In ONNX Runtime on a CPU where both models run there as in PyTorch, else in PyTorch."""
+    wanted = (ONNX, INT8) if pair.quantized else (ONNX,)
+    notes: list[str] = []
+    timed = Timed((), {})
+    if device == "cpu":
+        timed = time_pair(pair.original, pair.compressed, wanted, image, tell=tell)
+        if why := timed.missing.get(ONNX):
+            notes.append(f"Latency was measured in PyTorch, because {why}.")
+        elif why := timed.missing.get(INT8):
+            notes.append(f"It could not be timed in int8, because {why}.")
+    if all(t.backend != ONNX for t in timed.timings):
+        timed = time_pair(pair.original, pair.compressed, (EAGER,), image, device=device, tell=tell)
+        if not timed.timings:
+            raise NotExportable(f"latency: {timed.missing[EAGER]}")
+    return timed, tuple(notes)
+
+
+def _bytes(forms: Forms) -> int:
+    return int(forms.subject.float_graph().ByteSize())
+
+
+def _float(forms: Forms) -> Exported:
+    return Exported(format=ONNX, file_bytes=_bytes(forms), difference=forms.difference())
+
+
+def _int8(
+    forms: Forms, images: Tensor | None, measured: Predictions | None, stage: Stage
+) -> Exported:
+    int8 = forms.int8()
+    found = Exported(format=INT8, file_bytes=int8.graph.ByteSize(), notes=int8.notes)
+    if images is None or measured is None:
+        note = "Its scales were calibrated on noise, for there are no images: only time is right."
+        return found.model_copy(update={"notes": (*int8.notes, note)})
+    tell = stage("Checking the int8 graph")
+    running = session(int8.graph, torch.get_num_threads())
+    logits = []
+    for start in range(0, len(images), BATCH):
+        logits.append(predict_with(running, prepare(images[start : start + BATCH]), BATCH))
+        tell(min(1.0, (start + BATCH) / len(images)))
+    own = Predictions(torch.cat(logits), measured.labels)
+    right = proportion(int(own.right.sum()), len(own.labels))
+    apart = float((own.logits - measured.logits).abs().max() / measured.logits.abs().max())
+    same = agreement(own, measured)
+    return found.model_copy(update={"difference": apart, "agreement": same, "top1": right})

@@ -1,0 +1,216 @@
+"""How a file of a model does, whoever made it: accuracy, size and latency."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from compression.catalogue.cards import Card, card, cards
+from compression.errors import ArtifactError, InvalidInput
+from compression.export.open_file import Opened, model_of, open_data
+from compression.measure.accuracy import BATCH, Predictions, compare, predict, proportion
+from compression.measure.comparison import original_of
+from compression.measure.cpu_pinning import held
+from compression.measure.interleaved_timer import in_turns
+from compression.measure.machine_peaks import cpu_name
+from compression.models.data import (
+    DATASETS,
+    Dataset,
+    load_dataset,
+    prepare,
+)
+from compression.runs.results import Evaluation, Latency
+
+SPLITS = ("validation", "test")
+MOST_THREADS = 256
+_MOST_BYTES = 1 << 31
+
+
+def _raw(images: Tensor) -> Tensor:
+    """As `prepare`, but pixels from 0 to 1."""
+    if images.shape[-1] == 28:
+        images = F.pad(images, (2, 2, 2, 2))
+    return images.float().div_(255.0).expand(-1, 3, -1, -1).contiguous()
+
+
+# What a file may want its pixels as.
+INPUTS: dict[str, Callable[[Tensor], Tensor]] = {"prepared": prepare, "raw": _raw}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a file is measured on: a split of a data set, prepared in one of `INPUTS`; against
+    which original. Without data there is only latency, on images of the original's shape."""
+
+    original: Card | None
+    data: Dataset | None
+    split: str
+    threads: int
+    inputs: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.original.input_shape if self.original else tuple(self.images(1).shape[1:])
+
+    def images(self, count: int) -> Tensor:
+        """The first images, float32 [count, 3, h, w]; noise where there are none."""
+        if self.data is not None:
+            return INPUTS[self.inputs](self.data.split(self.split).images[:count]).contiguous()
+        assert self.original is not None
+        noise = torch.Generator().manual_seed(0)
+        return torch.randn(count, *self.original.input_shape, generator=noise)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ArtifactError: it cannot be read, is no file, or is too large to be of a model here.
+    """
+    try:
+        if not path.is_file():
+            raise ArtifactError(f"{path}: there is no such file")
+        if path.stat().st_size >= _MOST_BYTES:
+            raise ArtifactError(f"{path}: of 2 GiB or more, which no file of a model here is")
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def evaluate(
+    path: Path,
+    *,
+    model: str | None = None,
+    dataset: str | None = None,
+    split: str = "validation",
+    threads: int = 1,
+    inputs: str = "prepared",
+    known: Callable[[str], bool] = lambda _: False,
+    trusted: bool = False,
+) -> Evaluation:
+    """Measure a file on a split.
+
+    `model` is the original that it is compared with: that which it says it was made of, if not
+    given. `known` says of a digest whether the file was made here; only then, or if `trusted`, is
+    a kind of file opened that can run code.
+
+    Raises:
+        InvalidInput: an unknown model, data set, split or kind of input, or too many threads.
+        ArtifactError: the file is foreign, damaged, or not for the images of the data set.
+    """
+    _check(split, threads, inputs)
+    if model is not None:
+        card(model)
+    data = read_file(path)
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        subject = _subject(model or model_of(data), dataset, split, threads, inputs)
+        opened = open_data(data, subject.shape, trusted or known(digest))
+        accuracy = _accuracy(opened, subject)
+        latency = _latency(opened, subject)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    return Evaluation(
+        file=path.name,
+        format=opened.format,
+        file_bytes=len(data),
+        sha256=digest,
+        model=subject.original.id if subject.original else None,
+        dataset=subject.data.id if subject.data else None,
+        split=split if subject.data else None,
+        latency=latency,
+        environment=_environment(subject),
+        **accuracy,
+    )
+
+
+def _check(split: str, threads: int, inputs: str) -> None:
+    if split not in SPLITS:
+        raise InvalidInput("split", split, ", ".join(SPLITS))
+    if inputs not in INPUTS:
+        raise InvalidInput("input", inputs, ", ".join(INPUTS))
+    if not 1 <= threads <= MOST_THREADS:
+        raise InvalidInput("threads", threads, f"from 1 to {MOST_THREADS}")
+
+
+def _subject(
+    model: str | None, dataset: str | None, split: str, threads: int, inputs: str
+) -> Subject:
+    if dataset is not None and dataset not in DATASETS:
+        raise InvalidInput("dataset", dataset, ", ".join(DATASETS))
+    # a file may say what it likes: an id that is not in the catalogue is none
+    found = cards().get(model) if model is not None else None
+    if found is not None and dataset not in (None, found.dataset):
+        raise InvalidInput(
+            "dataset", dataset, found.dataset or f"none: there is none for {found.id} yet"
+        )
+    name = found.dataset if found is not None else dataset or next(iter(DATASETS))
+    return Subject(found, load_dataset(name) if name else None, split, threads, inputs)
+
+
+def _accuracy(opened: Opened, subject: Subject) -> dict[str, Any]:
+    empty = dict.fromkeys(("top1", "original_top1", "change", "flips", "agreement"))
+    if subject.data is None:
+        assert subject.original is not None
+        note = f"No accuracy: there are no labelled images for {subject.original.id} yet."
+        return {**empty, "notes": (note,)}
+    _check_answers(opened, subject, len(subject.data.classes))
+    own = predictions_of(opened, subject)
+    n, right = len(own.labels), int(own.right.sum())
+    notes = () if bool(own.logits.isfinite().all()) else ("Some of its answers are not finite.",)
+    found: dict[str, Any] = {**empty, "top1": proportion(right, n), "notes": notes}
+    if subject.original is not None:
+        before = predict(original_of(subject.original.id), subject.data.split(subject.split))
+        compared = compare(before, own)
+        found |= {
+            "original_top1": compared.before,
+            "change": compared.change,
+            "flips": compared.flips,
+            "agreement": compared.agreement,
+        }
+    return found
+
+
+def predictions_of(opened: Opened, subject: Subject) -> Predictions:
+    """The answers of a file on all images of the subject's split."""
+    assert subject.data is not None
+    split, form = subject.data.split(subject.split), INPUTS[subject.inputs]
+    size = opened.batch or BATCH
+    size *= max(1, BATCH // size)
+    parts = [opened.predict(form(x).contiguous()) for x in split.images.split(size)]
+    return Predictions(torch.cat(parts), split.labels)
+
+
+def _check_answers(opened: Opened, subject: Subject, classes: int) -> None:
+    images = subject.images(opened.batch or 2)
+    answers = opened.predict(images)
+    if tuple(answers.shape) != (len(images), classes):
+        raise ArtifactError(
+            f"its answers to {len(images)} images are {list(answers.shape)}, allowed: "
+            f"[{len(images)}, {classes}], a number for each class"
+        )
+
+
+def _latency(opened: Opened, subject: Subject) -> Latency:
+    batch = opened.batch or 1
+    with held(subject.threads):
+        call = opened.call(subject.images(batch), subject.threads)
+        session = in_turns([[call]])
+    return session.latency(0, opened.engine, subject.threads, batch)
+
+
+def _environment(subject: Subject) -> dict[str, Any]:
+    return {
+        "device": cpu_name(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "input": subject.inputs,
+    }

@@ -1,0 +1,262 @@
+"""What a speed-up could be, what it is, and why it is less: from what was measured here.
+
+Expected is what the arithmetic promises: how many times fewer multiply-accumulates there are, those
+by zeros left out, times how much faster this machine does them in the numbers of the kernels. What
+memory and arithmetic allow at most is the roofline of Williams et al., 2009.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from compression.export.backends import BACKENDS, EAGER
+from compression.measure.layer_profile import Cost
+from compression.measure.machine_peaks import Machine
+from compression.runs.results import Account, Timing
+
+# Less than this share of what is expected is worth a reason.
+SHORT = 0.98
+# Zeros below this share of the multiplications explain nothing.
+FEW_ZEROS = 0.05
+# From this share of a call's time on, a part of it is what the call is bound by.
+HALF = 0.5
+# An operator is bound by being started if it takes no more than so many times the least.
+LAUNCH = 4.0
+# More threads should gain at least this share of what the original gains by them.
+SHARED = 0.8
+_BYTES = {"float32": 4, "float32, compiled": 4, "int8": 1}
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a model does in one call: all its multiply-accumulates, its layers with weights, and how
+    many operators PyTorch starts for it.
+
+    `floats` says why a layer stays in float32 in the int8 graph.
+    """
+
+    macs: int
+    layers: Mapping[str, Cost]
+    operators: int
+    floats: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def zeros(self) -> float:
+        """The share of the multiply-accumulates that are by zeros."""
+        total = sum(cost.macs for cost in self.layers.values())
+        return 1 - sum(c.nonzero_macs for c in self.layers.values()) / total if total else 0.0
+
+    def bytes(self, numbers: str) -> int:
+        """Bytes of weights and activations that a call must move at least."""
+        size = _BYTES.get(numbers, 4)
+        return sum(
+            cost.bytes(4 if self.floats.get(name) else size) for name, cost in self.layers.items()
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A timing, the work of both models, what the machine can do, if it was looked at, and the
+    same timing on one thread."""
+
+    timing: Timing
+    before: Work
+    after: Work
+    machine: Machine | None = None
+    alone: Timing | None = None
+
+    @property
+    def numbers(self) -> str:
+        return BACKENDS[self.timing.backend].numbers
+
+    @property
+    def seconds(self) -> float:
+        """Of one call of the compressed model."""
+        return self.timing.compressed.p50_ms / 1e3
+
+    @property
+    def rate(self) -> float | None:
+        """Multiply-accumulates a second that this machine does at most in these numbers."""
+        kind = "int8" if self.numbers == "int8" else "float32"
+        return self.machine.macs[kind] if self.machine else None
+
+    @property
+    def arithmetic(self) -> float:
+        """Seconds that the multiply-accumulates take at least; 0 if that is not known."""
+        if self.machine is None or self.rate is None:
+            return 0.0
+        slow = sum(c.macs for n, c in self.after.layers.items() if self.floats.get(n))
+        return (self.after.macs - slow) / self.rate + slow / self.machine.macs["float32"]
+
+    @property
+    def floats(self) -> Mapping[str, str]:
+        return self.after.floats if self.numbers == "int8" else {}
+
+    @property
+    def moving(self) -> float:
+        """Seconds that weights and activations take to move at least; 0 if that is not known."""
+        if self.machine is None:
+            return 0.0
+        moved = self.after.bytes(self.numbers)
+        return moved / self.machine.bytes_per_second(moved)
+
+    @property
+    def operators(self) -> int:
+        """An engine fuses what is between layers into them; PyTorch starts one after the other."""
+        return self.after.operators if self.timing.backend == EAGER else len(self.after.layers)
+
+    @property
+    def start(self) -> float | None:
+        """Seconds that an operator with nothing to do takes; None where it was not looked at."""
+        kind = BACKENDS[self.timing.backend].against
+        return self.machine.start.get(kind) if self.machine else None
+
+
+def expected(case: Case) -> float:
+    """Original / compressed, were speed a matter of arithmetic alone."""
+    kept = max(1 - case.after.zeros, 1e-3)
+    less = case.before.macs * (1 - case.before.zeros) / max(case.after.macs * kept, 1.0)
+    if case.machine is None or case.rate is None:
+        return less
+    return less * case.rate / case.machine.macs["float32"]
+
+
+def account(case: Case) -> Account:
+    """What was expected and what was measured; where that is less, the reasons that apply."""
+    wanted, timing = expected(case), case.timing
+    reasons: list[str] = []
+    if timing.ratio.high < SHORT * wanted:
+        reasons = [said for reason in REASONS.values() if (said := reason(case))]
+        reasons = reasons or [_rates(case)]
+    return Account(
+        backend=timing.backend,
+        expected=wanted,
+        measured=timing.ratio,
+        reasons=tuple(reasons),
+    )
+
+
+# Reasons: each a sentence if it applies, else None
+
+
+def _zeros(case: Case) -> str | None:
+    zeros = case.after.zeros
+    if zeros < FEW_ZEROS or "2:4" in case.numbers:
+        return None
+    return (
+        f"{_share(zeros)} of its multiplications are by zeros, which stay in dense kernels and are "
+        f"done like any other: leaving them out would be {_times(1 / max(1 - zeros, 1e-3))} less "
+        "work."
+    )
+
+
+def _unquantized(case: Case) -> str | None:
+    kept = {name: why for name, why in case.floats.items() if why and name in case.after.layers}
+    if not kept:
+        return None
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for name, why in kept.items():
+        by_reason[why].append(name)
+    share = sum(case.after.layers[n].macs for n in kept) / max(case.after.macs, 1)
+    listed = "; ".join(f"{_names(names)}: {why}" for why, names in by_reason.items())
+    verb = "runs" if len(kept) == 1 else "run"
+    return (
+        f"{len(kept)} of its {len(case.after.layers)} layers {verb} in float32, with "
+        f"{_share(share)} of the multiplications ({listed})."
+    )
+
+
+def too_small(case: Case) -> str | None:
+    """Whether more threads gain less than they do for the original, in a sentence."""
+    alone, timing, threads = case.alone, case.timing, case.timing.compressed.threads
+    if alone is None or threads == 1:
+        return None
+    own = alone.compressed.p50_ms / timing.compressed.p50_ms
+    original = alone.baseline.p50_ms / timing.baseline.p50_ms
+    if own >= SHARED * original:
+        return None
+    each = case.after.macs / max(len(case.after.layers), 1)
+    return (
+        f"{threads} threads make the original {_times(original)} as fast as one does, and this "
+        f"model {_times(own)}: its layers, {_count(each)} multiplications each, are too small to "
+        "be shared out."
+    )
+
+
+def _memory(case: Case) -> str | None:
+    if case.moving <= case.arithmetic or case.moving < HALF * case.seconds or not case.machine:
+        return None
+    moved = case.after.bytes(case.numbers)
+    return (
+        f"It is bound by memory: {_count(moved)}B of weights and activations pass in the "
+        f"{_ms(case.seconds)} of a call, {_count(moved / case.seconds)}B a second, where this "
+        f"machine copies {_count(case.machine.bytes_per_second(moved))}B a second; its "
+        f"multiplications need only {_ms(case.arithmetic)}."
+    )
+
+
+def _overhead(case: Case) -> str | None:
+    least, start = max(case.arithmetic, case.moving), case.start
+    if case.machine is None or case.seconds - least < HALF * case.seconds:
+        return None
+    each = case.seconds / case.operators
+    said = (
+        f"At the best this machine does, its arithmetic and its memory take {_ms(least)} of the "
+        f"{_ms(case.seconds)} of a call at batch {case.timing.compressed.batch}"
+    )
+    if start is not None and each <= LAUNCH * start:
+        return (
+            f"{said}: it is bound by starting operators, {_ms(each)} for each of {case.operators}, "
+            f"where one with nothing to do takes {_ms(start)}."
+        )
+    return (
+        f"{said}; its {case.operators} operators, {_count(case.after.macs / case.operators)} "
+        f"multiplications and {_ms(each)} each, are too small to come near that."
+    )
+
+
+def _rates(case: Case) -> str:
+    """What is left to say: how fast the kernels are on either model."""
+    before, after = case.timing.baseline, case.timing.compressed
+    rates = (1e3 * case.before.macs / before.p50_ms, 1e3 * case.after.macs / after.p50_ms)
+    said = (
+        f"The original's layers do {_count(rates[0])} multiplications a second, this model's "
+        f"{_count(rates[1])}"
+    )
+    return f"{said}; this machine's most is {_count(case.rate)}." if case.rate else f"{said}."
+
+
+REASONS: dict[str, Callable[[Case], str | None]] = {
+    "zeros": _zeros,
+    "unquantized": _unquantized,
+    "threads": too_small,
+    "memory": _memory,
+    "overhead": _overhead,
+}
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def _times(value: float) -> str:
+    return f"{value:.3g} times"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-4 else f"{1e6 * seconds:.3g} µs"
+
+
+def _count(value: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g} "
+
+
+def _names(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""What methods learn from calibration images, and searches over amounts."""

@@ -1,0 +1,176 @@
+"""As much compression as accuracy allows, found by bisection on paired evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from compression.errors import InvalidInput
+from compression.measure.accuracy import flips, paired_difference, predict
+from compression.methods.calibration.bisection import largest, verdict
+from compression.models.data import Split
+from compression.models.parametrize import plain
+from compression.runs.results import Interval
+
+LARGEST = 0.999
+RESOLUTION = 0.0025
+# Images after which to look whether the interval decides; then all of them.
+_LOOKS = (500, 1000, 2000)
+# Bisection of 400 steps, and a last look at all images.
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What is searched: amounts from 0 to `largest` in steps of `resolution`, and their words."""
+
+    largest: float
+    resolution: float
+    words: Callable[[float], str]
+
+
+SPARSITY = Amounts(LARGEST, RESOLUTION, lambda amount: f"a sparsity of {100 * amount:.4g} %")
+
+
+def most_that_keeps(
+    attempt: Callable[[float], nn.Module],
+    original: nn.Module,
+    split: Split,
+    max_drop_points: float,
+    device: str = "cpu",
+    report: Callable[[float], None] | None = None,
+    amounts: Amounts = SPARSITY,
+    surely: bool = False,
+) -> tuple[float, nn.Module, str]:
+    """The most compression of which accuracy on `split` drops at most `max_drop_points` points.
+
+    `attempt(amount)` gives a compressed model, the amount one of `amounts`, by default a
+    sparsity; where it raises `InvalidInput` above 0, that amount is refused. Gives the
+    amount, its model and a sentence with the interval. The model given back was measured on all
+    images, and its drop there is at most what is allowed, even at the worse end of its interval if
+    `surely`; one step more was refused.
+
+    Raises:
+        InvalidInput: the split is empty, the drop is not a number of at least 0, or even
+            `attempt(0)` loses more than allowed.
+    """
+    if not len(split):
+        raise InvalidInput("images", 0, "at least one image to measure accuracy on")
+    if not 0 <= max_drop_points <= 100:
+        raise InvalidInput("max_drop", max_drop_points, "from 0 to 100 points")
+    search = _Search(attempt, original, split, max_drop_points / 100, device, report, surely)
+    step = amounts.resolution
+    amount = largest(search.accepts, 0.0, amounts.largest, step)
+    if amount is None or not search.holds(amount):
+        # Where the early looks erred, and before refusing all, only what all images say counts.
+        amount = largest(search.holds, 0.0, max(0.0, (amount or 0.0) - step), step)
+    if amount is None or search.passed is None:
+        raise InvalidInput(
+            "max_drop",
+            max_drop_points,
+            f"at least {-100 * (search.last.low if surely else search.last.value):.3g}, "
+            f"which is lost at {amounts.words(0.0)} already",
+        )
+    return amount, search.passed.model, _sentence(search.passed, split.name, amounts)
+
+
+@dataclass(frozen=True)
+class _Passed:
+    amount: float
+    model: nn.Module
+    difference: Interval
+
+
+def _sentence(passed: _Passed, images: str, amounts: Amounts) -> str:
+    found = passed.difference
+    value, low, high = (100 * v for v in (found.value, found.low, found.high))
+    return (
+        f"Bisection found {amounts.words(passed.amount)}, at which {images} accuracy "
+        f"changes by {value:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}, "
+        f"{found.n:,} images)."
+    )
+
+
+class _Search:
+    """What has been tried: the last model that passed, and the last difference measured."""
+
+    def __init__(
+        self,
+        attempt: Callable[[float], nn.Module],
+        original: nn.Module,
+        split: Split,
+        max_drop: float,
+        device: str,
+        report: Callable[[float], None] | None,
+        surely: bool,
+    ) -> None:
+        self.attempt, self.split, self.max_drop = attempt, split, max_drop
+        self.device, self.report, self.surely = device, report, surely
+        self.expected = predict(plain(original), split, device)
+        self.passed: _Passed | None = None
+        self.last = Interval(value=0.0, low=0.0, high=0.0, n=0)
+        self.tried = 0
+
+    def accepts(self, amount: float) -> bool:
+        """Whether the amount passes, by as few images as decide it."""
+        model = self._make(amount)
+        if model is None:
+            return False
+        for difference in self._looks(model):
+            self.last = difference
+            complete = self.last.n == len(self.split)
+            decided = verdict(self.last, self.max_drop, complete, self.surely)
+            if decided:
+                self.passed = _Passed(amount, model, self.last)
+            if decided is not None:
+                return decided
+        raise AssertionError("the look at all images decides")
+
+    def holds(self, amount: float) -> bool:
+        """Whether the amount passes on all images."""
+        known = self.passed if self.passed and self.passed.amount == amount else None
+        model = known.model if known else self._make(amount)
+        if model is None:
+            return False
+        if known and known.difference.n == len(self.split):
+            self.last = known.difference
+        else:
+            *_, self.last = self._looks(model)
+        if not verdict(self.last, self.max_drop, True, self.surely):
+            return False
+        self.passed = _Passed(amount, model, self.last)
+        return True
+
+    def _make(self, amount: float) -> nn.Module | None:
+        if self.report:
+            self.report(min(self.tried / _ATTEMPTS, 0.99))
+        self.tried += 1
+        try:
+            return self.attempt(amount)
+        except InvalidInput:
+            if amount == 0:
+                raise
+            return None
+
+    def _looks(self, model: nn.Module) -> Iterator[Interval]:
+        """The difference on the first images, on more of them, and on all."""
+        # A copy, for predicting leaves a model's masks unfit for training.
+        twin, gained, lost, seen = plain(model), 0, 0, 0
+        ends = [n for n in _LOOKS if n < len(self.split)]
+        for end in (*ends, len(self.split)):
+            part = replace(
+                self.split,
+                images=self.split.images[seen:end],
+                labels=self.split.labels[seen:end],
+            )
+            before = replace(
+                self.expected,
+                logits=self.expected.logits[seen:end],
+                labels=self.expected.labels[seen:end],
+            )
+            changed = flips(before, predict(twin, part, self.device))
+            gained, lost = gained + changed.wrong_to_right, lost + changed.right_to_wrong
+            seen = end
+            yield paired_difference(gained, lost, seen)

@@ -1,0 +1,88 @@
+"""Gradients of the loss on calibration images: what weights and outputs matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compression.models.parametrize import compressible, plain
+
+# Small batches, so that the gradients of single images do not cancel in their mean.
+_BATCH = 8
+_OUTPUT_BATCH = 128
+
+
+@dataclass(frozen=True)
+class WeightGradients:
+    """Means over small batches of |w g| and g², each of the weight's shape."""
+
+    taylor: Tensor
+    fisher: Tensor
+
+
+def weight_gradients(
+    model: nn.Module, images: Tensor, labels: Tensor
+) -> dict[str, WeightGradients]:
+    """For each layer, from `images` [n, c, h, w] and `labels` [n] on the model's device.
+
+    First-order Taylor: Molchanov et al., 2019; empirical Fisher: Theis et al., 2018.
+    """
+    twin = plain(model).eval()
+    weights = {name: module.weight for name, module in compressible(twin)}
+    sums = {n: [torch.zeros_like(w), torch.zeros_like(w)] for n, w in weights.items()}  # type: ignore[arg-type]
+    steps = 0
+    with torch.enable_grad():
+        for x, y in zip(images.split(_BATCH), labels.split(_BATCH), strict=True):
+            loss = F.cross_entropy(twin(x), y)
+            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)  # type: ignore[arg-type]
+            for (name, w), g in zip(weights.items(), found, strict=True):
+                if g is not None:
+                    sums[name][0] += (w.detach() * g).abs()  # type: ignore[operator]
+                    sums[name][1] += g.square()
+            steps += 1
+    return {n: WeightGradients(t / steps, f / steps) for n, (t, f) in sums.items()}
+
+
+def output_gradients(model: nn.Module, images: Tensor, seed: int) -> dict[str, Tensor]:
+    """Mean over images of g², summed over positions, for each output channel of each layer.
+
+    Labels are drawn from the model's own answers, as the Fisher information asks for (Martens,
+    2020). A layer that is not called by itself has none.
+    """
+    twin = plain(model).eval()
+    sums: dict[str, Tensor] = {}
+    generator = torch.Generator().manual_seed(seed)
+    with torch.enable_grad(), _collecting(twin, sums):
+        for x in images.split(_OUTPUT_BATCH):
+            logits = twin(x.detach().requires_grad_())
+            chances = logits.detach().softmax(1).cpu()
+            drawn = torch.multinomial(chances, 1, generator=generator)[:, 0].to(x.device)
+            F.cross_entropy(logits, drawn, reduction="sum").backward()
+    return {name: total / len(images) for name, total in sums.items()}
+
+
+@contextmanager
+def _collecting(model: nn.Module, sums: dict[str, Tensor]) -> Iterator[None]:
+    def watch(name: str, module: nn.Module) -> Any:
+        def collect(g: Tensor) -> None:
+            axis = g.ndim - 1 if isinstance(module, nn.Linear) else 1
+            power = g.square().sum([d for d in range(g.ndim) if d != axis])
+            sums[name] = sums[name] + power if name in sums else power
+
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            output.register_hook(collect)
+
+        return module.register_forward_hook(hook)
+
+    held = [watch(name, module) for name, module in compressible(model)]
+    try:
+        yield
+    finally:
+        for hook in held:
+            hook.remove()

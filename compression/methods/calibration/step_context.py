@@ -1,0 +1,122 @@
+"""What a step may need besides the model it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from compression.catalogue.cards import Card
+from compression.errors import InvalidInput
+from compression.models.data import Dataset, prepare
+from compression.recipe.presets import needs_images
+from compression.runs.results import Curve, Progress
+
+# Half of what the walk holds at its widest layer, in bytes: it bounds the number of images.
+_WIDEST = 384 * 2**20
+# Images for gradients: their cost is that of as many training steps.
+GRADIENT_IMAGES = 1000
+
+
+def needing_images(step: BaseModel) -> tuple[str, object] | None:
+    """The first setting of a step that needs images to calibrate on, and its value as given."""
+    asked = next(((name, value) for name, value in step if needs_images(name, value)), None)
+    if asked is None:
+        return None
+    name, value = asked
+    return name, ",".join(value) if isinstance(value, tuple) else value
+
+
+def without_images(card: Card, asked: str, value: object) -> InvalidInput:
+    """The error for a setting that needs images where a model has none."""
+    return InvalidInput(
+        asked, value, f"a model with images to calibrate on; {card.id} has none here"
+    )
+
+
+class Applied(NamedTuple):
+    """A model after a step, what there is to say of it, and if it was taught, how that went."""
+
+    model: nn.Module
+    notes: tuple[str, ...] = ()
+    curve: Curve | None = None
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Context:
+    """The model's card, its original, the reference a step's output is held against, images.
+
+    `report` is told the fraction done; `watch`, for a step that has more to tell, all of it. `at`
+    is the step's place in the recipe, `checkpoint` where it may keep what it has done so far.
+    """
+
+    card: Card
+    reference: nn.Module
+    original: nn.Module
+    data: Dataset | None
+    seed: int
+    device: str
+    report: Callable[[float], None]
+    watch: Callable[[Progress], None] | None = None
+    at: int = 0
+    checkpoint: Path | None = None
+
+    def dataset(self, asked: str, value: object) -> Dataset:
+        """The model's data.
+
+        Raises:
+            InvalidInput: there is none; `asked` is the setting that needs it.
+        """
+        if self.data is None:
+            raise without_images(self.card, asked, value)
+        return self.data
+
+    def images(self, asked: str, value: object) -> Tensor:
+        """Prepared calibration images on the device, as many as memory is good for.
+
+        Raises:
+            InvalidInput: as `dataset`.
+        """
+        split = self.dataset(asked, value).calibration
+        return prepare(split.images[: self._count]).to(self.device)
+
+    def example(self) -> Tensor:
+        """One image of the model's input size: [1, c, h, w]."""
+        if self.data is not None:
+            return prepare(self.data.calibration.images[:1]).to(self.device)
+        noise = torch.Generator().manual_seed(0)
+        return torch.randn(1, *self.card.input_shape, generator=noise).to(self.device)
+
+    def labelled(self, asked: str, value: object) -> tuple[Tensor, Tensor]:
+        """Prepared calibration images and their labels on the device, for gradients.
+
+        Raises:
+            InvalidInput: as `dataset`.
+        """
+        head = self.dataset(asked, value).calibration.head(GRADIENT_IMAGES)
+        return prepare(head.images).to(self.device), head.labels.to(self.device)
+
+    @cached_property
+    def _count(self) -> int:
+        widest = 0
+
+        def see(_: nn.Module, __: object, output: object) -> None:
+            nonlocal widest
+            if isinstance(output, Tensor):
+                widest = max(widest, output.numel() * output.element_size())
+
+        held = [m.register_forward_hook(see) for m in self.reference.modules()]
+        try:
+            with torch.no_grad():
+                self.reference(self.example())
+        finally:
+            for hook in held:
+                hook.remove()
+        return max(250, _WIDEST // widest)

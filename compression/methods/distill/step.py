@@ -1,0 +1,62 @@
+"""The distillation step: which student, which teacher, and who judges."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from compression.catalogue.cards import card
+from compression.errors import InvalidInput
+from compression.measure.accuracy import predict, proportion
+from compression.measure.comparison import original_of
+from compression.methods.calibration.step_context import Applied, Context
+from compression.methods.distill.loop import Lesson, distill
+from compression.models.data import Dataset, prepare
+from compression.models.load import build
+from compression.recipe.steps import Distill
+from compression.runs.results import Interval
+
+STATISTICS_IMAGES = 1000
+
+
+def teach(model: nn.Module, step: Distill, context: Context) -> Applied:
+    """Teach `model`, in place, or the step's student instead; the original is the teacher.
+
+    Raises:
+        InvalidInput: there are no images to learn from, or the student cannot be had.
+    """
+    data = context.data
+    if data is None:
+        raise InvalidInput(
+            "distill", context.card.id, "a model with a data set to learn from: fashion-mnist/..."
+        )
+    student = model if step.student is None else _student(step, context.seed)
+    lesson = Lesson(
+        step=step,
+        train=data.train,
+        look=lambda taught: _look(taught, data, context.device),
+        seed=context.seed,
+        calibration=prepare(data.calibration.head(STATISTICS_IMAGES).images).to(context.device),
+        device=context.device,
+        at=context.at,
+        report=context.watch,
+        checkpoint=context.checkpoint,
+    )
+    outcome = distill(student, context.original, lesson)
+    return Applied(student, outcome.notes, outcome.curve, outcome.stopped)
+
+
+def _student(step: Distill, seed: int) -> nn.Module:
+    found = card(str(step.student))
+    if step.initial == "own":
+        return copy.deepcopy(original_of(found.id))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(found.architecture, found.classes)
+
+
+def _look(model: nn.Module, data: Dataset, device: str) -> Interval:
+    seen = predict(model, data.validation, device)
+    return proportion(int(seen.right.sum()), len(seen.labels))

@@ -1,0 +1,136 @@
+"""Block reconstruction: the weights of a compressed model, still masked and on their grids, are
+tuned until each block's output is nearest the reference's. No labels, calibration images only.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compression.models.parametrize import (
+    FakeQuantize,
+    compressible,
+    part,
+    stored_weight,
+)
+
+EPOCHS = 12
+BATCH = 64
+# Largest step of a weight, in steps of its grid; of other parameters and of weights without one,
+# relative to their root mean square.
+GRID_RATE = 0.003
+FREE_RATE = 0.002
+# Every so many images are kept out, to see whether tuning helped.
+HELD_OUT = 5
+
+
+def blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The outermost parts of a model that are more than a sequence and hold weights, by name."""
+    found: dict[str, nn.Module] = {}
+
+    def gather(name: str, module: nn.Module) -> None:
+        if not any(True for _ in compressible(module)):
+            return
+        if name and type(module) is not nn.Sequential:
+            found[name] = module
+            return
+        for key, child in module.named_children():
+            gather(f"{name}.{key}" if name else key, child)
+
+    gather("", model)
+    return found
+
+
+def reconstruct(
+    model: nn.Module,
+    reference: nn.Module,
+    images: Tensor,
+    *,
+    seed: int,
+    report: Callable[[float], None],
+) -> bool:
+    """Tune `model` in place; whether that brought it nearer on images kept out of the tuning.
+
+    The loss is the squared error of every block's output relative to the output's power, summed
+    (BRECQ, Li et al., 2021, with all blocks at once). Gradients pass through the rounding (Bengio
+    et al., 2013). If the images kept out say that it did not help, the model stays as it was.
+    """
+    kept = torch.arange(len(images), device=images.device) % HELD_OUT == 0
+    held_out, train = images[kept], images[~kept]
+    before = copy.deepcopy(model.state_dict())
+    start = _loss_on(model, reference, held_out)
+    optimizer = torch.optim.Adam(_groups(model))
+    steps = EPOCHS * -(-len(train) // BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    generator = torch.Generator().manual_seed(seed)
+    done = 0
+    with torch.enable_grad():
+        for _ in range(EPOCHS):
+            order = torch.randperm(len(train), generator=generator).to(train.device)
+            for pick in order.split(BATCH):
+                loss = _loss(model, reference, train[pick])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                done += 1
+                report(done / steps)
+    model.zero_grad()
+    if _loss_on(model, reference, held_out) < start:
+        return True
+    model.load_state_dict(before)
+    return False
+
+
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Each parameter with a rate in its own units."""
+    scales = {}
+    for _, module in compressible(model):
+        held = part(module, FakeQuantize)
+        if isinstance(held, FakeQuantize):
+            scales[stored_weight(module)] = GRID_RATE * float(held.scale.mean())
+    return [
+        {"params": [p], "lr": scales.get(p, FREE_RATE * float(p.detach().square().mean().sqrt()))}
+        for p in model.parameters()
+        if bool(p.detach().any())
+    ]
+
+
+def _loss(model: nn.Module, reference: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad(), _outputs(reference) as wanted:
+        logits = reference(images)
+    with _outputs(model) as found:
+        answers = model(images)
+    pairs = [(found[name], wanted[name]) for name in wanted] + [(answers, logits)]
+    losses = [(a - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]
+    return torch.stack(losses).sum()
+
+
+@torch.no_grad()
+def _loss_on(model: nn.Module, reference: nn.Module, images: Tensor) -> float:
+    parts = images.split(4 * BATCH)
+    return sum(float(_loss(model, reference, x)) * len(x) for x in parts) / len(images)
+
+
+@contextmanager
+def _outputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """The blocks' outputs of a forward pass inside the context."""
+    found: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Any:
+        def keep(_: nn.Module, __: Any, output: Tensor) -> None:
+            found[name] = output
+
+        return keep
+
+    held = [m.register_forward_hook(keeper(name)) for name, m in blocks(model).items()]
+    try:
+        yield found
+    finally:
+        for hook in held:
+            hook.remove()

@@ -1,0 +1,161 @@
+"""What layers are given on calibration images, and the grids chosen for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from compression.errors import CompressionError, InvalidInput
+from compression.methods.quantize.activation_ranges import (
+    ACTIVATION_CLIPPINGS,
+    BINS,
+    CHANNEL_BINS,
+    Histogram,
+)
+from compression.methods.quantize.weight_ranges import grid_from_range
+from compression.models.input_quantizers import (
+    depthwise,
+    hold_inputs,
+    input_grids,
+    release_inputs,
+)
+from compression.models.parametrize import Grid, compressible
+
+GRANULARITIES = ("tensor", "channel")
+LEAST_BITS, MOST_BITS = 4, 8
+
+
+@torch.no_grad()
+def calibrate_inputs(
+    model: nn.Module,
+    images: Iterable[Tensor],
+    bits: int,
+    clipping: str,
+    granularity: str = "tensor",
+    device: str = "cpu",
+) -> dict[str, Grid]:
+    """Unsigned grids of `bits` bits for the layers' inputs, by name; the model is left as it was.
+
+    `images` are prepared batches, float32 [n, ...], gone through twice and held in memory. Layers
+    see what they would without input grids; weights are as they are held. `granularity` channel
+    gives depthwise convolutions a scale per channel, and all other layers one. A layer that is
+    never called, such as the projection inside `nn.MultiheadAttention`, gets none: see `uncalled`.
+
+    Raises:
+        InvalidInput: bits, clipping or granularity out of range, or no images.
+        CompressionError: a layer's input is not finite.
+    """
+    _check(bits, clipping, granularity)
+    batches = list(images)
+    if not batches:
+        raise InvalidInput("images", 0, "at least one batch to calibrate on")
+    layers = dict(compressible(model))
+    seen = {n: _Seen(granularity == "channel" and depthwise(m)) for n, m in layers.items()}
+    held, training = input_grids(model), {m: m.training for m in model.modules()}
+    release_inputs(model)
+    try:
+        model.to(device).eval()
+        _watch(model, layers, batches, device, lambda name, given: seen[name].stretch(given))
+        _refuse_infinite(seen)
+        if clipping != "minmax":
+            _watch(model, layers, batches, device, lambda name, given: seen[name].count(given))
+    finally:
+        hold_inputs(model, held)
+        for module, mode in training.items():
+            module.training = mode
+    return {n: s.grid(bits, clipping) for n, s in seen.items() if s.shape}
+
+
+def uncalled(model: nn.Module, grids: Iterable[str]) -> str | None:
+    """A sentence that names the layers whose input has no grid, if there are any."""
+    known = set(grids)
+    names = [name for name, _ in compressible(model) if name not in known]
+    if not names:
+        return None
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"Activations stay float32 where a layer is used without being called: {shown}."
+
+
+def _check(bits: int, clipping: str, granularity: str) -> None:
+    if not LEAST_BITS <= bits <= MOST_BITS:
+        raise InvalidInput("activation_bits", bits, f"{LEAST_BITS} to {MOST_BITS}")
+    if clipping not in ACTIVATION_CLIPPINGS:
+        raise InvalidInput("activation_clipping", clipping, ", ".join(ACTIVATION_CLIPPINGS))
+    if granularity not in GRANULARITIES:
+        raise InvalidInput("activation_granularity", granularity, ", ".join(GRANULARITIES))
+
+
+def _watch(
+    model: nn.Module,
+    layers: dict[str, nn.Module],
+    batches: list[Tensor],
+    device: str,
+    see: Callable[[str, Tensor], None],
+) -> None:
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda module, given: see(name, given[0])
+
+    handles = [module.register_forward_pre_hook(hook(name)) for name, module in layers.items()]
+    try:
+        for batch in batches:
+            model(batch.to(device))
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _refuse_infinite(seen: dict[str, _Seen]) -> None:
+    for name, one in seen.items():
+        if not bool(torch.isfinite(one.least).all() and torch.isfinite(one.most).all()):
+            raise CompressionError(
+                f"layer {name}: its input on the calibration images is not finite, so it has no "
+                f"range to quantize; compress the weights less"
+            )
+
+
+class _Seen:
+    """What one layer was given: first the ends of each group, then the histograms between."""
+
+    def __init__(self, by_channel: bool) -> None:
+        self.by_channel = by_channel
+        self.bins = CHANNEL_BINS if by_channel else BINS
+        self.shape: list[int] = []
+        self.least = self.most = self.counts = self.zeros = torch.empty(0)
+
+    def values(self, given: Tensor) -> Tensor:
+        """One row for each group."""
+        if not self.by_channel:
+            self.shape = [1] * given.ndim
+            return given.detach().float().reshape(1, -1)
+        self.shape = [1, given.shape[1], *[1] * (given.ndim - 2)]
+        return given.detach().float().transpose(0, 1).flatten(1)
+
+    def stretch(self, given: Tensor) -> None:
+        least, most = self.values(given).aminmax(dim=1)
+        least, most = least.clamp(max=0.0), most.clamp(min=0.0)
+        if self.least.numel():
+            least, most = torch.minimum(least, self.least), torch.maximum(most, self.most)
+        self.least, self.most = least, most
+
+    def count(self, given: Tensor) -> None:
+        values, groups = self.values(given), len(self.least)
+        if not self.counts.numel():
+            self.counts = values.new_zeros(groups, self.bins, dtype=torch.float64)
+            self.zeros = values.new_zeros(groups, dtype=torch.float64)
+        per_unit = self.bins / (self.most - self.least).clamp(min=1e-30).unsqueeze(1)
+        at = ((values - self.least.unsqueeze(1)) * per_unit).int().clamp_(0, self.bins - 1)
+        at += self.bins * torch.arange(groups, device=at.device, dtype=at.dtype).unsqueeze(1)
+        empty = values == 0
+        self.zeros += empty.sum(1)
+        # zeros are counted into a bin beyond the last
+        at = torch.where(empty, groups * self.bins, at).flatten()
+        self.counts += torch.bincount(at, minlength=groups * self.bins + 1)[:-1].view(
+            groups, self.bins
+        )
+
+    def grid(self, bits: int, clipping: str) -> Grid:
+        histogram = Histogram(self.counts, self.zeros, self.least, self.most)
+        low, high = ACTIVATION_CLIPPINGS[clipping](histogram, bits)
+        return grid_from_range(low.view(self.shape), high.view(self.shape), bits, symmetric=False)

@@ -1,0 +1,259 @@
+"""Quantization by what bits are worth: every layer's codes, batch norms and biases take so many
+bits that one more would lower the loss as much in each of them.
+
+A layer's output error counts by the Fisher information of its outputs, and a bit by the same
+price everywhere. So layers that matter little become coarse, or zero, by themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from compression.errors import CompressionError, InvalidInput
+from compression.measure.accuracy import predict
+from compression.methods.calibration.accuracy_search import Amounts, most_that_keeps
+from compression.methods.calibration.gradients import output_gradients
+from compression.methods.calibration.paired_forward import Meeting, Norm, walk
+from compression.methods.calibration.second_moments import (
+    groups_of,
+    measurable,
+    measure_moments,
+    rows,
+)
+from compression.methods.calibration.step_context import Context
+from compression.methods.quantize.equalization import normed_layers
+from compression.methods.quantize.rate_distortion import STEP, cheapest, rate_grid
+from compression.methods.quantize.weight_ranges import mse
+from compression.models.parametrize import (
+    Grid,
+    Mask,
+    compressible,
+    hold,
+    part,
+    plain,
+    put_weight,
+    release,
+    weight_of,
+)
+from compression.recipe.steps import Quantize
+
+FISHER_IMAGES = 1000
+# Rates are in thousandths of a nat per image and kilobyte.
+_BITS = 8e6
+# No output is held to matter less than this share of its layer's mean.
+_LEAST_POWER = 0.01
+# How far a batch norm's factor is drawn from equal variance (0) to least squares (1).
+_SHRINK = 0.5
+_FACTOR_BITS = 5
+# Steps of batch norms' shifts, per size of the outputs.
+_SHIFT = 1 / 16
+
+# Rates that are searched: from the least up by so many octaves, in so small parts of one.
+_LEAST_RATE = 0.01
+_OCTAVES = 14.0
+_RESOLUTION = 0.125
+
+Powers = dict[str, Tensor]
+
+
+def _images(step: Quantize, context: Context) -> Tensor:
+    if step.keep_accuracy is not None:
+        return context.images("keep_accuracy", step.keep_accuracy)
+    return context.images("rate", step.rate)
+
+
+def output_powers(step: Quantize, context: Context) -> Powers:
+    """What an error of each output channel of each layer adds to the loss, per squared error."""
+    images = _images(step, context)[:FISHER_IMAGES]
+    return output_gradients(context.reference, images, context.seed)
+
+
+@torch.no_grad()
+def quantize_by_rate(
+    model: nn.Module,
+    step: Quantize,
+    rate: float,
+    context: Context,
+    powers: Powers,
+    report: Callable[[float], None],
+) -> tuple[str, ...]:
+    """Put the weights of `model`, in place, on grids; batch norms keep a factor and a shift alone.
+
+    `rate` is what a kilobyte is worth, in thousandths of a nat per image.
+
+    Returns what there is to say.
+    """
+    free = _free_rows(model)
+    layers, done = len(dict(compressible(model))), 0
+    prices: dict[nn.Module, Tensor] = {}
+
+    def visit(meeting: Meeting) -> None:
+        nonlocal done
+        done += 1
+        report(done / layers)
+        if measurable(meeting.module):
+            price = _prices(meeting.module, rate / _BITS, powers.get(meeting.name))
+            prices[meeting.module] = price
+            _round(meeting, step.bits, price, meeting.module in free)
+
+    missed = walk(
+        context.reference,
+        model,
+        _images(step, context),
+        visit,
+        batchnorm=True,
+        bias=True,
+        normalise=_normalise,
+    )
+    for module, price in prices.items():
+        if isinstance(module.bias, Tensor):
+            module.bias.copy_(on_steps(module.bias, (STEP * price.flatten()).sqrt()))
+    for name in missed:
+        module = model.get_submodule(name)
+        hold(module, None, mse(weight_of(module), step.bits, True, True))
+    if missed:
+        return (
+            f"Rounded to the nearest, for they are part of attention: {', '.join(missed[:3])}.",
+        )
+    return ()
+
+
+def smallest_that_keeps(
+    model: nn.Module, step: Quantize, share: float, context: Context
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model at the highest rate, by bisection, that keeps a share of validation accuracy.
+
+    Raises:
+        InvalidInput: even the lowest rate loses more.
+    """
+    powers, made = output_powers(step, context), dict[int, tuple[str, ...]]()
+    images = context.dataset("keep_accuracy", share).validation
+
+    def attempt(amount: float) -> nn.Module:
+        twin = copy.deepcopy(model)
+        made[id(twin)] = quantize_by_rate(twin, step, _rate(amount), context, powers, _quiet)
+        return twin
+
+    seen = predict(plain(context.original), images, context.device)
+    accuracy = 100 * float(seen.right.float().mean())
+    try:
+        _, found, sentence = most_that_keeps(
+            attempt,
+            context.original,
+            images,
+            (1 - share) * accuracy,
+            context.device,
+            context.report,
+            Amounts(_OCTAVES, _RESOLUTION, lambda x: f"{_rate(x):.3g} mnat per kB"),
+            surely=step.margin == "interval",
+        )
+    except InvalidInput:
+        may, by = "", ""
+        if step.margin == "interval":
+            may, by = "may ", f" (95 % interval over {len(images):,} images), or margin none"
+        allowed = f"less, for {_rate(0):.3g} mnat per kB {may}lose more already{by}"
+        raise InvalidInput("keep_accuracy", share, allowed) from None
+    return found, (sentence, *made[id(found)])
+
+
+def _rate(amount: float) -> float:
+    return float(f"{_LEAST_RATE * 2**amount:.4g}")
+
+
+def _quiet(_: float) -> None:
+    pass
+
+
+def _prices(module: nn.Module, price: float, power: Tensor | None) -> Tensor:
+    """The squared error of each row that a bit is worth: [g, o, 1]."""
+    weight = weight_of(module)
+    counts = torch.ones(len(weight), device=weight.device) if power is None else power
+    counts = counts.view(groups_of(module), -1, 1)
+    # the loss grows by half of power times squared error
+    return 2 * price / counts.clamp_min(_LEAST_POWER * float(counts.mean()) + 1e-20)
+
+
+def _free_rows(model: nn.Module) -> set[nn.Module]:
+    """Layers of which a batch norm takes up any scale of the rows."""
+    try:
+        return {layer for layer, _ in normed_layers(model) if layer.bias is None}
+    except CompressionError:
+        return set()
+
+
+def _round(meeting: Meeting, bits: int, price: Tensor, free: bool) -> None:
+    module, groups = meeting.module, groups_of(meeting.module)
+    moments = measure_moments(module, meeting.inputs, meeting.reference_inputs)
+    weight, held = weight_of(module), part(module, Mask)
+    mask = held.mask if isinstance(held, Mask) else torch.ones_like(weight, dtype=torch.bool)
+    target = rows(weight_of(meeting.reference), groups)
+    grid = rate_grid(target, moments, price, bits)
+    found = cheapest(target, rows(mask, groups), grid, moments, price)
+    grid = _narrow(found, grid)
+    if free:
+        found = found / grid.scale
+        one = grid.scale[:1, :1]
+        grid = Grid(torch.ones_like(one), grid.zero_point[:1, :1], grid.low, grid.high)
+    release(module)
+    put_weight(module, found.reshape(weight.shape))
+    hold(module, mask if isinstance(held, Mask) else None, _for_weight(grid, weight))
+
+
+def _narrow(weight: Tensor, grid: Grid) -> Grid:
+    """The grid without the codes that no weight has."""
+    high = max(1, int(grid.encode(weight).abs().max()))
+    return Grid(grid.scale, grid.zero_point, -high, high)
+
+
+def _for_weight(grid: Grid, weight: Tensor) -> Grid:
+    """A grid of rows [g, o, 1] for the weight [g * o, ...]."""
+    shape = (-1, *[1] * (weight.ndim - 1))
+    scale, zero = (x.to(weight.device).reshape(shape) for x in (grid.scale, grid.zero_point))
+    return Grid(scale, zero, grid.low, grid.high)
+
+
+def _normalise(norm: nn.Module, ours: Tensor, other: nn.Module, theirs: Tensor) -> None:
+    """Make of a batch norm a factor and a shift of few bits, with statistics 0 and 1.
+
+    Its outputs get the reference's mean; their size lies between the reference's and that of least
+    squares, which is smaller the less of the reference's is left.
+    """
+    assert isinstance(norm, Norm) and isinstance(other, Norm)
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    assert other.running_mean is not None and other.running_var is not None
+    axes = [d for d in range(ours.ndim) if d != 1]
+    variance, mean = torch.var_mean(ours, axes, correction=0)
+    other_variance, other_mean = torch.var_mean(theirs, axes, correction=0)
+    both = (ours * theirs).mean(axes) - mean * other_mean
+    likeness = (both / (variance * other_variance).clamp_min(1e-30).sqrt()).clamp(0, 1)
+    alive = variance > 1e-10 * variance.max()
+    size = (other_variance / variance.clamp_min(1e-30)).sqrt() * likeness**_SHRINK
+    gain = other.weight if norm.affine else torch.ones_like(mean)
+    bias = other.bias if norm.affine else torch.zeros_like(mean)
+    root = (other.running_var + other.eps).sqrt()
+    factor = few_digits(torch.where(alive, gain * size / root, 0.0) * math.sqrt(1 + norm.eps))
+    shift = bias + gain * (other_mean - other.running_mean) / root
+    shift -= factor * mean / math.sqrt(1 + norm.eps)
+    norm.running_mean.zero_()
+    norm.running_var.fill_(1.0)
+    norm.weight.copy_(factor)
+    norm.bias.copy_(on_steps(shift, _SHIFT * gain.abs().median()))
+
+
+def few_digits(values: Tensor, digits: int = _FACTOR_BITS) -> Tensor:
+    """Values with so many binary digits after the first, as half precision has them."""
+    mantissa, exponent = torch.frexp(values)
+    fine = 2.0 ** (digits + 1)
+    return torch.ldexp((mantissa * fine).round() / fine, exponent).half().float()
+
+
+def on_steps(values: Tensor, step: Tensor) -> Tensor:
+    """Multiples of the power of 2 next to `step`, as half precision has them."""
+    fine = torch.exp2(step.clamp_min(2.0**-14).log2().round())
+    return ((values / fine).round() * fine).half().float()

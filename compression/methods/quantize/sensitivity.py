@@ -1,0 +1,158 @@
+"""What a change of one layer alone does to a model's outputs, tried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compression.errors import InvalidInput
+from compression.models.data import Split, batches
+from compression.models.parametrize import compressible
+
+IMAGES = 512
+_BATCH = 128
+_KEPT_BYTES = 2**30
+
+Option = TypeVar("Option")
+
+
+@torch.no_grad()
+def direct_costs(
+    model: nn.Module,
+    layers: Sequence[str],
+    options: Sequence[Option],
+    apply: Callable[[nn.Module, str, Option], None],
+    split: Split,
+    device: str = "cpu",
+    report: Callable[[float], None] | None = None,
+) -> list[list[float]]:
+    """Mean KL divergence, in nats, of the outputs from the unchanged model's: [layer][option].
+
+    `apply(model, layer, option)` changes that layer in place; the layer is a copy, and the model
+    is as it was afterwards. The first `IMAGES` images of `split` are used, and no labels. Layers
+    called before the changed one are not computed again.
+
+    Raises:
+        InvalidInput: there is no such layer, or the split is empty.
+    """
+    modules = dict(compressible(model))
+    unknown = [name for name in layers if name not in modules]
+    if unknown or not len(split):
+        raise InvalidInput("layers", unknown, "names of compressible layers, and some images")
+    training = {m: m.training for m in model.modules()}
+    model.to(device).to(memory_format=torch.channels_last).eval()
+    images = [x.to(device) for x, _ in batches(split.head(IMAGES), _BATCH)]
+    try:
+        replay = _Replay(model, modules)
+        expected = [replay.record(x).double().log_softmax(1) for x in images]
+        table: list[list[float]] = []
+        for i, name in enumerate(layers):
+            row: list[float] = []
+            for option in options:
+                with replaced(model, name):
+                    apply(model, name, option)
+                    row.append(_divergence(replay, name, images, expected))
+                if report:
+                    report((i + len(row) / len(options)) / len(layers))
+            table.append(row)
+        return table
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+@contextmanager
+def replaced(model: nn.Module, name: str) -> Iterator[nn.Module]:
+    """Within the context, a copy takes the place of the layer; then the layer itself is back."""
+    layer = model.get_submodule(name)
+    places = [
+        (parent, key)
+        for parent in model.modules()
+        for key, child in parent._modules.items()
+        if child is layer
+    ]
+    twin = deepcopy(layer)
+    try:
+        for parent, key in places:
+            parent._modules[key] = twin
+        yield twin
+    finally:
+        for parent, key in places:
+            parent._modules[key] = layer
+
+
+def _divergence(
+    replay: _Replay, name: str, images: Sequence[Tensor], expected: Sequence[Tensor]
+) -> float:
+    total, count = 0.0, 0
+    with replay.before(name) as run:
+        for i, (x, log_p) in enumerate(zip(images, expected, strict=True)):
+            log_q = run(i, x).double().log_softmax(1)
+            total += float(F.kl_div(log_q, log_p, reduction="sum", log_target=True))
+            count += len(x)
+    return max(total / count, 0.0) if total == total else float("inf")
+
+
+class _Replay:
+    """The layers' outputs on every batch, for use wherever a change cannot have reached them."""
+
+    def __init__(self, model: nn.Module, modules: dict[str, nn.Module]) -> None:
+        self.model, self.modules = model, modules
+        self.order: list[str] = []
+        self.kept: dict[str, list[Tensor]] = {name: [] for name in modules}
+        self.calls = dict.fromkeys(modules, 0)
+        self.batches = self.bytes = self.at = 0
+
+    def record(self, images: Tensor) -> Tensor:
+        def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+            return lambda module, given, out: self._keep(name, out)
+
+        handles = [m.register_forward_hook(hook(name)) for name, m in self.modules.items()]
+        try:
+            out: Tensor = self.model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.batches += 1
+        return out
+
+    def _keep(self, name: str, out: Tensor) -> None:
+        if name not in self.order:
+            self.order.append(name)
+        self.calls[name] += 1
+        self.bytes += out.nbytes
+        if self.bytes <= _KEPT_BYTES:
+            self.kept[name].append(out.clone())
+
+    @contextmanager
+    def before(self, name: str) -> Iterator[Callable[[int, Tensor], Tensor]]:
+        """Runs batch i with what was kept of the layers that are called before `name`."""
+        earlier = self.order[: self.order.index(name)] if name in self.order else self.order
+        known = [
+            n
+            for n in earlier
+            if self.calls[n] == self.batches and len(self.kept[n]) == self.batches
+        ]
+
+        def given_back(kept: list[Tensor]) -> Callable[..., Tensor]:
+            # a copy, for what follows may work in place
+            return lambda *given: kept[self.at].clone()
+
+        def run(i: int, images: Tensor) -> Tensor:
+            self.at = i
+            out: Tensor = self.model(images)
+            return out
+
+        try:
+            for n in known:
+                self.modules[n].forward = given_back(self.kept[n])
+            yield run
+        finally:
+            for n in known:
+                del self.modules[n].forward

@@ -1,0 +1,295 @@
+"""The quantization step: equalization, bits per layer, ranges, rounding, repair."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from compression.errors import CompressionError, InvalidInput
+from compression.methods.calibration.budget_allocation import allocate
+from compression.methods.calibration.gradients import output_gradients
+from compression.methods.calibration.least_squares import refit
+from compression.methods.calibration.paired_forward import (
+    Meeting,
+    estimate_batchnorm,
+    visit_layers,
+    walk,
+)
+from compression.methods.calibration.second_moments import (
+    groups_of,
+    measurable,
+    measure_moments,
+    output_error,
+    rows,
+)
+from compression.methods.calibration.step_context import Context, needing_images
+from compression.methods.quantize.block_reconstruction import reconstruct
+from compression.methods.quantize.equalization import equalize
+from compression.methods.quantize.gptq import gptq
+from compression.methods.quantize.observers import calibrate_inputs, uncalled
+from compression.methods.quantize.rate_distortion_step import (
+    output_powers,
+    quantize_by_rate,
+    smallest_that_keeps,
+)
+from compression.methods.quantize.sensitivity import direct_costs
+from compression.methods.quantize.weight_ranges import CLIPPINGS
+from compression.models.data import batches
+from compression.models.input_quantizers import hold_inputs
+from compression.models.parametrize import (
+    Grid,
+    Mask,
+    compressible,
+    hold,
+    part,
+    put_weight,
+    release,
+    stored_weight,
+    weight_of,
+)
+from compression.recipe.steps import Quantize
+
+ACTIVATION_IMAGES = 500
+FISHER_IMAGES = 500
+LEAST_BITS = 2
+_WALK_SHARE = 0.2
+
+Bits = dict[str, int]
+Notes = tuple[str, ...]
+
+
+def quantize(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Module, Notes]:
+    """Put the weights of `model`, in place, and if asked its activations, on grids."""
+    if asked := needing_images(step):
+        context.dataset(*asked)
+    before = {name: weight_of(m).clone() for name, m in compressible(model)}
+    notes = _equalized(model, step)
+    if step.equalization != "none":
+        # the original's layers are scaled otherwise
+        context = replace(context, reference=copy.deepcopy(model))
+    if step.by_rate:
+        model, found = _by_rate(model, step, context)
+        return model, notes + found
+    bits = _choose_bits(model, step, context)
+    if step.rounding == "nearest":
+        _round_all(model, step, bits)
+        # activations are to be seen as they will be; the walk repairs for good
+        if "batchnorm" in step.repair and step.activation_bits is not None:
+            estimate_batchnorm(model, context.images("repair", "batchnorm"))
+    if step.activation_bits is not None:
+        notes += _hold_activations(model, step, context)
+    if step.rounding != "nearest" or step.repair:
+        notes += _walk(model, step, bits, context)
+    if step.rounding == "reconstruct":
+        notes += _reconstruct(model, step, context)
+    if step.rest == "float16":
+        _halve_rest(model)
+    if all(torch.equal(before[n], weight_of(m)) for n, m in compressible(model)):
+        notes += ("Quantization changed nothing: the weights were on the grid.",)
+    return model, notes
+
+
+def _by_rate(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Module, Notes]:
+    notes = _hold_activations(model, step, context) if step.activation_bits is not None else ()
+    if step.keep_accuracy is not None:
+        model, found = smallest_that_keeps(model, step, step.keep_accuracy, context)
+    else:
+        powers = output_powers(step, context)
+        found = quantize_by_rate(model, step, step.rate, context, powers, context.report)
+    if step.rest == "float16":
+        _halve_rest(model)
+    return model, notes + found
+
+
+def _reconstruct(model: nn.Module, step: Quantize, context: Context) -> Notes:
+    images = context.images("rounding", step.rounding)
+    helped = reconstruct(
+        model,
+        context.reference,
+        images,
+        seed=context.seed,
+        report=lambda f: context.report(_WALK_SHARE + (1 - _WALK_SHARE) * f),
+    )
+    if "batchnorm" in step.repair:
+        estimate_batchnorm(model, images)
+    if helped:
+        return ()
+    return ("Reconstruction brought no block nearer to the original's; GPTQ's rounding was kept.",)
+
+
+@torch.no_grad()
+def _halve_rest(model: nn.Module) -> None:
+    """Round all numbers but the quantized weights to half precision; what that would make nothing
+    of, or too large, stays."""
+    own = {id(stored_weight(m)) for _, m in compressible(model)}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dtype == torch.float32 and id(tensor) not in own:
+            half = tensor.half().float()
+            fine = half.isfinite() & ((half != 0) | (tensor == 0))
+            tensor.copy_(torch.where(fine, half, tensor))
+
+
+def _equalized(model: nn.Module, step: Quantize) -> Notes:
+    if step.equalization == "none":
+        return ()
+    try:
+        changed = equalize(model, rows=step.granularity == "tensor")
+    except CompressionError as error:
+        return (f"Not equalized: {error}",)
+    return () if changed else ("Equalization changed nothing: no two layers can share a scale.",)
+
+
+def _choose_bits(model: nn.Module, step: Quantize, context: Context) -> Bits:
+    names = [name for name, _ in compressible(model)]
+    bits = dict.fromkeys(names, step.bits)
+    edges = {names[0], names[-1]} if step.edge_bits is not None else set()
+    bits |= dict.fromkeys(edges, step.edge_bits or step.bits)
+    if step.average_bits is None:
+        return bits
+    options = [[bits[n]] if n in edges else list(range(LEAST_BITS, step.bits + 1)) for n in names]
+    counts = {name: weight_of(m).numel() for name, m in compressible(model)}
+    sizes = [[b * counts[n] for b in choices] for n, choices in zip(names, options, strict=True)]
+    budget = step.average_bits * sum(counts.values())
+    if (least := sum(map(min, sizes))) > budget:
+        fewest = math.ceil(1000 * least / sum(counts.values())) / 1000
+        allowed = f"at least {fewest:g} with first and last layer in {step.edge_bits} bits"
+        raise InvalidInput("average_bits", step.average_bits, allowed)
+    table = _direct(model, step, context) if step.sensitivity == "direct" else None
+    table = table or _fisher(model, step, context)
+    costs = [[table[n][b] for b in c] for n, c in zip(names, options, strict=True)]
+    chosen = allocate(costs, sizes, budget)
+    return {n: c[o] for n, c, o in zip(names, options, chosen, strict=True)}
+
+
+Table = dict[str, dict[int, float]]
+
+
+def _direct(model: nn.Module, step: Quantize, context: Context) -> Table:
+    """Divergence of the outputs when one layer alone has so many bits."""
+    names, options = [name for name, _ in compressible(model)], list(range(LEAST_BITS, 9))
+
+    def apply(model: nn.Module, name: str, bits: int) -> None:
+        module = dict(compressible(model))[name]
+        put_weight(module, _nearest(weight_of(module), step, bits))
+
+    split = context.dataset("average_bits", step.average_bits).calibration
+    found = direct_costs(
+        model, names, options, apply, split, context.device, lambda f: context.report(0.3 * f)
+    )
+    return {n: dict(zip(options, row, strict=True)) for n, row in zip(names, found, strict=True)}
+
+
+def _fisher(model: nn.Module, step: Quantize, context: Context) -> Table:
+    """Sum over outputs of g² (Y - Y_q)² when one layer alone has so many bits."""
+    images = context.images("average_bits", step.average_bits)[:FISHER_IMAGES]
+    powers = output_gradients(model, images, context.seed)
+    table: Table = {}
+
+    def see(meeting: Meeting) -> None:
+        module, weight = meeting.module, weight_of(meeting.module)
+        groups = groups_of(module)
+        moments = measure_moments(module, meeting.inputs)
+        power = powers[meeting.name].view(groups, -1)
+        table[meeting.name] = {}
+        for bits in range(LEAST_BITS, 9):
+            change = rows(_nearest(weight, step, bits) - weight, groups)[..., moments.seen]
+            error = output_error(change, moments.gram) * power
+            table[meeting.name][bits] = float(error.sum())
+
+    visit_layers(model, images, see)
+    for name, module in compressible(model):  # inside attention: as its weights' own error
+        if name not in table:
+            weight = weight_of(module)
+            errors = {b: _nearest(weight, step, b) - weight for b in range(LEAST_BITS, 9)}
+            table[name] = {b: float(e.square().sum()) for b, e in errors.items()}
+    return table
+
+
+def _nearest(weight: Tensor, step: Quantize, bits: int) -> Tensor:
+    grid = _grid(weight, step, bits)
+    return grid.decode(grid.encode(weight))
+
+
+def _grid(weight: Tensor, step: Quantize, bits: int) -> Grid:
+    clip = CLIPPINGS[step.clipping]
+    return clip(weight, bits, step.scheme == "symmetric", step.granularity == "channel")
+
+
+def _round_all(model: nn.Module, step: Quantize, bits: Bits) -> None:
+    for name, module in compressible(model):
+        hold(module, None, _grid(weight_of(module), step, bits[name]))
+
+
+def _hold_activations(model: nn.Module, step: Quantize, context: Context) -> Notes:
+    head = context.dataset("activation_bits", step.activation_bits).calibration.head(
+        ACTIVATION_IMAGES
+    )
+    grids = calibrate_inputs(
+        model,
+        [x for x, _ in batches(head, 250)],
+        step.activation_bits or 8,
+        step.activation_clipping,
+        step.activation_granularity,
+        context.device,
+    )
+    hold_inputs(model, grids)
+    note = uncalled(model, grids)
+    return (note,) if note else ()
+
+
+def _walk(model: nn.Module, step: Quantize, bits: Bits, context: Context) -> Notes:
+    share, done = (_WALK_SHARE if step.rounding == "reconstruct" else 1.0), 0
+
+    def visit(meeting: Meeting) -> None:
+        nonlocal done
+        done += 1
+        context.report(share * done / len(bits))
+        if step.rounding != "nearest" and measurable(meeting.module):
+            _round_well(meeting, step, bits[meeting.name])
+
+    asked = ("rounding", step.rounding) if step.rounding != "nearest" else ("repair", step.repair)
+    missed = walk(
+        context.reference,
+        model,
+        context.images(*asked),
+        visit,
+        batchnorm="batchnorm" in step.repair,
+        bias="bias" in step.repair,
+    )
+    if step.rounding == "nearest" or not missed:
+        return ()
+    layers = dict(compressible(model))
+    for name in missed:
+        hold(layers[name], None, _grid(weight_of(layers[name]), step, bits[name]))
+    return (f"Rounded to the nearest, for they are part of attention: {', '.join(missed[:3])}.",)
+
+
+def _round_well(meeting: Meeting, step: Quantize, bits: int) -> None:
+    """Choose a layer's grid and round its weight with what its inputs are known to be."""
+    module, groups = meeting.module, groups_of(meeting.module)
+    moments = measure_moments(module, meeting.inputs, meeting.reference_inputs)
+    weight, held = weight_of(module), part(module, Mask)
+    mask = held.mask if isinstance(held, Mask) else torch.ones_like(weight, dtype=torch.bool)
+    target = rows(weight_of(meeting.reference), groups)
+    keep = rows(mask, groups)
+    start = refit(rows(weight, groups), keep, target, moments)
+    # what sees nothing but padding has no say in the range
+    seen = torch.where(moments.seen, start, 0.0).reshape(weight.shape)
+    grid = _grid(seen, step, bits)
+    found = gptq(start, target, keep, _for_rows(grid, groups), moments)
+    release(module)
+    put_weight(module, found.reshape(weight.shape))
+    hold(module, mask if isinstance(held, Mask) else None, grid)
+
+
+def _for_rows(grid: Grid, groups: int) -> Grid:
+    """A weight's grid, one scale per output channel or one in all, for its rows."""
+
+    def shaped(values: Tensor) -> Tensor:
+        return values.reshape(1, 1, 1) if values.numel() == 1 else values.reshape(groups, -1, 1)
+
+    return Grid(shaped(grid.scale), shaped(grid.zero_point), grid.low, grid.high)

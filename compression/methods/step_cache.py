@@ -1,0 +1,148 @@
+"""Prefixes of recipes already computed: in memory for the next slider move, on disk if costly.
+
+A prefix is held as the widths of its layers, the tensors of its state dict, and how each weight and
+each input is held, so that masks and grids come back as they were. No pickle.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from compression.export.packed.input_grids import input_grids_of, input_state
+from compression.models.input_quantizers import hold_inputs, input_grids
+from compression.models.parametrize import (
+    FakeQuantize,
+    Grid,
+    Mask,
+    compressible,
+    hold,
+    part,
+)
+from compression.models.widths import resize, widths
+from compression.paths import cache_dir, write_cached
+from compression.runs.results import Curve
+
+KEPT_IN_MEMORY = 4
+# Computing again is cheaper than reading for anything quicker than this.
+WORTH_A_FILE_SECONDS = 2.0
+DISK_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A compressed model, held by parametrizations, and what there is to say about its making.
+
+    `curves` say how it was taught, `stopped` that somebody cut that short.
+    """
+
+    model: nn.Module
+    notes: tuple[str, ...]
+    curves: tuple[Curve, ...] = ()
+    stopped: bool = False
+
+
+_memory: OrderedDict[str, Prefix] = OrderedDict()
+
+
+def find(key: str, blank: nn.Module) -> Prefix | None:
+    """A copy of the prefix kept under `key`, or None. `blank` is a model of its architecture."""
+    if key in _memory:
+        _memory.move_to_end(key)
+        return copy.deepcopy(_memory[key])
+    path = _path(key)
+    if not path.exists():
+        return None
+    try:
+        prefix = _read(path, blank)
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError):
+        path.unlink(missing_ok=True)  # damaged: computed again
+        return None
+    os.utime(path)
+    return prefix
+
+
+def keep(key: str, prefix: Prefix, seconds: float) -> None:
+    """Keep a copy of a prefix, which took `seconds` to compute, under `key`."""
+    _memory[key] = copy.deepcopy(prefix)
+    _memory.move_to_end(key)
+    while len(_memory) > KEPT_IN_MEMORY:
+        _memory.popitem(last=False)
+    if seconds >= WORTH_A_FILE_SECONDS:
+        try:
+            _write(_path(key), prefix)
+            _make_room()
+        except OSError:
+            # A cache that cannot be written only costs time later.
+            return
+
+
+def _path(key: str) -> Path:
+    return cache_dir() / "prefixes" / f"{key}.safetensors"
+
+
+def _write(path: Path, prefix: Prefix) -> None:
+    held = {}
+    for name, module in compressible(prefix.model):
+        mask, grid = part(module, Mask), part(module, FakeQuantize)
+        codes = [grid.low, grid.high] if isinstance(grid, FakeQuantize) else None
+        if mask is not None or codes is not None:
+            held[name] = {"mask": mask is not None, "codes": codes}
+    inputs = input_grids(prefix.model)
+    state = {**prefix.model.state_dict(), **input_state(inputs)}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    said = {
+        "widths": widths(prefix.model),
+        "held": held,
+        "inputs": {name: [grid.low, grid.high] for name, grid in inputs.items()},
+        "notes": prefix.notes,
+        "curves": [c.model_dump(mode="json") for c in prefix.curves],
+    }
+    metadata = {name: json.dumps(value) for name, value in said.items()}
+    write_cached(path, save(tensors, metadata=metadata))
+
+
+def _read(path: Path, blank: nn.Module) -> Prefix:
+    model = copy.deepcopy(blank)
+    with safe_open(path, "pt") as file:
+        said = {name: json.loads(value) for name, value in file.metadata().items()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    resize(model, said["widths"])
+    modules = dict(compressible(model))
+    for name, how in said["held"].items():
+        module = modules[name]
+        parts = f"{name}.parametrizations.weight"
+        mask = tensors[f"{parts}.0.mask"] if how["mask"] else None
+        at = f"{parts}.{int(how['mask'])}"
+        grid = (
+            Grid(tensors[f"{at}.scale"], tensors[f"{at}.zero_point"], *how["codes"])
+            if how["codes"]
+            else None
+        )
+        hold(module, mask, grid)
+    nothing = torch.empty(0)
+    inputs = {name: Grid(nothing, nothing, *codes) for name, codes in said["inputs"].items()}
+    grids = input_grids_of(inputs, tensors)
+    model.load_state_dict({k: v for k, v in tensors.items() if k not in input_state(inputs)})
+    hold_inputs(model, grids)
+    curves = tuple(Curve.model_validate(c) for c in said["curves"])
+    return Prefix(model.to(memory_format=torch.channels_last).eval(), tuple(said["notes"]), curves)
+
+
+def _make_room() -> None:
+    files = sorted(_path("x").parent.glob("*.safetensors"), key=lambda p: p.stat().st_mtime)
+    total = sum(f.stat().st_size for f in files)
+    for file in files[:-1]:
+        if total <= DISK_BYTES:
+            return
+        total -= file.stat().st_size
+        file.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""PyTorch models and their data: load, build, parametrized weights."""

@@ -1,0 +1,77 @@
+"""How a layer's input is held on a grid: a module beside the weight, called by a forward pre-hook.
+
+The grid's tensors are not in the state dict, which therefore keeps the keys of the architecture;
+`input_grids` reads them out for whoever writes a file. Copies carry them along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from compression.models.parametrize import FakeQuantize, Grid, compressible
+
+_NAME = "input_quantizer"
+
+
+class InputQuantizer(FakeQuantize):
+    """`FakeQuantize` for a layer's input; a scale and a zero point that broadcast against it."""
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__(grid)
+        self.register_buffer("scale", grid.scale, persistent=False)
+        self.register_buffer("zero_point", grid.zero_point, persistent=False)
+
+
+def depthwise(module: nn.Module) -> bool:
+    """Whether each input channel has filters of its own, so that it may have its own scale."""
+    groups = getattr(module, "groups", 1)
+    return bool(groups > 1 and groups == getattr(module, "in_channels", 0))
+
+
+def _on_grid(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (getattr(module, _NAME)(given[0]), *given[1:])
+
+
+def on_grid(module: nn.Module, inputs: Tensor) -> Tensor:
+    """A layer's inputs as its weights meet them: on the grid they are held on, if there is one."""
+    quantizer = getattr(module, _NAME, None)
+    return quantizer(inputs) if isinstance(quantizer, InputQuantizer) else inputs
+
+
+def input_grids(model: nn.Module) -> dict[str, Grid]:
+    """The grids that layers' inputs are held on, by the layers' names."""
+    held = {name: getattr(module, _NAME, None) for name, module in compressible(model)}
+    return {name: q.grid for name, q in held.items() if isinstance(q, InputQuantizer)}
+
+
+def hold_inputs(model: nn.Module, grids: Mapping[str, Grid]) -> None:
+    """Put the inputs of the named layers on grids, in place; what a layer held is replaced.
+
+    Raises:
+        KeyError: there is no compressible layer of that name.
+        ValueError: zero is not on a grid, or a scale is not positive and finite.
+    """
+    layers = dict(compressible(model))
+    for name, grid in grids.items():
+        module = layers[name]
+        quantizer = InputQuantizer(grid)
+        _release(module)
+        module.add_module(_NAME, quantizer.to(module.weight.device))  # type: ignore[arg-type]
+        module.register_forward_pre_hook(_on_grid)
+
+
+def release_inputs(model: nn.Module) -> None:
+    """Let every layer take its input as it comes again, in place."""
+    for _, module in compressible(model):
+        _release(module)
+
+
+def _release(module: nn.Module) -> None:
+    if hasattr(module, _NAME):
+        delattr(module, _NAME)
+    # By value, not by handle: the hooks of a copy have no handles of their own.
+    for key in [k for k, hook in module._forward_pre_hooks.items() if hook is _on_grid]:
+        del module._forward_pre_hooks[key]

@@ -1,0 +1,1 @@
+"""What a person asks for: the settings of each step, recipes, presets. No torch."""

@@ -1,0 +1,279 @@
+"""What was measured, where and how: the values that go between engine, store, charts and terminal.
+
+Field names are the JSON's names. Ratios are original / compressed, so above 1 is smaller or faster.
+A figure that cannot be had is None, with a sentence in `Run.notes`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
+
+from compression.recipe.recipe import Recipe
+
+
+class State(StrEnum):
+    """Where a run is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ACTIVE = (State.QUEUED, State.RUNNING)
+
+
+class _Value(BaseModel):
+    # JSON has no NaN: a figure that is not a number must be None
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Interval(_Value):
+    """A proportion or a difference of proportions, as fractions, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Ratio(_Value):
+    """Original / compressed, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Flips(_Value):
+    """Images whose prediction changed from right to wrong, and from wrong to right."""
+
+    right_to_wrong: int
+    wrong_to_right: int
+
+
+class Latency(_Value):
+    """Time of one forward pass in milliseconds, as really run."""
+
+    backend: str
+    threads: int
+    batch: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+
+class Measurement(_Value):
+    """One model's figures. Bytes are of files; `macs` are multiply-accumulates for one image.
+
+    `onnx_bytes` and `int8_bytes` are of the float32 and the int8 ONNX graph that ship it.
+    """
+
+    top1: Interval | None
+    parameters: int
+    nonzero: int
+    sparsity: float
+    macs: int | None
+    artifact_bytes: int
+    dense_bytes: int
+    gzip_bytes: int
+    entropy_bound_bytes: int
+    bits_per_weight: float
+    latency: Latency | None
+    onnx_bytes: int | None = None
+    int8_bytes: int | None = None
+
+
+class Delta(_Value):
+    """Compressed against original: paired on the same images, interleaved on the same machine."""
+
+    top1: Interval | None
+    flips: Flips | None
+    agreement: float | None
+    size_ratio: float | None
+    latency_ratio: Ratio | None
+
+
+class Timing(_Value):
+    """Original and compressed, timed in turn in one process.
+
+    `backend` and `original_backend` are ids of backends; the int8 graph is held against the
+    original's float32 graph in the same engine. `ratio` is original / compressed, `control` the
+    original against itself. `ready_seconds` is what the compressed model takes to get ready
+    (exporting, compiling), `busy` the share of the machine that others used meanwhile.
+    """
+
+    backend: str
+    original_backend: str
+    baseline: Latency
+    compressed: Latency
+    ratio: Ratio
+    control: Ratio
+    ready_seconds: float | None = None
+    busy: float | None = None
+
+
+class Account(_Value):
+    """What a backend could be expected to gain, what it gained, and why it is less, if it is.
+
+    `expected` and `measured` are original / compressed. Every reason is a sentence.
+    """
+
+    backend: str
+    expected: float
+    measured: Ratio
+    reasons: tuple[str, ...] = ()
+
+
+class Exported(_Value):
+    """A file of another kind made of a run, and how it does against the measured model.
+
+    `difference` is the largest difference of an output from PyTorch's, over the largest output;
+    `agreement` the share of validation images with the same label, `top1` the file's own accuracy.
+    """
+
+    format: str
+    file_bytes: int
+    difference: float | None = None
+    agreement: float | None = None
+    top1: Interval | None = None
+    notes: tuple[str, ...] = ()
+
+
+class LayerTime(_Value):
+    """One layer in both models: median time, multiply-accumulates and bytes it must move.
+
+    None where the model has no such layer, or the engine merged it into another.
+    """
+
+    name: str
+    kind: str
+    original_ms: float | None
+    compressed_ms: float | None
+    original_macs: int | None
+    compressed_macs: int | None
+    original_bytes: int | None
+    compressed_bytes: int | None
+
+
+class Roof(_Value):
+    """What this machine was seen to do at most, for one kind of number and so many threads."""
+
+    numbers: str
+    threads: int
+    macs_per_second: float
+    bytes_per_second: float
+
+
+class LatencyReport(_Value):
+    """All there is to say of a run's latency: backends, batch x threads, layers, roofs."""
+
+    timings: tuple[Timing, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    sweep: tuple[Timing, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
+    layers_backend: str = ""
+    roofs: tuple[Roof, ...] = ()
+    environment: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Evaluation(_Value):
+    """How a file of a model does, whoever made it.
+
+    `change`, `flips` and `agreement` are against the original, where it is known which that is.
+    """
+
+    file: str
+    format: str
+    file_bytes: int
+    sha256: str
+    model: str | None
+    dataset: str | None
+    split: str | None
+    top1: Interval | None
+    original_top1: Interval | None
+    change: Interval | None
+    flips: Flips | None
+    agreement: float | None
+    latency: Latency | None
+    environment: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Point(_Value):
+    """One moment of training: means since the point before it.
+
+    `epoch` counts passes over the images, `hard` and `soft` are the parts of the loss before they
+    are weighted (cross-entropy with the labels, distance from the teacher), `top1` is there where
+    the validation images were looked at. Before the first step there is no loss.
+    """
+
+    step: int
+    epoch: float
+    learning_rate: float
+    loss: float | None = None
+    hard: float | None = None
+    soft: float | None = None
+    images_per_second: float | None = None
+    top1: Interval | None = None
+
+
+class Curve(_Value):
+    """How one step of a recipe trained. `at` is the step's place in the recipe, from 0."""
+
+    at: int
+    epochs: float
+    points: tuple[Point, ...]
+    device: str = ""
+
+
+class Run(_Value):
+    """One recipe applied to one model and measured on one data set."""
+
+    id: str
+    state: State
+    model: str
+    dataset: str | None
+    recipe: Recipe
+    recipe_key: str
+    parent_key: str | None
+    baseline: Measurement | None = None
+    compressed: Measurement | None = None
+    delta: Delta | None = None
+    environment: dict[str, Any] = {}
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    stopped_early: bool = False
+    timings: tuple[Timing, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    exported: tuple[Exported, ...] = ()
+
+    @field_serializer("recipe")
+    def _canonical(self, recipe: Recipe) -> dict[str, Any]:
+        return recipe.model_dump(mode="json", exclude_none=True)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The run as one JSON document; the recipe in its canonical form."""
+        return self.model_dump_json(indent=indent)
+
+
+class Progress(_Value):
+    """How far a running run is. `seconds_left` is None until it can be estimated.
+
+    While it trains, `point` is the latest moment and `curve` all of them so far, where new ones
+    have come. `keeps` says that what there is so far can be kept if it is stopped now, `saved` that
+    a checkpoint has just been written.
+    """
+
+    stage: str
+    fraction: float
+    seconds_left: float | None = None
+    point: Point | None = None
+    keeps: bool = False
+    saved: bool = False
+    curve: Curve | None = Field(default=None, exclude=True)

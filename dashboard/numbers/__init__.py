@@ -1,0 +1,1 @@
+"""Figures and sentences about runs; no Plotly, no Streamlit."""

@@ -1,0 +1,179 @@
+"""The figures a chart or a table can show of a run: one line each, with unit and direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from compression.runs.results import (
+    Latency,
+    Measurement,
+    Ratio,
+    Run,
+    Timing,
+)
+from dashboard.numbers import format as fmt
+from dashboard.numbers.backend_titles import INT8
+
+Bounds = tuple[float, float]
+Pair = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure: `of` gives the original's and the compressed model's, in its base unit.
+
+    None where it could not be measured. `bounds` gives its 95 % interval in the same unit. `scale`
+    turns it into the axis unit.
+    """
+
+    name: str
+    title: str
+    unit: str
+    scale: float
+    better: Literal["low", "high"]
+    of: Callable[[Run], Pair]
+    show: Callable[[float], str]
+    superlative: str
+    help: str
+    bounds: Callable[[Run], Bounds | None] = lambda run: None
+    spread: bool = False
+
+    @property
+    def label(self) -> str:
+        """Title and unit, for an axis."""
+        return f"{self.title} ({self.unit})"
+
+    def betters(self, one: float, other: float) -> bool:
+        """Whether `one` is strictly better than `other`."""
+        return one < other if self.better == "low" else one > other
+
+
+def _accuracy_bounds(run: Run) -> Bounds | None:
+    top1 = run.compressed.top1 if run.compressed else None
+    return (top1.low, top1.high) if top1 else None
+
+
+def _latency_bounds(run: Run) -> Bounds | None:
+    """From the interval of the ratio to the original, which is what was measured in turns."""
+    ratio = run.delta.latency_ratio if run.delta else None
+    original = run.baseline.latency if run.baseline else None
+    return _in_turns(original, ratio)
+
+
+def _int8_bounds(run: Run) -> Bounds | None:
+    timing = timing_of(run, INT8)
+    return _in_turns(timing.baseline, timing.ratio) if timing else None
+
+
+def _in_turns(original: Latency | None, ratio: Ratio | None) -> Bounds | None:
+    if ratio is None or original is None or ratio.low <= 0:
+        return None
+    return original.p50_ms / ratio.high, original.p50_ms / ratio.low
+
+
+def _each(figure: Callable[[Measurement], float | None]) -> Callable[[Run], Pair]:
+    """The same figure of both measurements of a run."""
+
+    def of(run: Run) -> Pair:
+        original, compressed = (figure(m) if m else None for m in (run.baseline, run.compressed))
+        return original, compressed
+
+    return of
+
+
+def timing_of(run: Run, backend: str) -> Timing | None:
+    """How the run did in one backend, if it was timed there."""
+    return next((t for t in run.timings if t.backend == backend), None)
+
+
+def _accuracy(m: Measurement) -> float | None:
+    return m.top1.value if m.top1 else None
+
+
+def _latency(m: Measurement) -> float | None:
+    return m.latency.p50_ms if m.latency else None
+
+
+def _int8(run: Run) -> Pair:
+    timing = timing_of(run, INT8)
+    return (timing.baseline.p50_ms, timing.compressed.p50_ms) if timing else (None, None)
+
+
+MEASURES: dict[str, Measure] = {
+    "accuracy": Measure(
+        "accuracy",
+        "Accuracy",
+        "% of validation images",
+        100,
+        "high",
+        _each(_accuracy),
+        fmt.percent,
+        "most accurate",
+        "Share of the validation images that get the right label.",
+        _accuracy_bounds,
+    ),
+    "size": Measure(
+        "size",
+        "File size",
+        "MB",
+        1e-6,
+        "low",
+        _each(lambda m: m.artifact_bytes),
+        fmt.size,
+        "smallest",
+        "Bytes of the file that is shipped and loads back to the very same model.",
+        spread=True,
+    ),
+    "latency": Measure(
+        "latency",
+        "Latency",
+        "ms per image",
+        1,
+        "low",
+        _each(_latency),
+        fmt.milliseconds,
+        "fastest",
+        "Median time of one pass through the model, as really run.",
+        _latency_bounds,
+    ),
+    "int8": Measure(
+        "int8",
+        "Latency, int8",
+        "ms per image",
+        1,
+        "low",
+        _int8,
+        fmt.milliseconds,
+        "fastest",
+        "Median time of one pass as an int8 graph: 8-bit weights and activations. The original "
+        "runs in 32-bit numbers in the same engine.",
+        _int8_bounds,
+    ),
+    "macs": Measure(
+        "macs",
+        "Multiplications",
+        "million MACs",
+        1e-6,
+        "low",
+        _each(lambda m: m.macs),
+        fmt.count,
+        "leanest",
+        "Multiply-accumulate operations for one image. Zeros still count: they are multiplied too.",
+    ),
+    "sparsity": Measure(
+        "sparsity",
+        "Sparsity",
+        "% of weights",
+        100,
+        "high",
+        _each(lambda m: m.sparsity),
+        fmt.percent,
+        "sparsest",
+        "Share of the weights that are exactly zero.",
+    ),
+}
+HORIZONTAL = ("size", "latency", "int8", "macs", "sparsity")
+VERTICAL = ("accuracy", "latency", "int8", "size")
+COLOURS = ("latency", "size", "int8", "sparsity", "accuracy")

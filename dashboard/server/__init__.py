@@ -1,0 +1,1 @@
+"""The process: starting it, security headers, loading ahead."""

@@ -1,0 +1,1 @@
+"""What the page remembers: form, address, session."""

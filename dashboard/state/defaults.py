@@ -1,0 +1,107 @@
+"""What to start with and what not to start, from how a model's weights are spread."""
+
+from __future__ import annotations
+
+import math
+
+from compression.catalogue.cards import Weights
+from compression.catalogue.channel_support import channels_supported
+from compression.recipe.presets import DEFAULT_PRESET, WHOLE, available
+from compression.recipe.recipe import Recipe, parse
+from dashboard.state.form import (
+    PLAIN,
+    Form,
+    from_recipe,
+    with_preset,
+)
+
+DEFAULT_SPARSITY = float(PLAIN["sparsity"])
+DEFAULT_BITS = int(PLAIN["bits"])
+
+
+def first_method(images: bool) -> str:
+    """The preset to start with."""
+    possible = available(images)
+    return DEFAULT_PRESET if DEFAULT_PRESET in possible else possible[0]
+
+
+def first_form(weights: Weights | None, images: bool = True) -> Form:
+    """Good settings to start from: 80 % zeros, as a threshold if the weights are known, 4 bits."""
+    form = PLAIN
+    if weights is not None:
+        highest = min(weights.threshold(DEFAULT_SPARSITY), min(weights.largest.values()))
+        form = {**form, "amount": "threshold", "threshold": _floor(highest)}
+    return with_preset(form, first_method(images), images)
+
+
+def first_runs(form: Form, weights: Weights | None, images: bool = True) -> dict[str, Form]:
+    """Runs worth starting with, by name; none of them empties a layer."""
+    most = weights.sparsity(min(weights.largest.values())) if weights else 1.0
+    kept = {name: form[name] for name in ("seed", "device")}
+    off = {**PLAIN, **kept, "prune": False, "distill": False, "quantize": True}
+
+    def pruned(sparsity: float, bits: int) -> Form:
+        allowed = min(sparsity, math.floor(most * 20) / 20)
+        return {**off, "prune": True, "sparsity": allowed, "bits": bits}
+
+    found: dict[str, Form] = {
+        "Careful": {**off, "bits": 8},
+        "Balanced": pruned(DEFAULT_SPARSITY, DEFAULT_BITS),
+        "Bold": pruned(0.9, 3),
+    }
+    made = {name: with_preset(f, first_method(images), images) for name, f in found.items()}
+    smallest = from_recipe(parse(Recipe, {"steps": WHOLE["smallest"].steps}), off)
+    return made | {"Smallest": smallest} if images and smallest is not None else made
+
+
+def round_threshold(value: float) -> float:
+    """Three significant digits: what a person reads is what is applied."""
+    return float(f"{value:.2e}")
+
+
+def cuts_by_magnitude(form: Form) -> bool:
+    """Whether one magnitude for the whole network tells which weights go."""
+    if form["amount"] == "threshold":
+        return True
+    plain = (form["scope"], form["score"], form["pattern"]) == (
+        "global",
+        "magnitude",
+        "unstructured",
+    )
+    return plain and form["amount"] == "sparsity"
+
+
+def refusal(form: Form, weights: Weights | None, architecture: str = "") -> str | None:
+    """Why these settings cannot work, such as a layer left without weights; None if they can."""
+    if not form["prune"]:
+        return None
+    if form["pattern"] == "channels" and form["amount"] != "threshold":
+        reason = channels_supported(architecture)
+        if reason is not None:
+            return f"Channels cannot be removed from this model: {reason}. Choose another pattern."
+    by_sparsity = form["amount"] == "sparsity" and ":" not in form["pattern"]
+    if by_sparsity and form["sparsity"] >= 1:
+        return "At 100 % sparsity no weight is left anywhere. Choose less."
+    if weights is None or not cuts_by_magnitude(form):
+        return None
+    cut = weights.threshold(form["sparsity"]) if by_sparsity else form["threshold"]
+    emptied = weights.emptied(cut)
+    if not emptied:
+        return None
+    most = min(weights.largest.values())
+    layers = f"layer {emptied[0]}" + (f" and {len(emptied) - 1} more" if len(emptied) > 1 else "")
+    allowed = (
+        f"a sparsity of at most {100 * weights.sparsity(most):.3g} %"
+        if by_sparsity
+        else f"a threshold of at most {_floor(most):.3g}"
+    )
+    what = f"This would set every weight of {layers} to zero, and nothing could pass."
+    return f"{what} Choose {allowed}."
+
+
+def _floor(value: float) -> float:
+    """Three significant digits, never above `value`."""
+    if value <= 0:
+        return 0.0
+    place = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return float(f"{math.floor(value / place) * place:.2e}")

@@ -1,0 +1,253 @@
+"""What the page remembers: the URL is the truth, session state feeds the widgets from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import streamlit as st
+
+from compression.catalogue.cards import Card, Weights, cards
+from compression.catalogue.examples import Example, examples, put_examples
+from compression.errors import CompressionError
+from compression.recipe.presets import available
+from compression.runs.store import Entry, Store, open_store
+from dashboard.server.launch import STORE_VARIABLE
+from dashboard.state.defaults import first_form, first_method
+from dashboard.state.form import (
+    CUSTOM,
+    NAMES,
+    PLAIN,
+    SETTINGS,
+    Form,
+    method_of,
+    settled,
+    split_names,
+    with_preset,
+)
+from dashboard.state.url import from_params, to_params
+
+FIRST_MODEL = "fashion-mnist/resnet18"
+METHOD = "method"
+_READ = "url_read"
+_PROBLEMS = "url_problems"
+_SAID = "said"
+# What of the URL is no setting of the form.
+_KEPT = ("run", "compare")
+# A select box takes None for no choice, so bits that are unset go by 0 there.
+_UNSET = [name for name, value in PLAIN.items() if value is None]
+_BITS = ("edge_bits", "activation_bits")
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _open(url: str | None) -> Store:
+    found = open_store(url)
+    put_examples(found)
+    return found
+
+
+def store() -> Store:
+    """The store this page was started with, opened once.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
+    return _open(os.environ.get(STORE_VARIABLE) or None)
+
+
+@cache
+def _examples() -> dict[str, Example]:
+    return {example.run.id: example for example in examples()}
+
+
+def example_of(run_id: str) -> Example | None:
+    """The example a run is, if it came with the program."""
+    return _examples().get(run_id)
+
+
+def model_ids() -> list[str]:
+    """Every model: the bundled ones first, then the ImageNet ones, each group by name.
+
+    The best known of the bundled ones leads.
+    """
+    known = cards()
+    return sorted(known, key=lambda m: (not known[m].bundled, m != FIRST_MODEL, m))
+
+
+def weights_of(card: Card) -> Weights | None:
+    """How the model's weights are spread, from its card or from its first run; None before."""
+    if card.weights is not None:
+        return card.weights
+    body = store().fact("weights", card.id)
+    return None if body is None else Weights.model_validate(body)
+
+
+def read_url() -> None:
+    """Once a session: take model and settings from the URL; remember what could not be used."""
+    if _READ in st.session_state:
+        return
+    params = st.query_params.to_dict()
+    known, problems = model_ids(), []
+    model = params.get("model", known[0])
+    if model not in known:
+        problems.append(f"model: {model!r} is not in the catalogue. Showing {known[0]} instead.")
+        model = known[0]
+    st.session_state["model"] = model
+    card = cards()[model]
+    form, wrong = from_params(params, first_form(weights_of(card), images()), images())
+    if form["student"] not in (None, *students()):
+        told = f"student: {form['student']!r} is not another model for the same images. Off."
+        form, wrong = {**form, "student": None}, (*wrong, told)
+    if {"temperature", "epochs"} & params.keys() and card.dataset is None:
+        wrong = (*wrong, "Distillation needs training images, and this model has none here: off.")
+    put_form(form)
+    st.session_state[_PROBLEMS] = (*problems, *wrong)
+    st.session_state[_READ] = True
+
+
+def url_problems() -> tuple[str, ...]:
+    """What was wrong with the URL, for this session's first look."""
+    found: tuple[str, ...] = st.session_state.get(_PROBLEMS, ())
+    return found
+
+
+def add_problem(sentence: str) -> None:
+    """Say on the page that something asked for by the URL is not there."""
+    if sentence not in url_problems():
+        st.session_state[_PROBLEMS] = (*url_problems(), sentence)
+
+
+def forget_problems() -> None:
+    """Somebody has read them."""
+    st.session_state[_PROBLEMS] = ()
+
+
+def images() -> bool:
+    """Whether there are images for the chosen model: to calibrate on, to learn from, to judge."""
+    return cards()[st.session_state["model"]].dataset is not None
+
+
+def students() -> tuple[str, ...]:
+    """The other models that could be taught in place of the chosen one: same images, classes."""
+    known = cards()
+    mine = known[st.session_state["model"]]
+    fits = (m for m, c in known.items() if (c.dataset, c.classes) == (mine.dataset, mine.classes))
+    return tuple(m for m in fits if m != mine.id) if mine.dataset is not None else ()
+
+
+def form() -> Form:
+    """The settings as they are now."""
+    found = {name: st.session_state[name] for name in NAMES}
+    for name, setting in SETTINGS.items():
+        if setting.several and setting.text:
+            found[name] = split_names(found[name] or "")
+        elif setting.several:
+            found[name] = tuple(sorted(found[name] or ()))
+    return found | {name: found[name] or None for name in _UNSET}
+
+
+def put_form(new: Form) -> None:
+    """Set every widget. Only before they are drawn: at the top of a run or in a callback."""
+    method = method_of(new, images(), st.session_state.get(METHOD))
+    if method != CUSTOM:  # settings of steps that are off follow too
+        new = with_preset(new, method, images())
+    _put(new, method)
+
+
+def _put(new: Form, method: str) -> None:
+    for name, value in new.items():
+        st.session_state[name] = _as_widget(name, value)
+    st.session_state[METHOD] = method
+
+
+def _as_widget(name: str, value: Any) -> Any:
+    """A value of the form as its widget holds it."""
+    if name in SETTINGS and SETTINGS[name].text:
+        return ", ".join(value) if isinstance(value, tuple) else value or ""
+    if isinstance(value, tuple):
+        return list(value)
+    return (value or 0) if name in _BITS else value
+
+
+def adapt() -> None:
+    """What is asked for has changed, or the method, or the model: let the settings follow."""
+    method = st.session_state[METHOD]
+    now = settled(form(), images())
+    if now["student"] not in students():
+        now = {**now, "student": None}
+    if method != CUSTOM:
+        method = method if method in available(images()) else first_method(images())
+        now = with_preset(now, method, images())
+    _put(now, method)
+
+
+def name_method() -> None:
+    """A setting of how a step works was changed by hand: it may be no preset any more."""
+    st.session_state[METHOD] = method_of(form(), images(), st.session_state[METHOD])
+
+
+def write_url(model: str, now: Form) -> None:
+    """Make the URL say what the page shows; the selected run is already there."""
+    wanted = {"model": model, **to_params(now)}
+    wanted |= {name: st.query_params[name] for name in _KEPT if name in st.query_params}
+    if st.query_params.to_dict() != wanted:
+        st.query_params.from_dict(wanted)
+
+
+def select(run_id: str | None) -> None:
+    """Choose a run, by its id, or none."""
+    if run_id is None:
+        st.query_params.pop("run", None)
+    else:
+        st.query_params["run"] = run_id
+
+
+def compared() -> tuple[str, ...]:
+    """The ids of the runs whose curves are drawn beside the selected one's."""
+    return tuple(dict.fromkeys(filter(None, st.query_params.get("compare", "").split(","))))
+
+
+def compare(run_ids: Sequence[str]) -> None:
+    """Choose the runs whose curves are drawn beside."""
+    if run_ids:
+        st.query_params["compare"] = ",".join(run_ids)
+    else:
+        st.query_params.pop("compare", None)
+
+
+def say(sentence: str) -> None:
+    """Show a short message once, when the page is drawn next."""
+    st.session_state[_SAID] = sentence
+
+
+def said() -> str:
+    """The message to show now; none the next time."""
+    found: str = st.session_state.pop(_SAID, "")
+    return found
+
+
+def selected(entries: list[Entry]) -> Entry | None:
+    """The run the URL names, or else the newest finished one.
+
+    A run the URL names that is not there is said so, once.
+    """
+    wanted = st.query_params.get("run")
+    if wanted is not None:
+        found = [e for e in entries if e.run.id == wanted]
+        if found:
+            return found[0]
+        _explain_missing(wanted)
+    done = [e for e in entries if e.run.state == "done"]
+    return done[-1] if done else None
+
+
+def _explain_missing(run_id: str) -> None:
+    try:
+        other = store().get(run_id).run
+    except CompressionError:
+        add_problem(f"run: {run_id!r} is not in this store. Showing the newest run instead.")
+    else:
+        add_problem(f"run: {run_id!r} is a run of {other.model}, not of this model.")
+    select(None)

@@ -1,0 +1,1 @@
+"""The left panel: what to do."""

@@ -1,0 +1,210 @@
+"""The recipe: a method, three headline sliders, what they will do in one sentence, and Run."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from compression.catalogue.cards import Card, Weights, cards
+from compression.catalogue.preset_timings import costs
+from compression.errors import CompressionError
+from compression.recipe.presets import PRESETS, available
+from compression.recipe.recipe import Recipe
+from compression.runs.results import ACTIVE, State
+from compression.runs.store import Entry, new_run
+from dashboard.numbers import format as fmt
+from dashboard.state import session
+from dashboard.state.choice_labels import word
+from dashboard.state.defaults import refusal
+from dashboard.state.form import (
+    CUSTOM,
+    DEVICES,
+    Form,
+    taught,
+    to_recipe,
+)
+from dashboard.views.recipe import advanced, pruning, widgets
+from dashboard.views.run import temperature_grid
+
+
+def show(card: Card) -> None:
+    """Draw the panel. It reruns by itself while sliders move; the rest of the page stays."""
+    _panel(card)
+    if said := session.said():
+        st.toast(said, icon=":material/schedule:")
+
+
+@st.fragment
+def _panel(card: Card) -> None:
+    try:
+        student = taught(session.form())
+        # a student's weights are other ones once it has been taught
+        weights = session.weights_of(card) if student is None else None
+        known = session.store().entries(card.id, (State.DONE, *ACTIVE))
+        with st.container(border=True, key="recipe"):
+            _method(card)
+            pruning.show(weights)
+            _quantize()
+            _distill(card, weights, known)
+            session.write_url(card.id, session.form())
+            _act(card, weights, known)
+    except CompressionError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def queue(card: Card, recipe: Recipe, device: str) -> None:
+    """Put a run in the queue and select it. For callbacks."""
+    run = new_run(card.id, card.dataset, recipe)
+    try:
+        session.store().add(run, device)
+    except CompressionError as error:
+        session.add_problem(str(error))
+    else:
+        session.select(run.id)
+        session.say("Queued.")
+
+
+def _method(card: Card) -> None:
+    """How the steps work, in one choice; what it costs where that was measured."""
+    images = session.images()
+    titles = {name: PRESETS[name].title for name in available(images)} | {CUSTOM: "Custom"}
+    described = [f"- **{PRESETS[n].title}**: {PRESETS[n].description}" for n in PRESETS]
+    st.segmented_control(
+        "**Method**",
+        list(titles),
+        key=session.METHOD,
+        required=True,
+        format_func=titles.__getitem__,
+        on_change=_method_changed,
+        persist_state="session",
+        width="stretch",
+        help="\n".join(["How pruning and rounding are done.", *described, f"- **Custom**: {_OWN}"]),
+    )
+    st.caption(_said(card, st.session_state[session.METHOD], images))
+
+
+_OWN = "Your own choice of the finer settings below."
+
+
+def _said(card: Card, method: str, images: bool) -> str:
+    said = PRESETS[method].description if method in PRESETS else _OWN
+    seconds = costs().of(card.id, method)
+    if seconds is not None:
+        said += f" Takes about {fmt.duration(max(seconds, 1))}."
+    if not images:
+        lacking = [p.title for p in PRESETS.values() if p.name not in available(images)]
+        said += f" {' and '.join(lacking)} need images, and there are none for this model here."
+    return said
+
+
+def _method_changed() -> None:
+    if st.session_state[session.METHOD] == CUSTOM:
+        advanced.open_all()
+    session.adapt()
+
+
+def _quantize() -> None:
+    form = session.form()
+    st.toggle(
+        "**Bit width, at most**" if form["mixed"] else "**Bit width**",
+        key="quantize",
+        persist_state="session",
+        on_change=session.adapt,
+        help="Quantization: rounds every weight to one of 2ᵇ values, so that b bits hold it. "
+        "The original has 32 bits.",
+    )
+    off = not form["quantize"]
+    widgets.slider("bits", disabled=off, on_change=session.adapt)
+    if form["mixed"] and not off:
+        st.caption(f"**{form['average_bits']:g} bits** on average over all weights.")
+    advanced.show(form, "quantize", off)
+
+
+def _refused(form: Form, card: Card, weights: Weights | None) -> str | None:
+    student = taught(form)
+    return refusal(form, weights, (cards()[student] if student else card).architecture)
+
+
+def _distill(card: Card, weights: Weights | None, known: list[Entry]) -> None:
+    possible = card.dataset is not None
+    st.toggle(
+        "**Distillation temperature**",
+        key="distill",
+        persist_state="session",
+        disabled=not possible,
+        help="Distillation: further training in which the compressed model learns to answer "
+        "like the original.",
+    )
+    off = not (possible and st.session_state["distill"])
+    widgets.slider("temperature", disabled=off)
+    if not possible:
+        st.caption("Off: teaching needs training images, and there are none for this model here.")
+    advanced.show(session.form(), "distill", off)
+    if possible:
+        form = session.form()
+        temperature_grid.button(card, form, known, _refused(form, card, weights))
+
+
+def _act(card: Card, weights: Weights | None, known: list[Entry]) -> None:
+    with st.expander("Seed and device", type="compact"):
+        st.number_input(
+            "Seed",
+            0,
+            2**31 - 1,
+            step=1,
+            key="seed",
+            help="Fixes all randomness of a run.",
+            persist_state="session",
+        )
+        st.selectbox(
+            "Run on",
+            DEVICES,
+            key="device",
+            persist_state="session",
+            format_func=lambda d: word("device", d),
+        )
+    form = session.form()
+    recipe = to_recipe(form)
+    said = fmt.shortened(recipe.sentence())
+    st.markdown(said, help="What Run will do, in this order, by the method chosen above.")
+    if card.dataset is None:
+        st.caption("Accuracy needs a data set: this run measures size and latency only.")
+    refused = _refused(form, card, weights)
+    if refused:
+        st.error(refused, icon=":material/block:")
+    same = _same(known, recipe)
+    if same and not refused:
+        _already(same)
+    if st.button(
+        "Run again" if same else "Run",
+        key="run",
+        type="primary",
+        icon=":material/play_arrow:",
+        width="stretch",
+        disabled=refused is not None,
+    ):
+        queue(card, recipe, form["device"])
+        st.rerun()
+
+
+def _same(known: list[Entry], recipe: Recipe) -> Entry | None:
+    """The newest run of this very recipe that is finished or under way."""
+    same = [e for e in known if e.run.recipe_key == recipe.key]
+    return same[-1] if same else None
+
+
+def _already(same: Entry) -> None:
+    under_way = same.run.state in ACTIVE
+    text = "These settings are being measured now." if under_way else _measured(same)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.info(text)
+        if st.button("Show it", key="show_same"):
+            session.select(same.run.id)
+            st.rerun()
+
+
+def _measured(same: Entry) -> str:
+    measured = same.run.compressed
+    if measured is None:
+        return "These settings have been measured."
+    accuracy = f"{fmt.percent(measured.top1.value)} accuracy, " if measured.top1 else ""
+    return f"Already measured: {accuracy}{fmt.size(measured.artifact_bytes)}."

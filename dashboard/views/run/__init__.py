@@ -1,0 +1,1 @@
+"""The selected run: its figures, charts and files."""

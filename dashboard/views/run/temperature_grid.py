@@ -1,0 +1,125 @@
+"""Which temperature: a small grid of runs to start, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from compression.catalogue.cards import Card
+from compression.recipe.recipe import Recipe
+from compression.runs.results import Run
+from compression.runs.store import Entry, new_run
+from dashboard.figures import temperature_grid
+from dashboard.numbers import format as fmt
+from dashboard.state import session
+from dashboard.state.form import Form, to_recipe
+
+_CHART, _TABLE = "temperatures", "temperature_table"
+
+
+def missing(form: Form, entries: Sequence[Entry]) -> tuple[Recipe, ...]:
+    """The runs of the grid that are neither finished nor under way."""
+    known = {e.run.recipe_key for e in entries}
+    recipes = temperature_grid.grid_recipes(to_recipe({**form, "distill": True}))
+    return tuple(r for r in recipes if r.key not in known)
+
+
+def show(runs: Sequence[Run], chosen: Run | None) -> None:
+    """The section, if there are runs that differ in temperature and alpha only."""
+    grid = temperature_grid.grid_of(runs, chosen)
+    if grid is None:
+        return
+    selected = chosen.id if chosen is not None else None
+    said = temperature_grid.notice(grid)
+    with st.container(border=True, key="which_temperature"):
+        st.markdown(f"**Which temperature? Accuracy against temperature, by alpha**  \n{said}")
+        st.plotly_chart(
+            temperature_grid.grid_figure(grid, selected),
+            key=_CHART,
+            on_select=_clicked,
+            selection_mode="points",
+            config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
+            alt=f"Accuracy against temperature, a line for each alpha. {said}",
+        )
+        st.caption(
+            "Alpha is the weight of the original's answers, the labels have the rest. Bars are "
+            "95 % intervals of the change against the original on the same images."
+        )
+        st.dataframe(
+            table(grid),
+            hide_index=True,
+            key=_TABLE,
+            height="content",
+            on_select=lambda: _picked(grid),
+            selection_mode="single-cell",
+            alt="Accuracy by temperature and alpha",
+        )
+
+
+def table(grid: temperature_grid.Grid) -> pd.DataFrame:
+    """Accuracy in percent, a row for each temperature, a column for each alpha."""
+    found = {(c.temperature, c.alpha): fmt.percent(c.accuracy) for c in grid.cells}
+    rows = [
+        {"Temperature": f"T = {t:g}"}
+        | {f"Alpha {a:g}": found.get((t, a), fmt.DASH) for a in grid.alphas}
+        for t in grid.temperatures
+    ]
+    return pd.DataFrame(rows)
+
+
+def _picked(grid: temperature_grid.Grid) -> None:
+    event = st.session_state.get(_TABLE) or {}
+    for row, column in (event.get("selection") or {}).get("cells", []):
+        for cell in grid.cells:
+            if (grid.temperatures[row], f"Alpha {cell.alpha:g}") == (cell.temperature, column):
+                session.select(cell.run.id)
+
+
+def _clicked() -> None:
+    event: Mapping[str, Any] = st.session_state.get(_CHART) or {}
+    for point in event.get("selection", {}).get("points", []):
+        if point.get("customdata"):
+            session.select(str(point["customdata"][0]))
+
+
+def button(card: Card, form: Form, entries: Sequence[Entry], refused: str | None) -> None:
+    """Offer the grid, and say how many runs that is."""
+    label = "Which temperature?"
+    left: tuple[Recipe, ...] = ()
+    if form["loss"] == "logits":
+        why = "Raw answers are matched without a temperature."
+    else:
+        left = missing(form, entries)
+        why = refused or ("" if left else "Every run of this grid is there already.")
+    count = "1 run" if len(left) == 1 else f"{len(left)} runs"
+    if st.button(
+        label if why else f"{label} Try it in {count}",
+        key="try_temperatures",
+        icon=":material/thermostat:",
+        width="stretch",
+        disabled=bool(why),
+        help=why or _described(form),
+    ):
+        _queue(card, left, form["device"])
+        st.rerun()
+
+
+def _described(form: Form) -> str:
+    tried = ", ".join(f"{t:g}" for t in temperature_grid.TEMPERATURES)
+    weights = ", ".join(f"{a:g}" for a in temperature_grid.ALPHAS)
+    on = "" if form["distill"] else " and distillation on"
+    return (
+        f"Every temperature of {tried} with every weight of the original's answers (alpha) of "
+        f"{weights}, each for {temperature_grid.EPOCHS} epoch of "
+        f"{temperature_grid.IMAGES:,} images; everything else as set here{on}. "
+        "Runs that are there already are not repeated."
+    )
+
+
+def _queue(card: Card, recipes: Sequence[Recipe], device: str) -> None:
+    for recipe in recipes:
+        session.store().add(new_run(card.id, card.dataset, recipe), device)
+    session.say(f"{len(recipes)} runs queued.")

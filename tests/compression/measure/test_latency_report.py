@@ -1,0 +1,283 @@
+"""The latency report: what is in it, where it is kept, who makes it, and what is refused."""
+
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+from distributed import Client
+
+from compression.catalogue.cards import cards
+from compression.cli import main
+from compression.errors import InvalidInput
+from compression.jobs import worker
+from compression.jobs.dask_cluster import start_cluster
+from compression.jobs.runner import Runner
+from compression.measure import interleaved_timer, layer_profile
+from compression.measure.backend_timing import threads_available
+from compression.measure.comparison import original_of
+from compression.measure.latency_report import plan, report
+from compression.methods.pipeline import compress
+from compression.recipe.recipe import Recipe
+from compression.recipe.steps import Prune, Quantize
+from compression.runs.results import (
+    Latency,
+    LatencyReport,
+    Ratio,
+    Run,
+    State,
+    Timing,
+)
+from compression.runs.store import (
+    Entry,
+    Store,
+    new_run,
+    open_store,
+)
+
+MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
+RECIPE = Recipe(steps=(Prune(sparsity=0.5), Quantize(bits=8)))
+
+
+def finished(store: Store, **more: Any) -> Run:
+    run = new_run(MODEL.id, MODEL.dataset, RECIPE, State.DONE).model_copy(update=more)
+    store.add(run, "cpu")
+    return run
+
+
+def example() -> LatencyReport:
+    one = Ratio(value=1.0, low=0.9, high=1.1)
+    timed = Latency(backend="b", threads=1, batch=1, p50_ms=1, p90_ms=2, p99_ms=3)
+    timing = Timing(
+        backend="onnx",
+        original_backend="onnx",
+        baseline=timed,
+        compressed=timed,
+        ratio=one,
+        control=one,
+    )
+    return LatencyReport(timings=(timing,), notes=("said",))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interleaved_timer, "SECONDS", 0.05)
+    monkeypatch.setattr(interleaved_timer, "LEAST_CALLS", 10)
+    monkeypatch.setattr(layer_profile, "SECONDS", 0.05)
+
+
+# The report
+
+
+def test_a_report_has_backends_batches_layers_and_roofs(short: None, store: Store) -> None:
+    run = finished(store)
+    told: list[str] = []
+    model = compress(MODEL.id, RECIPE, device="cpu").model
+    wanted = plan(True, backends=["eager", "onnx", "onnx-int8"], batches=[1, 3], threads=[1])
+    found = report(run, model, wanted, tell=lambda stage, _: told.append(stage))
+    assert [t.backend for t in found.timings] == ["eager", "onnx", "onnx-int8"]
+    assert [a.backend for a in found.accounts] == ["eager", "onnx", "onnx-int8"]
+    cells = [(t.backend, t.compressed.batch, t.compressed.threads) for t in found.sweep]
+    names = ("eager", "onnx", "onnx-int8")
+    assert sorted(cells) == sorted((name, batch, 1) for name in names for batch in (1, 3))
+    assert found.layers_backend == "onnx-int8"
+    counted = [layer for layer in found.layers if layer.original_macs]
+    assert sum(layer.original_macs or 0 for layer in counted) == MODEL.macs
+    assert all(layer.original_ms is not None for layer in counted)
+    assert {(r.numbers, r.threads) for r in found.roofs} == {("float32", 1), ("int8", 1)}
+    assert list(dict.fromkeys(told)) == [
+        "Timing backends",
+        "Timing batches and threads",
+        "Timing layers",
+    ]
+    store.put_latency(run.id, found)
+    assert store.latency(run.id) == found
+    assert next(original_of(MODEL.id).parameters()).device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"backends": ["tpu"]}, "backends: got 'tpu', allowed: eager, compile, onnx"),
+        ({"backends": ["float16"]}, r"backends: got 'float16', allowed: .*is not for cpu"),
+        ({"batches": [1, 0]}, "batches: got 0, allowed: whole numbers from 1 to 256"),
+        ({"batches": [257]}, "batches: got 257"),
+        ({"threads": [threads_available() + 1]}, "threads: got"),
+    ],
+)
+def test_what_cannot_be_timed_is_refused_by_name(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        plan(True, **asked)
+
+
+def test_what_is_not_asked_for_is_all_that_makes_sense() -> None:
+    whole = plan(False)
+    assert "onnx" in whole.backends and not any("int8" in name for name in whole.backends)
+    assert whole.swept == ("onnx",) and whole.batches == (1, 8) and whole.threads[0] == 1
+    assert plan(True).swept == ("onnx", "onnx-int8")
+    assert plan(False, backends=["onnx-int8", "compile"]).swept == ("onnx-int8",)
+
+
+# The wish for one
+
+
+def test_a_report_goes_with_its_run(store: Store) -> None:
+    run = finished(store)
+    assert store.latency(run.id) is None
+    store.put_latency(run.id, example())
+    assert store.latency(run.id) == example()
+    store.want_latency(run.id)
+    store.delete(run.id)
+    assert store.latency(run.id) is None and store.latency_wish(run.id) is None
+    store.put_latency(run.id, example())  # a worker that has not heard of it
+    assert store.latency(run.id) is None
+
+
+def test_a_wish_is_taken_once_told_of_and_gone_when_it_is_met(store: Store) -> None:
+    first, second = finished(store), finished(store)
+    store.want_latency(first.id)
+    store.want_latency(second.id)
+    store.want_latency(first.id)  # it keeps its place
+    assert store.claim_latency("one") == first.id
+    assert store.claim_latency("two") == second.id
+    assert store.claim_latency("one") is None
+    assert store.tell_latency(first.id, "one", "half")
+    assert not store.tell_latency(first.id, "two", "not mine")
+    wish = store.latency_wish(first.id)
+    assert wish is not None and (wish["state"], wish["message"]) == ("running", "half")
+    assert store.tell_latency(first.id, "one")  # still at it
+    wish = store.latency_wish(first.id)
+    assert wish is not None and wish["message"] == "half"
+    store.meet_latency(first.id, "two", example())
+    assert store.latency(first.id) is None
+    store.meet_latency(first.id, "one", example())
+    assert store.latency(first.id) == example() and store.latency_wish(first.id) is None
+
+
+def test_a_wish_that_fails_says_why_and_may_be_made_again(store: Store) -> None:
+    run = finished(store)
+    store.want_latency(run.id)
+    assert store.claim_latency("one") == run.id
+    store.want_latency(run.id)  # under way already
+    assert store.claim_latency("two") is None
+    store.fail_latency(run.id, "one", "No way.")
+    wish = store.latency_wish(run.id)
+    assert wish is not None and (wish["state"], wish["message"]) == ("failed", "No way.")
+    store.want_latency(run.id)
+    assert store.claim_latency("two") == run.id
+    store.release_latency("one")
+    assert store.claim_latency("one") is None
+    store.release_latency("two")
+    assert store.claim_latency("one") == run.id
+    store.recover_latency(60)
+    assert store.tell_latency(run.id, "one")
+    store.recover_latency(-1)
+    wish = store.latency_wish(run.id)
+    assert wish is not None and wish["state"] == "failed" and "interrupted" in wish["message"]
+
+
+def test_what_cannot_be_made_again_cannot_be_wished_for(store: Store) -> None:
+    stopped = finished(store, stopped_early=True)
+    with pytest.raises(InvalidInput, match="stopped early"):
+        store.want_latency(stopped.id)
+    store.put_file(stopped.id, b"kept")
+    store.want_latency(stopped.id)
+    queued = new_run(MODEL.id, MODEL.dataset, RECIPE)
+    store.add(queued)
+    with pytest.raises(InvalidInput, match="a run that is done; this one is queued"):
+        store.want_latency(queued.id)
+    with pytest.raises(InvalidInput, match="run: got 'nothing'"):
+        store.want_latency("nothing")
+
+
+# In a real worker process, with less effort: these run there in place of what a runner has done
+
+
+def hold_a_while(store_url: str, entry: Entry) -> None:
+    time.sleep(1.0)
+    open_store(store_url).finish(entry.run, entry.owner)
+
+
+def time_shortly(store_url: str, run_id: str, owner: str) -> None:
+    interleaved_timer.SECONDS, layer_profile.SECONDS, worker.CURVE_SECONDS = 0.05, 0.05, 0.0
+    worker.plan = partial(plan, backends=["onnx"], batches=[1, 2])  # type: ignore[attr-defined]
+    worker.meet(store_url, run_id, owner)
+
+
+def test_a_runner_meets_wishes_when_no_run_is_under_way(store: Store) -> None:
+    done, gone = finished(store), finished(store, model="no/such")
+    for run in (done, gone):
+        store.want_latency(run.id)
+    waiting = new_run(MODEL.id, MODEL.dataset, RECIPE)
+    store.add(waiting, "cpu")
+    said: dict[str, set[str]] = {done.id: set(), gone.id: set()}
+    with start_cluster(1, 3_000_000_000, warm=__name__) as cluster, Client(cluster) as client:
+        runner = Runner(store, client, hold_a_while, meet=time_shortly)
+        until = time.monotonic() + 150
+        while any(w and w["state"] != "failed" for w in map(store.latency_wish, said)):
+            assert time.monotonic() < until
+            runner.tick()
+            for run_id, seen in said.items():
+                wish = store.latency_wish(run_id)
+                if wish is not None and wish["state"] == "running":
+                    assert store.get(waiting.id).run.state is State.DONE
+                    seen.add(wish["message"].split(",")[0])
+            time.sleep(0.02)
+    assert {"Timing batches and threads", "Timing layers"} & said[done.id]
+    found = store.latency(done.id)
+    assert found is not None and {t.compressed.batch for t in found.sweep} == {1, 2}
+    assert any("recipe was applied again" in note for note in found.notes)
+    wish = store.latency_wish(gone.id)
+    assert wish is not None and "no/such" in wish["message"]
+    assert store.latency(gone.id) is None
+
+
+# The command
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> tuple[str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    assert caught.value.code == code, err
+    return out, err
+
+
+def test_the_command_prints_tables_or_json_and_keeps_the_report(
+    short: None, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(store)
+    few = ("--backends", "onnx,onnx-int8", "--batches", "2", "--threads", "1", "--store", store.url)
+    out, _ = said(capsys, "latency", run.id[:6], *few)
+    kept = store.latency(run.id)
+    assert kept is not None and {t.compressed.batch for t in kept.timings} == {2}
+    for title in ("Backends, batch 2, 1 thread", "Layers in onnx-int8", "MACs a second", "control"):
+        assert title in out
+    assert all(reason in out for account in kept.accounts for reason in account.reasons)
+    out, _ = said(capsys, "latency", run.id, *few, "--json")
+    assert LatencyReport.model_validate_json(out) == store.latency(run.id) != kept
+    assert json.loads(out)["layers_backend"] == "onnx-int8"
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--batches", "one"], "batches: got 'one', allowed: whole numbers"),
+        (["--batches", ""], "batches: got ''"),
+        (["--threads", "0"], "threads: got 0, allowed: whole numbers from 1"),
+        (["--backends", "abacus"], "backends: got 'abacus', allowed: eager"),
+    ],
+)
+def test_bad_flags_are_said_in_one_line(
+    store: Store, capsys: pytest.CaptureFixture[str], flags: list[str], line: str
+) -> None:
+    run = finished(store)
+    _, err = said(capsys, "latency", run.id, *flags, "--store", store.url, code=2)
+    assert err.startswith(line) and len(err.splitlines()) == 1
+    _, err = said(capsys, "latency", "none", "--store", store.url, code=2)
+    assert err.startswith("run: got 'none'") and len(err.splitlines()) == 1

@@ -1,0 +1,49 @@
+"""What is said of figures follows from the figures."""
+
+from compression.catalogue.cards import card
+from compression.measure.notes import notes
+from compression.recipe.recipe import Recipe
+from compression.recipe.steps import Prune, Quantize
+from compression.runs.results import Latency, Ratio, Timing
+
+RESNET = card("fashion-mnist/resnet18")
+ONE = Ratio(value=1, low=1, high=1)
+
+
+def timing(backend: str, ms: float) -> Timing:
+    def latency(p50: float) -> Latency:
+        return Latency(backend="-", threads=1, batch=1, p50_ms=p50, p90_ms=p50, p99_ms=p50)
+
+    ratio = Ratio(value=4 / ms, low=4 / ms, high=4 / ms)
+    return Timing(
+        backend=backend,
+        original_backend="onnx",
+        baseline=latency(4),
+        compressed=latency(ms),
+        ratio=ratio,
+        control=ONE,
+    )
+
+
+FLOAT, INT8 = timing("onnx", 3.21), timing("onnx-int8", 1.23)
+
+
+def test_a_quantized_model_says_which_kernels_each_latency_is_of() -> None:
+    recipe = Recipe(steps=(Quantize(bits=4, activation_bits=8),))
+    (said,) = notes(RESNET, recipe, FLOAT, (FLOAT, INT8))
+    assert "3.21 ms" in said and "float32 kernels" in said and "do not round their inputs" in said
+    assert said.endswith("in int8 kernels it is 1.23 ms.")
+    (said,) = notes(RESNET, Recipe(steps=(Quantize(bits=4),)), FLOAT, (FLOAT,))
+    assert "int8" not in said and "inputs" not in said and "unpacked" in said
+
+
+def test_what_is_not_quantized_says_nothing_of_kernels_but_of_the_half_precision_of_the_file() -> (
+    None
+):
+    (said,) = notes(RESNET, Recipe(steps=(Prune(sparsity=0.5),)), FLOAT, (FLOAT,))
+    assert "2 bytes" in said
+
+
+def test_a_model_without_a_data_set_says_that_it_has_no_accuracy() -> None:
+    said = notes(card("imagenet/resnet18"), Recipe(steps=(Prune(sparsity=0.5),)), FLOAT, (FLOAT,))
+    assert "data set" in said[0]

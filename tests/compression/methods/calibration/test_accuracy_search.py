@@ -1,0 +1,193 @@
+"""Bisection finds the boundary, an interval decides only when it is clear, and the drop holds."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from compression.errors import InvalidInput
+from compression.measure.accuracy import flips, paired_difference, predict
+from compression.measure.comparison import original_of
+from compression.methods.calibration.accuracy_search import LARGEST, RESOLUTION, most_that_keeps
+from compression.methods.calibration.bisection import largest, verdict
+from compression.methods.prune.masks import smallest_global
+from compression.models.data import Split, load_dataset
+from compression.models.parametrize import compressible, hold, weight_of
+from compression.runs.results import Interval
+
+
+@given(st.integers(-1, 40), st.integers(0, 40))
+def test_largest_of_a_monotone_test(last: int, steps: int) -> None:
+    asked: list[float] = []
+
+    def accept(amount: float) -> bool:
+        asked.append(amount)
+        return amount <= 2 + 0.25 * last + 1e-9
+
+    found = largest(accept, 2.0, 2.0 + 0.25 * steps, 0.25)
+    assert found == (None if last < 0 else 2 + 0.25 * min(last, steps))
+    assert len(set(asked)) == len(asked) <= math.ceil(math.log2(steps + 2))
+
+
+@given(st.sets(st.integers(0, 99)))
+def test_any_test_gives_an_accepted_amount_whose_next_is_refused(good: set[int]) -> None:
+    found = largest(lambda amount: round(amount * 100) in good, 0, 0.99, 0.01)
+    if found is None:
+        assert 0 not in good
+    else:
+        step = round(found * 100)
+        assert step in good and (step == 99 or step + 1 not in good)
+
+
+def test_amounts_have_no_digits_of_their_own() -> None:
+    asked: list[float] = []
+    largest(lambda amount: bool(asked.append(amount)) or amount < 0.7, 0, LARGEST, RESOLUTION)
+    assert all(a == round(a, 4) for a in asked)
+    with pytest.raises(ValueError, match="tolerance"):
+        largest(lambda amount: True, 0, 1, 0)
+
+
+@given(st.integers(1, 2000), st.data(), st.floats(0, 0.2))
+def test_verdict_follows_the_interval(n: int, data: st.DataObject, allowed: float) -> None:
+    gained = data.draw(st.integers(0, n))
+    found = paired_difference(gained, data.draw(st.integers(0, n - gained)), n)
+    early, final = verdict(found, allowed, False), verdict(found, allowed, True)
+    surely = verdict(found, allowed, True, surely=True)
+    assert surely == (found.low >= -allowed - 1e-12) and surely <= final
+    assert final == (found.value >= -allowed - 1e-12)
+    assert early == (True if found.low >= -allowed else False if found.high < -allowed else None)
+    assert early is None or early == final  # the value lies in its interval
+
+
+def test_a_drop_of_just_what_is_allowed_passes() -> None:
+    exact = Interval(value=(3 - 10) / 700, low=-0.03, high=0.01, n=700)
+    assert verdict(exact, 0.01, True) is True
+    assert verdict(exact, 0.00999, True) is False
+
+
+def _split(n: int = 2000) -> Split:
+    return load_dataset("fashion-mnist").validation.head(n)
+
+
+def _pruned(model: nn.Module, sparsity: float) -> nn.Module:
+    twin = copy.deepcopy(model)
+    layers = dict(compressible(twin))
+    masks = smallest_global({n: weight_of(m).abs() for n, m in layers.items()}, sparsity)
+    if not all(bool(m.any()) for m in masks.values()):
+        raise InvalidInput("sparsity", sparsity, "less")
+    for name, module in layers.items():
+        hold(module, masks[name], None)
+    return twin
+
+
+def test_magnitude_pruning_of_a_bundled_model() -> None:
+    original, split = original_of("fashion-mnist/squeezenet1_1"), _split()
+    told: list[float] = []
+    amount, model, sentence = most_that_keeps(
+        lambda a: _pruned(original, a), original, split, 1.0, "cpu", told.append
+    )
+    before = predict(original, split)
+
+    def lost(candidate: nn.Module) -> int:
+        changed = flips(before, predict(candidate, split))
+        return changed.right_to_wrong - changed.wrong_to_right
+
+    model.train()(torch.zeros(2, 3, 32, 32)).sum().backward()  # it can still be trained
+    weights = torch.cat([weight_of(m).flatten() for _, m in compressible(model)])
+    assert float((weights == 0).float().mean()) == pytest.approx(amount, abs=1e-5)
+    assert 0.1 < amount < 0.9
+    assert lost(model) <= 0.01 * len(split) < lost(_pruned(original, amount + RESOLUTION))
+    assert (
+        f"{100 * amount:.4g} %" in sentence
+        and f"{-100 * lost(model) / len(split):+.2f}" in sentence
+    )
+    assert "2,000 images" in sentence
+    assert told == sorted(told) and told[0] >= 0 and told[-1] < 1 and len(told) <= 10
+
+
+class _Coin(nn.Module):
+    """Answers class 0, but for the images from `start` to `stop` in the order it is shown them.
+
+    The sizes of the batches go into `tally`, which copies share.
+    """
+
+    def __init__(self, start: int, stop: int, tally: list[int] | None = None) -> None:
+        super().__init__()
+        self.start, self.stop, self.shown = start, stop, 0
+        self.tell = ([] if tally is None else tally).append
+
+    def __deepcopy__(self, memo: object) -> _Coin:
+        twin = _Coin(self.start, self.stop)
+        twin.tell = self.tell
+        return twin
+
+    def forward(self, x: Tensor) -> Tensor:
+        at = torch.arange(self.shown, self.shown + len(x))
+        self.shown += len(x)
+        self.tell(len(x))
+        wrong = (at >= self.start) & (at < self.stop)
+        return torch.stack([~wrong, wrong], 1).float()
+
+
+def _zeros(n: int) -> Split:
+    return Split("validation", torch.zeros(n, 1, 28, 28, dtype=torch.uint8), torch.zeros(n).long())
+
+
+def _attempts(wrong: Callable[[float], tuple[int, int]]) -> Callable[[float], nn.Module]:
+    return lambda amount: _Coin(*wrong(amount))
+
+
+def test_early_looks_that_err_are_found_out() -> None:
+    """Mistakes only among the last images: the first ones would let everything pass."""
+    split = _zeros(2600)
+
+    def wrong(amount: float) -> tuple[int, int]:
+        return 2600 - round(100 * amount), 2600
+
+    amount, model, sentence = most_that_keeps(_attempts(wrong), _Coin(0, 0), split, 1.0)
+    assert amount == 0.265 and isinstance(model, _Coin)  # 26 of 2,600
+    assert "-1.00 points" in sentence
+
+
+def test_a_clear_case_looks_at_few_images() -> None:
+    split, tallies = _zeros(2600), []
+
+    def attempt(amount: float) -> nn.Module:
+        tallies.append([])
+        return _Coin(0, 2600 if amount > 0.4 else 0, tallies[-1])
+
+    amount, _, _ = most_that_keeps(attempt, _Coin(0, 0), split, 1.0)
+    assert amount == 0.4
+    # the one that is given back is then looked at on all images
+    assert sorted(sum(t) for t in tallies) == [500] * (len(tallies) - 1) + [500 + 2600]
+
+
+def test_amounts_that_cannot_be_had_are_refused_but_not_zero() -> None:
+    def attempt(amount: float) -> nn.Module:
+        if amount > 0.61:
+            raise InvalidInput("sparsity", amount, "less")
+        return _Coin(0, 0)
+
+    assert most_that_keeps(attempt, _Coin(0, 0), _zeros(600), 0.0)[0] == 0.61
+
+    def never(amount: float) -> nn.Module:
+        raise InvalidInput("score", "taylor", "a model with a data set")
+
+    with pytest.raises(InvalidInput, match="score: got 'taylor'"):
+        most_that_keeps(never, _Coin(0, 0), _zeros(600), 1.0)
+
+
+def test_what_cannot_be_is_named() -> None:
+    with pytest.raises(InvalidInput, match=r"max_drop: got 2\.0, allowed: at least 10, which"):
+        most_that_keeps(lambda a: _Coin(0, 60), _Coin(0, 0), _zeros(600), 2.0)
+    with pytest.raises(InvalidInput, match="max_drop: got nan"):
+        most_that_keeps(lambda a: _Coin(0, 0), _Coin(0, 0), _zeros(600), math.nan)
+    with pytest.raises(InvalidInput, match="images: got 0"):
+        most_that_keeps(lambda a: _Coin(0, 0), _Coin(0, 0), _zeros(0), 1.0)

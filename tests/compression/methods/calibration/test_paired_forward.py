@@ -1,0 +1,268 @@
+"""A model beside its reference: what each layer is given, and what may be changed there."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models as tv
+
+from compression.methods.calibration.paired_forward import (
+    Meeting,
+    estimate_batchnorm,
+    same_structure,
+    walk,
+)
+from compression.methods.quantize.observers import calibrate_inputs
+from compression.methods.quantize.weight_ranges import minmax
+from compression.models.input_quantizers import hold_inputs, input_grids
+from compression.models.parametrize import (
+    compressible,
+    hold,
+    put_weight,
+    weight_of,
+)
+from tests.compression.tiny import NETS, images, net
+
+every_net = pytest.mark.parametrize("name", NETS)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def nothing(_: Meeting) -> None:
+    """Change nothing."""
+
+
+def hooks(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def rounded(name: str, bits: int = 3) -> nn.Module:
+    model = net(name)
+    for _, module in compressible(model):
+        hold(module, None, minmax(weight_of(module), bits, True, True))
+    return model
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """The outputs of all called compressible layers."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        return lambda _, __, out: found.__setitem__(name, out)
+
+    held = [m.register_forward_hook(keep(n)) for n, m in compressible(model)]
+    model(x)
+    for hook in held:
+        hook.remove()
+    return found
+
+
+@torch.no_grad()
+def inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """What the called compressible layers are given."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        return lambda _, given: found.__setitem__(name, given[0])
+
+    held = [m.register_forward_pre_hook(keep(n)) for n, m in compressible(model)]
+    model(x)
+    for hook in held:
+        hook.remove()
+    return found
+
+
+@every_net
+def test_an_unchanged_model_is_given_what_its_reference_is(name: str) -> None:
+    reference, model, x = net(name), net(name), images()
+    before, state = model(x), copy.deepcopy(model.state_dict())
+    met: list[str] = []
+
+    def visit(meeting: Meeting) -> None:
+        assert torch.allclose(meeting.inputs, meeting.reference_inputs, atol=1e-5)
+        assert meeting.module is model.get_submodule(meeting.name)
+        assert meeting.reference is reference.get_submodule(meeting.name)
+        met.append(meeting.name)
+
+    missed = walk(reference, model, x, visit)
+    assert set(met) | set(missed) == set(dict(compressible(model))) and len(set(met)) == len(met)
+    assert torch.equal(model(x), before)
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert not hooks(model) and not hooks(reference)
+
+
+@every_net
+def test_inputs_are_those_of_either_model_alone(name: str) -> None:
+    reference, model, x = net(name), rounded(name), images()
+    theirs, ours = inputs(reference, x), inputs(model, x)
+
+    def visit(meeting: Meeting) -> None:
+        assert torch.allclose(meeting.reference_inputs, theirs[meeting.name], atol=1e-4)
+        assert torch.allclose(meeting.inputs, ours[meeting.name], atol=1e-4)
+
+    walk(reference, model, x, visit)
+
+
+def test_what_is_changed_in_a_layer_is_felt_by_the_later_ones_alone() -> None:
+    reference, model, x = net("convolutional"), net("convolutional"), images()
+    order: list[str] = []
+    apart: dict[str, float] = {}
+
+    def visit(meeting: Meeting) -> None:
+        order.append(meeting.name)
+        apart[meeting.name] = float((meeting.inputs - meeting.reference_inputs).abs().max())
+        if len(order) == 2:
+            put_weight(meeting.module, 2 * weight_of(meeting.module))
+
+    walk(reference, model, x, visit)
+    assert order == list(dict(compressible(model)))
+    assert max(apart[n] for n in order[:2]) < 1e-5 < 1e-2 < min(apart[n] for n in order[2:])
+    untouched = net("convolutional")
+    assert torch.equal(reference(x), untouched(x))
+
+
+def test_projections_inside_attention_are_reported_as_not_called() -> None:
+    model = net("transformer")
+    missed = walk(net("transformer"), model, images(), nothing)
+    assert missed == tuple(n for n, _ in compressible(model) if n.endswith("out_proj"))
+    assert len(missed) == 2
+    assert walk(net("convolutional"), net("convolutional"), images(), nothing) == ()
+
+
+@every_net
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_no_hook_and_no_mode_is_left_when_a_visit_raises(name: str, batchnorm: bool) -> None:
+    reference, model = net(name), net(name)
+    momenta = [(m.momentum, m.training) for m in model.modules() if isinstance(m, NORMS)]
+
+    def visit(meeting: Meeting) -> None:
+        raise RuntimeError(meeting.name)
+
+    with pytest.raises(RuntimeError):
+        walk(reference, model, images(), visit, batchnorm=batchnorm)
+    assert not hooks(model) and not hooks(reference)
+    assert momenta == [(m.momentum, m.training) for m in model.modules() if isinstance(m, NORMS)]
+
+
+def test_input_grids_are_for_the_compressed_half_and_stay() -> None:
+    reference, model, x = net("convolutional"), net("convolutional"), images()
+    hold_inputs(model, calibrate_inputs(model, [x], 4, "minmax"))
+    grids = input_grids(model)
+    theirs = inputs(reference, x)
+
+    def visit(meeting: Meeting) -> None:
+        grid = grids[meeting.name]
+        assert torch.allclose(grid.decode(grid.encode(meeting.inputs)), meeting.inputs)
+        assert torch.allclose(meeting.reference_inputs, theirs[meeting.name], atol=1e-4)
+
+    before = model(x)
+    walk(reference, model, x, visit)
+    assert torch.equal(model(x), before)
+
+
+def test_running_statistics_become_those_of_the_images() -> None:
+    reference, model, x = net("convolutional"), rounded("convolutional"), images()
+    walk(reference, model, x, nothing, batchnorm=True)
+    first = model.get_submodule("0.0")(x)
+    norm = model.get_submodule("0.1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert torch.allclose(norm.running_mean, first.mean((0, 2, 3)), atol=1e-3)
+    assert torch.allclose(norm.running_var, first.var((0, 2, 3)), rtol=1e-3)
+    twin = rounded("convolutional")
+    estimate_batchnorm(twin, x)
+    state = twin.state_dict()
+    kept = [k for k in state if not k.endswith("num_batches_tracked")]
+    for key in kept:
+        value = model.state_dict()[key]
+        assert torch.allclose(value.float(), state[key].float(), rtol=1e-3, atol=2e-3), key
+    untouched = net("convolutional").state_dict()
+    assert all(torch.equal(v, untouched[k]) for k, v in reference.state_dict().items())
+
+
+def test_later_statistics_are_taken_with_the_earlier_ones_in_place() -> None:
+    model, x = rounded("convolutional"), images()
+    estimate_batchnorm(model, x)
+    seen = outputs(model, x)
+    for layer, norm_name in (("0.0", "0.1"), ("2.0", "2.1"), ("4.0", "4.1")):
+        norm = model.get_submodule(norm_name)
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+        # up to n / (n - 1) in the variances before
+        assert torch.allclose(norm.running_mean, seen[layer].mean((0, 2, 3)), atol=2e-3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_momentum_and_mode_are_as_before(training: bool, momentum: float | None) -> None:
+    model = net("convolutional")
+    for module in model.modules():
+        if isinstance(module, NORMS):
+            module.momentum = momentum
+    model.train(training)
+    estimate_batchnorm(model, images())
+    assert all(m.training == training for m in model.modules())
+    assert {m.momentum for m in model.modules() if isinstance(m, NORMS)} == {momentum}
+
+
+def test_without_batch_norm_nothing_is_estimated() -> None:
+    model = net("transformer")
+    state = copy.deepcopy(model.state_dict())
+    estimate_batchnorm(model, images())
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+@every_net
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_bias_correction_leaves_no_mean_error_where_there_is_a_bias(
+    name: str, batchnorm: bool
+) -> None:
+    reference, model, x = net(name), rounded(name), images()
+    before = outputs(model, x)
+    wanted = outputs(reference, x)
+    walk(reference, model, x, nothing, batchnorm=batchnorm, bias=True)
+    after = outputs(model, x)
+    corrected = [n for n, m in compressible(model) if n in wanted and m.bias is not None]
+    assert corrected
+    for layer in corrected:
+        axis = 1 if wanted[layer].ndim == 4 else -1
+        spread = float(wanted[layer].std())
+        axes = [d for d in range(wanted[layer].ndim) if d != axis % wanted[layer].ndim]
+        left = (after[layer] - wanted[layer]).mean(axes).abs().max()
+        was = (before[layer] - wanted[layer]).mean(axes).abs().max()
+        # statistics of the images are not quite those used afterwards (n for n - 1)
+        assert float(left) < (5e-3 if batchnorm else 1e-4) * spread, layer
+        assert float(left) < float(was)
+
+
+def test_a_biasless_layer_gets_none() -> None:
+    model = rounded("convolutional")
+    walk(net("convolutional"), model, images(), nothing, bias=True)
+    assert [n for n, m in compressible(model) if m.bias is None] == ["0.0", "4.0"]
+
+
+def test_same_structure_sees_shapes_and_names() -> None:
+    assert same_structure(net("convolutional"), rounded("convolutional"))
+    assert not same_structure(net("convolutional"), net("transformer"))
+    assert not same_structure(nn.Sequential(nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 4)))
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "densenet121", "convnext_tiny"])
+def test_branching_architectures_walk_to_the_same_answers(name: str) -> None:
+    torch.manual_seed(0)
+    model = tv.get_model(name, weights=None, num_classes=4).eval()
+    reference = copy.deepcopy(model)
+    for _, module in compressible(model):
+        hold(module, None, minmax(weight_of(module), 4, True, True))
+    x = images()[:4]
+    theirs, ours = inputs(reference, x), inputs(model, x)
+
+    def visit(meeting: Meeting) -> None:
+        for got, alone in ((meeting.reference_inputs, theirs), (meeting.inputs, ours)):
+            expected = alone[meeting.name]
+            assert torch.allclose(got, expected, atol=1e-3 * float(expected.abs().max()))
+
+    walk(reference, model, x, visit)

@@ -1,0 +1,386 @@
+"""The page itself, drawn from a real store in every state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from compression.catalogue.cards import cards
+from compression.catalogue.preset_timings import Costs
+from compression.recipe.presets import (
+    DEFAULT_PRESET,
+    PRESETS,
+    apply_preset,
+    preset_of,
+)
+from compression.recipe.recipe import Recipe, parse
+from compression.recipe.steps import STEPS, Prune, Quantize
+from compression.runs.results import Progress, State
+from compression.runs.store import Store, new_run
+from dashboard.numbers.format import shortened
+from dashboard.server.launch import SCRIPT, STORE_VARIABLE
+from dashboard.state.form import PLAIN, with_preset
+from dashboard.state.url import to_params
+from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of, unfolded
+from tests.dashboard.runs import MODEL, done, ended, fill, recipe
+from tests.dashboard.speeds import with_speeds
+
+IMAGENET = "imagenet/resnet18"
+
+
+def by(at: AppTest, amount: str) -> None:
+    """Say how much to prune in another way."""
+    healthy(at.segmented_control(key="amount").set_value(amount).run())
+
+
+def method(at: AppTest, name: str) -> None:
+    healthy(at.segmented_control(key="method").set_value(name).run())
+
+
+def threshold_of(at: AppTest) -> float:
+    value = at.slider(key="threshold").value
+    assert isinstance(value, float)
+    return value
+
+
+def test_empty_page_starts_a_run_in_one_click(page: Open, store: Store) -> None:
+    at = page()
+    assert at.selectbox(key="model").value == MODEL
+    assert "Nothing measured for this model yet" in text_of(at)
+    healthy(at.button(key="first_balanced").click().run())
+    (entry,) = store.entries(MODEL)
+    assert entry.run.state is State.QUEUED
+    assert [s.step for s in entry.run.recipe.steps] == ["prune", "quantize"]
+    assert at.query_params["run"] == entry.run.id
+
+
+def test_the_first_models_are_the_bundled_ones(page: Open) -> None:
+    options = page().selectbox(key="model").options
+    bundled = [c.title for c in cards().values() if c.bundled]
+    assert set(options[: len(bundled)]) == set(bundled)
+    assert len(options) == len(cards())
+
+
+def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Store) -> None:
+    at = page()
+    by(at, "sparsity")
+    at.slider(key="sparsity").set_value(0.7).run()
+    at.slider(key="bits").set_value(5).run()
+    at.toggle(key="distill").set_value(True).run()
+    healthy(at.slider(key="temperature").set_value(6.0).run())
+    sentence = recipe(sparsity=0.7, bits=5, temperature=6.0).sentence()
+    assert sentence in text_of(at)
+    params = dict(at.query_params)
+    plain = {**PLAIN, "distill": True}
+    how = to_params(with_preset(plain, DEFAULT_PRESET)).items() - to_params(plain).items()
+    asked = {"model": MODEL, "sparsity": "0.7", "bits": "5", "temperature": "6"}
+    assert params == asked | dict(how)
+    healthy(at.button(key="run").click().run())
+    (entry,) = store.entries(MODEL)
+    assert preset_of(entry.run.recipe) == DEFAULT_PRESET
+    assert shortened(entry.run.recipe.sentence()) == sentence
+
+
+def test_sparsity_follows_the_threshold(page: Open) -> None:
+    at = page(model=MODEL, threshold="0.01")
+    weights = cards()[MODEL].weights
+    assert weights is not None
+    assert f"{100 * weights.sparsity(0.01):.1f}" in text_of(at)
+    by(at, "sparsity")
+    assert at.slider(key="sparsity").value == pytest.approx(weights.sparsity(0.01), abs=0.003)
+
+
+def test_a_method_sets_how_and_a_change_by_hand_makes_it_custom(page: Open, store: Store) -> None:
+    at = unfolded(page())
+    by(at, "sparsity")
+    method(at, "better")
+    assert at.selectbox(key="score").value == PRESETS["better"].values["prune"]["score"]
+    assert preset_of(queued(at, store)) == "better"
+    healthy(at.selectbox(key="clipping").set_value("minmax").run())
+    assert at.segmented_control(key="method").value == "custom"
+    recipe = queued(at, store)
+    assert preset_of(recipe) is None
+    assert isinstance(recipe.steps[1], Quantize) and recipe.steps[1].clipping == "minmax"
+    healthy(at.selectbox(key="clipping").set_value("mse").run())
+    assert at.segmented_control(key="method").value == "better"
+
+
+def test_what_is_asked_for_changes_no_method(page: Open, store: Store) -> None:
+    at = unfolded(page())
+    method(at, "best")
+    healthy(at.selectbox(key="activation_bits").set_value(8).run())
+    healthy(at.slider(key="bits").set_value(3).run())
+    by(at, "sparsity")
+    healthy(at.selectbox(key="pattern").set_value("channels").run())
+    assert at.segmented_control(key="method").value == "best"
+    assert at.selectbox(key="score").value == "taylor"
+    healthy(at.selectbox(key="pattern").set_value("unstructured").run())
+    assert at.segmented_control(key="method").value == "best"
+    assert at.selectbox(key="score").value == PRESETS["best"].values["prune"]["score"]
+    assert preset_of(queued(at, store)) == "best"
+
+
+def test_settings_without_effect_are_not_shown(page: Open) -> None:
+    at = unfolded(page(threshold="0.01", bits="4"))
+    assert not shown(at) & {"score", "scope", "pattern", "round_to", "sensitivity"}
+    assert "Choose Sparsity above" in text_of(at)
+    by(at, "sparsity")
+    assert {"score", "scope", "pattern", "update", "prune_repair"} <= shown(at)
+    assert "Batch-norm scale" not in at.selectbox(key="score").options
+    healthy(at.selectbox(key="pattern").set_value("channels").run())
+    assert {"round_to", "update"} <= shown(at)
+    assert "Batch-norm scale" in at.selectbox(key="score").options
+    assert "Each layer by its sensitivity" not in at.selectbox(key="scope").options
+    healthy(at.selectbox(key="pattern").set_value("4:8").run())
+    assert not shown(at) & {"sparsity", "threshold", "scope"}
+    assert "Of every 8 weights in a row, 4 stay: sparsity is 50 %." in text_of(at)
+    assert "Keep 4 of every 8 weights" in text_of(at)
+    healthy(at.selectbox(key="pattern").set_value("unstructured").run())
+    assert "sparsity" in shown(at)
+
+
+def test_no_threshold_is_drawn_where_none_decides(page: Open) -> None:
+    at = unfolded(page(sparsity="0.8"))
+    assert "Weights smaller than" in text_of(at)
+    healthy(at.selectbox(key="score").set_value("fisher").run())
+    assert "Weights smaller than" not in text_of(at)
+    assert "there is no threshold" in text_of(at)
+
+
+def test_largest_loss_is_a_third_way_to_say_how_much(page: Open, store: Store) -> None:
+    at = page()
+    by(at, "max_drop")
+    healthy(at.slider(key="max_drop").set_value(0.5).run())
+    assert "as many weights as a loss of 0.5 points allows" in text_of(at)
+    assert dict(at.query_params)["max_drop"] == "0.5"
+    (prune, _) = queued(at, store).steps
+    assert isinstance(prune, Prune) and (prune.max_drop, prune.sparsity) == (0.5, None)
+
+
+def test_different_bits_per_layer_keep_the_average(page: Open, store: Store) -> None:
+    at = unfolded(page(bits="4"))
+    healthy(at.toggle(key="mixed").set_value(True).run())
+    assert (at.slider(key="bits").value, at.number_input(key="average_bits").value) == (8, 4.0)
+    assert "in 4 bits on average" in text_of(at)
+    healthy(at.slider(key="bits").set_value(3).run())
+    assert at.number_input(key="average_bits").value == 3.0
+    (quantize,) = queued(at, store).steps
+    assert isinstance(quantize, Quantize)
+    assert (quantize.bits, quantize.average_bits) == (3, 3.0)
+    healthy(at.toggle(key="mixed").set_value(False).run())
+    assert at.slider(key="bits").value == 3
+    assert "Store the weights in 3 bits.\n" in text_of(at)
+
+
+def test_a_reloaded_page_shows_the_same_method(page: Open) -> None:
+    at = page()
+    by(at, "sparsity")
+    method(at, "best")
+    params = at.query_params.items()
+    again = page(**{k: v if isinstance(v, str) else v[0] for k, v in params})
+    assert again.segmented_control(key="method").value == "best"
+    plain = page(sparsity="0.8", bits="4")
+    assert plain.segmented_control(key="method").value == "custom"
+
+
+def test_channels_are_refused_with_the_reason(page: Open) -> None:
+    at = page(model="fashion-mnist/shufflenet_v2_x0_5", sparsity="0.5", pattern="channels")
+    assert "channel shuffle" in text_of(at)
+    assert at.button(key="run").disabled
+
+
+def test_the_cost_of_a_method_is_shown_once_measured(
+    page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.views.recipe.panel.costs", Costs)
+    assert "Takes about" not in text_of(page())
+    measured = Costs(seconds={MODEL: {"fast": 3.2, "best": 75.0}})
+    monkeypatch.setattr("dashboard.views.recipe.panel.costs", lambda: measured)
+    at = page()
+    method(at, "best")
+    assert "Takes about 1 min 15 s." in text_of(at)
+
+
+def test_everything_off_measures_the_original(page: Open) -> None:
+    at = page(steps="none")
+    assert "Measure the original as it is." in text_of(at)
+    assert at.slider(key="bits").disabled
+
+
+def test_done_run_fills_the_four_cards(page: Open, store: Store) -> None:
+    runs = fill(store)
+    at = page(run=runs[0].id)
+    values = metric_values(at)
+    assert list(values) == ["Accuracy", "File size", "Latency", "Agreement"]
+    assert values["Accuracy"] == ("91.5\N{NO-BREAK SPACE}%", "\N{MINUS SIGN}0.50 points")
+    assert values["File size"] == ("1.83\N{NO-BREAK SPACE}MB", "24.5× smaller")
+    assert values["Latency"] == ("0.930\N{NO-BREAK SPACE}ms", "1.08× faster")
+    assert values["Agreement"][0] == "96.1\N{NO-BREAK SPACE}%"
+    assert "Zeros make the file smaller" in text_of(at)
+
+
+def test_without_a_selection_the_newest_finished_run_is_shown(page: Open, store: Store) -> None:
+    runs = fill(store)
+    assert runs[2].id in text_of(page())
+
+
+def test_failed_run_says_why_and_runs_again(page: Open, store: Store) -> None:
+    failed = fill(store)[3]
+    at = page(run=failed.id)
+    assert "The worker ran out of memory (limit 2 GB)." in text_of(at)
+    assert not at.metric
+    healthy(at.button(key="again").click().run())
+    newest = store.entries(MODEL)[-1].run
+    assert (newest.state, newest.recipe) == (State.QUEUED, failed.recipe)
+
+
+def test_cancelled_run_says_so(page: Open, store: Store) -> None:
+    at = page(run=fill(store)[4].id)
+    assert "cancelled" in text_of(at)
+
+
+def test_running_run_shows_progress_and_can_be_cancelled(page: Open, store: Store) -> None:
+    store.add(new_run(MODEL, "fashion-mnist", recipe(bits=4)))
+    claimed = store.claim("somebody")
+    assert claimed is not None
+    store.report(claimed.run.id, Progress(stage="Quantizing", fraction=0.4, seconds_left=75))
+    at = page()
+    assert "Nothing measured" not in text_of(at)
+    (progress,) = at.get("progress")
+    assert progress.proto.text == "Quantizing · 40 % · about 1 min 15 s left"
+    assert progress.proto.value == 40
+    healthy(at.button(key=f"cancel_{claimed.run.id}").click().run())
+    assert store.get(claimed.run.id).cancelling
+    assert at.button(key=f"cancel_{claimed.run.id}").disabled
+
+
+def test_queued_run_waits_and_is_cancelled_at_once(page: Open, store: Store) -> None:
+    run = new_run(MODEL, "fashion-mnist", recipe(bits=4))
+    store.add(run)
+    at = page(run=run.id)
+    assert at.get("progress")[0].proto.text == "Waiting for its turn"
+    healthy(at.button(key=f"cancel_{run.id}").click().run())
+    assert store.get(run.id).run.state is State.CANCELLED
+
+
+def test_clicked_point_selects_its_run(page: Open, store: Store) -> None:
+    runs = fill(store)
+    at = page(run=runs[0].id)
+    event = {"selection": {"points": [{"customdata": [runs[1].id]}]}}
+    at.session_state["trade_off"] = event
+    from dashboard.views.run import results
+
+    assert results.run_of(event) == runs[1].id
+    assert results.run_of({"selection": {"points": []}}) is None
+
+
+def test_use_these_settings_moves_the_sliders(page: Open, store: Store) -> None:
+    at = page(run=fill(store)[2].id)
+    healthy(at.button(key="use").click().run())
+    assert at.slider(key="bits").value == 3
+    assert at.slider(key="sparsity").value == 0.95
+
+
+def test_same_settings_are_offered_not_measured_again(page: Open, store: Store) -> None:
+    runs = fill(store)
+    at = page(sparsity="0.8", bits="4")
+    assert "Already measured: 91.5" in text_of(at)
+    assert at.button(key="run").label == "Run again"
+    healthy(at.button(key="show_same").click().run())
+    assert at.query_params["run"] == runs[0].id
+
+
+def test_emptying_a_layer_is_refused_before_it_is_queued(page: Open) -> None:
+    at = page(threshold="5")
+    assert "every weight of" in text_of(at)
+    assert at.button(key="run").disabled
+
+
+def test_wrong_url_parameters_are_named_and_do_no_harm(page: Open) -> None:
+    at = page(model="nonsense", bits="33", run="abc", threshold="-1")
+    shown = text_of(at)
+    for part in ("'nonsense'", "'33'", "'abc'", "'-1'"):
+        assert part in shown
+    assert at.selectbox(key="model").value == MODEL
+    healthy(at.button(key="dismiss").click().run())
+    assert "'33'" not in text_of(at)
+
+
+def test_model_without_images_runs_for_size_and_latency_only(page: Open, store: Store) -> None:
+    at = page(model=IMAGENET)
+    assert at.toggle(key="distill").disabled
+    shown = text_of(at)
+    assert "Accuracy needs a data set" in shown
+    assert "there are none for this model here" in shown
+    assert "Better and Best need images" in shown
+    assert set(at.segmented_control(key="method").options) == {"Fast", "Custom"}
+    assert "Largest loss" not in at.segmented_control(key="amount").options
+    assert "shown after the model's first run" in shown
+    healthy(at.button(key="run").click().run())
+    assert store.entries(IMAGENET)[0].run.dataset is None
+
+
+def test_model_without_images_shows_its_runs(page: Open, store: Store) -> None:
+    store.add(done(recipe(bits=8), None, 11_000_000, 17.0, 0.0, IMAGENET))
+    store.add(done(recipe(bits=4), None, 6_000_000, 16.0, 0.0, IMAGENET))
+    values = metric_values(page(model=IMAGENET))
+    assert values["Accuracy"][0] == "–"
+    assert values["File size"][0] == "6.00\N{NO-BREAK SPACE}MB"
+
+
+def test_changing_the_model_keeps_the_sparsity(page: Open) -> None:
+    at = page()
+    before = cards()[MODEL].weights
+    assert before is not None
+    share = before.sparsity(threshold_of(at))
+    other = next(c for c in cards().values() if c.bundled and c.id != MODEL)
+    healthy(at.selectbox(key="model").set_value(other.id).run())
+    assert other.weights is not None
+    now = threshold_of(at)
+    assert other.weights.sparsity(now) == pytest.approx(share, abs=0.01)
+
+
+def test_a_store_that_goes_away_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(STORE_VARIABLE, f"sqlite:///{tmp_path}")
+    at = healthy(AppTest.from_file(str(SCRIPT), default_timeout=30).run())
+    assert len(at.error) == 1
+    assert at.error[0].value.startswith("store: ")
+
+
+def test_table_lists_every_run_and_filters(page: Open, store: Store) -> None:
+    fill(store)
+    store.add(ended(State.FAILED, recipe(bits=6), "Another reason."))
+    at = page()
+    assert len(at.dataframe(key="runs").value) == 6
+    at.multiselect(key="filter_states").set_value(["failed"]).run()
+    assert len(at.dataframe(key="runs").value) == 2
+    healthy(at.text_input(key="filter_words").set_value("MEMORY").run())
+    assert len(at.dataframe(key="runs").value) == 1
+
+
+def test_table_has_the_speed_in_int8_where_it_was_taken(page: Open, store: Store) -> None:
+    store.add(with_speeds(done(recipe(bits=4)), int8_ms=0.88))
+    store.add(with_speeds(done(recipe(bits=3)), int8_ms=None))
+    table = page().dataframe(key="runs").value
+    assert list(table["int8_mb"])[1:] == [11.4] and table["int8_latency_ms"].isna()[0]
+    assert table["int8_latency_ms"][1] * table["int8_ratio"][1] == pytest.approx(2.53)
+    assert table["int8_ratio_low"][1] < table["int8_ratio"][1] < table["int8_ratio_high"][1]
+
+
+def test_table_names_the_method(page: Open, store: Store) -> None:
+    for name in PRESETS:
+        steps = tuple(
+            parse(STEPS[step], apply_preset(name, {"step": step, **values}))
+            for step, values in (("prune", {"sparsity": 0.8}), ("quantize", {"bits": 4}))
+        )
+        store.add(done(Recipe(steps=steps)))
+    store.add(done(recipe(sparsity=0.8, score="random")))
+    store.add(done(recipe(temperature=4.0)))  # with augmentation
+    store.add(done(Recipe()))
+    methods = page().dataframe(key="runs").value["method"]
+    assert list(methods[1:]) == ["Custom", "Custom", *(p.title for p in reversed(PRESETS.values()))]
+    assert list(methods.isna()) == [True] + 5 * [False]
