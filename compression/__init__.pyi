@@ -3,8 +3,8 @@ from .catalogue.cards import cards as cards
 from .errors import CompressionError as CompressionError
 from .errors import InvalidInput as InvalidInput
 from .export.packed.file import load as load
+from .jobs.execute import execute as execute
 from .methods.pipeline import compress as compress
-from .methods.pipeline import execute as execute
 from .models.load import load_model as load_model
 from .recipe.recipe import Recipe as Recipe
 from .recipe.recipe import parse_recipe as parse_recipe

@@ -49,3 +49,7 @@ def _again(kind: type[InvalidInput], field: str, message: str) -> InvalidInput:
     error = kind.__new__(kind, message)
     error.field = field
     return error
+
+
+class NotExportable(CompressionError):
+    """A model that cannot be brought into a form; `str()` is one sentence that says why."""

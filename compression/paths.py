@@ -46,3 +46,6 @@ def write_cached(path: Path, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+STORE_VARIABLE = "COMPRESSION_STORE"

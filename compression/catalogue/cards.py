@@ -17,7 +17,7 @@ from compression.errors import CompressionError, InvalidInput
 from compression.paths import assets_dir
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill
-from compression.runs.results import Interval
+from compression.runs.statistics import Interval
 
 
 class Weights(BaseModel):

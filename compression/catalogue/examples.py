@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from compression.errors import CompressionError, InvalidInput
 from compression.paths import assets_dir
 from compression.recipe.recipe import Recipe
-from compression.runs.results import Curve, Run, State
+from compression.runs.progress import Curve
+from compression.runs.results import Run, State
 from compression.runs.store import Store
 
 

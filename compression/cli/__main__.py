@@ -1,5 +1,5 @@
 """`python -m compression.cli`."""
 
-from compression.cli import main
+from compression.cli.main import main
 
 main()

@@ -13,14 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from compression.cli import tables
 from compression.errors import Cancelled
-from compression.runs.results import (
-    Curve,
-    Point,
-    Progress,
-    Run,
-)
+from compression.runs.format import digits, percent
+from compression.runs.progress import Curve, Point, Progress
+from compression.runs.results import Run
 from compression.runs.store import Store
 
 
@@ -43,7 +39,8 @@ def execute_here(
         CompressionError: it cannot be done.
     """
     # torch is imported here, so that everything else answers at once
-    from compression.methods.pipeline import execute, resolve_device
+    from compression.jobs.execute import execute
+    from compression.methods.pipeline import resolve_device
 
     resolve_device(device)
     curves: dict[int, Curve] = {}
@@ -145,8 +142,8 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
 def training_line(point: Point) -> str:
     """How training goes, in a few words: loss, validation accuracy, learning rate."""
     parts = (
-        "" if point.loss is None else f"loss {tables.digits(point.loss)}",
-        "" if point.top1 is None else f"top-1 {tables.percent(point.top1)}",
-        f"learning rate {tables.digits(point.learning_rate)}",
+        "" if point.loss is None else f"loss {digits(point.loss)}",
+        "" if point.top1 is None else f"top-1 {percent(point.top1)}",
+        f"learning rate {digits(point.learning_rate)}",
     )
     return " · ".join(part for part in parts if part)

@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from compression.catalogue.file_formats import FORMATS
-from compression.cli import tables
 from compression.cli.app import app
 from compression.cli.execution import progress_bar
 from compression.cli.flags import AsJson, RunId, StoreUrl
 from compression.cli.output import certificate_of, print_json
 from compression.errors import InvalidInput
+from compression.runs.format import digits, percent, points, size
 from compression.runs.results import Evaluation, Exported
 from compression.runs.store import open_store
 
@@ -49,7 +49,8 @@ def export(
         # torch is imported here, so that everything else answers at once
         from compression.export.inference_script import Runner, check_name, script_of
         from compression.export.model_card import Page, card_of
-        from compression.jobs.export import make, source_of, write
+        from compression.jobs.export import make, write
+        from compression.jobs.packed_source import source_of
 
         check_name(output.stem)
         with progress_bar(as_json) as report:
@@ -96,14 +97,13 @@ def _quietly() -> Iterator[None]:
 
 
 def _show(exported: Exported, paths: tuple[Path, ...]) -> None:
-    size = tables.size(exported.file_bytes)
-    print(f"Wrote {paths[0]} ({FORMATS[exported.format].title}, {size}),")
+    print(f"Wrote {paths[0]} ({FORMATS[exported.format].title}, {size(exported.file_bytes)}),")
     print(f"its model card {paths[1]} and a script that runs it, {paths[2]}.")
     if exported.top1 is not None:
-        print(f"Top-1 on validation images: {tables.percent(exported.top1)}")
-        print(f"Same label as the measured model: {tables.percent(exported.agreement)}")
+        print(f"Top-1 on validation images: {percent(exported.top1)}")
+        print(f"Same label as the measured model: {percent(exported.agreement)}")
     if exported.difference is not None:
-        most = tables.digits(exported.difference)
+        most = digits(exported.difference)
         print(f"Largest difference from PyTorch's answers: {most} of the largest answer")
     for note in exported.notes:
         print(f"- {note}")
@@ -158,22 +158,22 @@ def evaluate(
 
 
 def _tell(found: Evaluation) -> None:
-    print(f"{found.file}: {FORMATS[found.format].title}, {tables.size(found.file_bytes)}")
+    print(f"{found.file}: {FORMATS[found.format].title}, {size(found.file_bytes)}")
     if found.top1 is not None:
-        print(f"Top-1 on {found.top1.n} {found.split} images: {tables.percent(found.top1)}")
+        print(f"Top-1 on {found.top1.n} {found.split} images: {percent(found.top1)}")
     if found.model is not None and found.change is not None and found.flips is not None:
-        original = f"{found.model}, {tables.percent(found.original_top1)}"
-        print(f"Against the original ({original}): {tables.points(found.change)}")
+        original = f"{found.model}, {percent(found.original_top1)}"
+        print(f"Against the original ({original}): {points(found.change)}")
         print(
             f"Right to wrong {found.flips.right_to_wrong}, wrong to right "
-            f"{found.flips.wrong_to_right}, same label {tables.percent(found.agreement)}"
+            f"{found.flips.wrong_to_right}, same label {percent(found.agreement)}"
         )
     timed = found.latency
     if timed is not None:
         threads = "1 thread" if timed.threads == 1 else f"{timed.threads} threads"
         print(
-            f"Latency: median {tables.digits(timed.p50_ms)} ms, p90 {tables.digits(timed.p90_ms)}, "
-            f"p99 {tables.digits(timed.p99_ms)} ({timed.backend}, batch {timed.batch}, {threads}, "
+            f"Latency: median {digits(timed.p50_ms)} ms, p90 {digits(timed.p90_ms)}, "
+            f"p99 {digits(timed.p99_ms)} ({timed.backend}, batch {timed.batch}, {threads}, "
             f"{found.environment.get('device', '')})"
         )
     for note in found.notes:

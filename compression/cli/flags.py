@@ -12,9 +12,9 @@ import typer
 
 from compression.catalogue.examples import names, recipe_for
 from compression.errors import InvalidInput
+from compression.recipe.calibration_need import NO_IMAGES
 from compression.recipe.fields import Setting, settings
 from compression.recipe.presets import (
-    NO_IMAGES,
     PRESETS,
     WHOLE,
     apply_preset,

@@ -15,7 +15,8 @@ from compression.cli.execution import progress_bar
 from compression.cli.flags import AsJson, RunId, StoreUrl
 from compression.cli.output import print_json, print_table
 from compression.errors import InvalidInput
-from compression.runs.results import LatencyReport, Progress, Run
+from compression.runs.progress import Progress
+from compression.runs.results import LatencyReport, Run
 from compression.runs.store import open_store
 
 _LIST = "by commas"
@@ -47,14 +48,13 @@ def latency(
     names = None if backends is None else _parts(backends)
     with contextlib.redirect_stdout(sys.stderr):
         # torch is imported here, so that everything else answers at once
-        from compression.jobs.export import source_of
-        from compression.measure.deployed_models import quantizes
+        from compression.jobs.packed_source import source_of
         from compression.measure.latency_report import plan, report
         from compression.methods.pipeline import resolve_device
 
         device = resolve_device(entry.device)
         wanted = plan(
-            quantizes(entry.run.recipe),
+            entry.run.recipe.quantizes,
             device,
             backends=names,
             batches=numbers[0],

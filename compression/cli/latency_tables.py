@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from compression.cli.tables import (
+from compression.runs.format import (
     NONE,
     count,
     digits,

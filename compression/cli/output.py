@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from compression.cli import tables
+from compression.runs.format import percent
 from compression.runs.results import Run
 from compression.runs.store import Store
 
@@ -25,7 +26,7 @@ def show_run(run: Run, certificate: Run | None, as_json: bool) -> None:
             print_table(tables.accounts(run))
         print(tables.conditions(run))
     if certificate and certificate.compressed:
-        print(f"Certified on test images: top-1 {tables.percent(certificate.compressed.top1)}")
+        print(f"Certified on test images: top-1 {percent(certificate.compressed.top1)}")
     for note in run.notes:
         print(f"- {note}")
 

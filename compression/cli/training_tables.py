@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from compression.cli import tables
-from compression.runs.results import Curve, Run
+from compression.runs.format import NONE, digits, percent
+from compression.runs.progress import Curve
+from compression.runs.results import Run
 from compression.runs.sweep import Cell
 
 
@@ -24,11 +25,9 @@ def curve(drawn: Curve) -> Table:
         figures = (point.loss, point.hard, point.soft, point.learning_rate)
         table.add_row(
             f"{point.epoch:.2f}",
-            *(tables.NONE if value is None else tables.digits(value) for value in figures),
-            tables.percent(point.top1),
-            tables.NONE
-            if point.images_per_second is None
-            else tables.digits(point.images_per_second),
+            *(NONE if value is None else digits(value) for value in figures),
+            percent(point.top1),
+            NONE if point.images_per_second is None else digits(point.images_per_second),
         )
     return table
 
@@ -51,4 +50,4 @@ def _cell(run: Run | None, best: Run | None) -> str:
     if run is None:
         return "failed"
     mark = "best: " if best is not None and run.id == best.id else ""
-    return mark + tables.percent(run.compressed.top1 if run.compressed else None)
+    return mark + percent(run.compressed.top1 if run.compressed else None)

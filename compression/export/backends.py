@@ -22,12 +22,12 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from compression.export import NotExportable
+from compression.catalogue.backends import COMPILE, EAGER, INT8, ONNX
+from compression.errors import NotExportable
 from compression.export.onnx.float_graph import fixed_batch
 from compression.export.onnx.sessions import session
 
 Call = Callable[[], object]
-EAGER, COMPILE, ONNX, INT8 = "eager", "compile", "onnx", "onnx-int8"
 
 
 @dataclass(frozen=True)

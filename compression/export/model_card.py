@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from compression.catalogue.cards import Card
 from compression.catalogue.file_formats import FORMATS
-from compression.cli.tables import (
+from compression.runs.format import (
     NONE,
     digits,
     percent,

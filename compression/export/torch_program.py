@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from compression.errors import ArtifactError
-from compression.export import NotExportable
+from compression.errors import ArtifactError, NotExportable
 from compression.models.parametrize import plain
 
 BATCH = "batch"

@@ -6,113 +6,32 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from compression.catalogue.cards import Card, card, student_of
-from compression.catalogue.examples import example_file, examples
 from compression.catalogue.file_formats import FORMATS
-from compression.errors import CompressionError, InvalidInput
-from compression.export import NotExportable
+from compression.errors import CompressionError, InvalidInput, NotExportable
 from compression.export.onnx.float_graph import fixed_batch, float_graph
 from compression.export.onnx.int8_graph import int8_graph
 from compression.export.open_file import MARK, open_data
-from compression.export.packed.file import pack, save, unpack
+from compression.export.packed.file import save
 from compression.export.torch_program import write_program
-from compression.measure.accuracy import agreement, predict, proportion
-from compression.measure.comparison import Report, stage
+from compression.jobs.packed_source import Source
+from compression.measure.accuracy import agreement, predict
 from compression.measure.deployed_models import calibration_images
-from compression.measure.evaluate_file import Subject, predictions_of
-from compression.methods.pipeline import compress
-from compression.models.data import Dataset, load_dataset
+from compression.measure.evaluate_file import predictions_of
 from compression.models.input_quantizers import input_grids, release_inputs
 from compression.recipe.steps import Quantize
-from compression.runs.results import Exported, Run, State
-from compression.runs.store import Store
+from compression.runs.progress import Report, stage
+from compression.runs.results import Exported
+from compression.runs.statistics import proportion
 
 # Closest agreement of logits asked of a float32 file, relative to the largest logit.
 TOLERANCE = 1e-3
 _CHECKED = 64
-
-
-@dataclass(frozen=True)
-class Source:
-    """A finished run and its packed file, and what there is to say about where that is from."""
-
-    run: Run
-    packed: bytes
-    notes: tuple[str, ...] = ()
-
-    @cached_property
-    def card(self) -> Card:
-        """The model's card, or its student's: what the file is a model of."""
-        return student_of(card(self.run.model), self.run.recipe)
-
-    @cached_property
-    def data(self) -> Dataset | None:
-        return load_dataset(self.card.dataset) if self.card.dataset else None
-
-    @property
-    def subject(self) -> Subject:
-        return Subject(card(self.run.model), self.data, "validation", 1, "prepared")
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What every file says of itself."""
-        run = self.run
-        said: dict[str, Any] = {"model": run.model, "run": run.id, "recipe": run.recipe.brief}
-        return {**said, "classes": self.data.classes} if self.data else said
-
-    def model(self) -> nn.Module:
-        """The model as it was measured; a new one each time."""
-        return unpack(self.packed)
-
-    def images(self, count: int) -> Tensor:
-        """Prepared images, float32 [count, 3, h, w]; noise where there are none."""
-        return self.subject.images(count)
-
-
-def source_of(store: Store, run: Run, device: str = "auto", report: Report | None = None) -> Source:
-    """A run with its packed file: the one kept with it, or made again from its recipe.
-
-    Raises:
-        InvalidInput: the run is not done, or was stopped early and its file was not kept.
-        CompressionError: it cannot be done again.
-    """
-    if run.state is not State.DONE:
-        raise InvalidInput("run", run.id, f"a run that is done; this one is {run.state}")
-    packed = store.file(run.id) or _shipped(run)
-    if packed is not None:
-        return Source(run, packed)
-    if run.stopped_early:
-        # done again from its recipe it would train to the end, and be another model
-        raise InvalidInput("run", run.id, "one whose file was kept, for it was stopped early")
-    made = compress(run.model, run.recipe, device=device, report=report)
-    shape = student_of(card(run.model), run.recipe)
-    said = {"model": run.model, "recipe": run.recipe.brief}
-    packed = pack(made.model, architecture=shape.architecture, classes=shape.classes, details=said)
-    return Source(run, packed, _remade(run, packed))
-
-
-def _shipped(run: Run) -> bytes | None:
-    """The file of a stored example, which is in older stores without it."""
-    return next((example_file(e.name) for e in examples() if e.run.id == run.id), None)
-
-
-def _remade(run: Run, packed: bytes) -> tuple[str, ...]:
-    note = "The run's own file was not kept: its recipe was applied again"
-    if hashlib.sha256(packed).hexdigest() == run.environment.get("artifact_sha256"):
-        return (f"{note}, and gave the same file to the last bit.",)
-    size = run.compressed.artifact_bytes if run.compressed else 0
-    return (
-        f"{note}, and gave a file of {len(packed)} bytes that differs from the measured one of "
-        f"{size}: other versions or another machine. The run's figures need not be this file's.",
-    )
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from dask.system import CPU_COUNT
 
 from compression.catalogue.cards import card
 from compression.errors import Cancelled, CompressionError
-from compression.jobs.export import source_of
-from compression.measure.deployed_models import quantizes
+from compression.jobs.execute import execute
+from compression.jobs.packed_source import source_of
 from compression.measure.latency_report import plan
 from compression.measure.latency_report import report as measure_latency
-from compression.methods.pipeline import execute, resolve_device
+from compression.methods.pipeline import resolve_device
 from compression.models.load import describe_weights, load_model
-from compression.runs.results import Curve, Progress, Run
+from compression.runs.progress import Curve, Progress
+from compression.runs.results import Run
 from compression.runs.store import Entry, Store, open_store
 
 REPORT_SECONDS = 0.25
@@ -73,7 +74,7 @@ def meet(store_url: str, run_id: str, owner: str) -> None:
         entry = store.get(run_id)
         source = source_of(store, entry.run, entry.device)
         device = resolve_device(entry.device)
-        wanted = plan(quantizes(entry.run.recipe), device)
+        wanted = plan(entry.run.recipe.quantizes, device)
         found = measure_latency(entry.run, source.model(), wanted, device=device, tell=tell)
         notes = (*source.notes, *found.notes)
         store.meet_latency(run_id, owner, found.model_copy(update={"notes": notes}))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from compression.models.data import Split, prepare
-from compression.runs.results import Flips, Interval
-
-BATCH = 250
-_Z = 1.959963984540054
+from compression.models.data import BATCH, Split, prepare
+from compression.runs.statistics import Flips, Interval, paired_difference, proportion
 
 
 @dataclass(frozen=True)
@@ -32,35 +28,6 @@ class Predictions:
     def right(self) -> Tensor:
         """Whether each prediction is right, bool [n]."""
         return self.classes == self.labels
-
-
-def proportion(successes: int, n: int) -> Interval:
-    """A proportion with its 95 % score interval (Wilson, 1927). `n` must be positive."""
-    p, z2 = successes / n, _Z * _Z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    # at 0 and n the bound is exact in mathematics but not in floating point
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return Interval(value=p, low=low, high=high, n=n)
-
-
-def paired_difference(gained: int, lost: int, n: int) -> Interval:
-    """Difference of two proportions on the same `n` images, with its 95 % interval.
-
-    `gained` were wrong and became right, `lost` were right and became wrong. Wald interval with
-    half an observation added to each of the four cells (Agresti and Min, 2005).
-    """
-    size, up, down = n + 2, gained + 0.5, lost + 0.5
-    centre = (up - down) / size
-    half = _Z * math.sqrt((up + down) - (up - down) ** 2 / size) / size
-    value = (gained - lost) / n
-    return Interval(
-        value=value,
-        low=max(-1.0, min(value, centre - half)),
-        high=min(1.0, max(value, centre + half)),
-        n=n,
-    )
 
 
 def predict(

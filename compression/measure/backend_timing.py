@@ -12,8 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from compression.errors import CompressionError
-from compression.export import NotExportable
+from compression.errors import CompressionError, NotExportable
 from compression.export.backends import (
     BACKENDS,
     Call,

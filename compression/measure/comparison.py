@@ -7,8 +7,6 @@ import hashlib
 import json
 import os
 import platform
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -34,22 +32,20 @@ from compression.measure.notes import notes
 from compression.measure.size import Sizes, measure_sizes
 from compression.models.data import load_dataset, prepare
 from compression.models.input_quantizers import input_grids
-from compression.models.load import count_macs, load_model
+from compression.models.load import count_macs, original_of
 from compression.models.parametrize import plain
 from compression.models.widths import widths
 from compression.paths import cache_dir, write_cached
 from compression.recipe.recipe import Recipe
+from compression.runs.progress import Report, stage
 from compression.runs.results import (
     Account,
     Delta,
     Exported,
-    Interval,
     Measurement,
-    Progress,
     Timing,
 )
-
-Report = Callable[[Progress], None]
+from compression.runs.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -68,12 +64,6 @@ class Figures:
 
 
 # What is known of an original does not change while the process lives.
-
-
-@lru_cache(maxsize=2)
-def original_of(model_id: str) -> nn.Module:
-    """The pretrained model; shared, so copy it before changing anything."""
-    return load_model(model_id)
 
 
 @lru_cache(maxsize=4)
@@ -106,20 +96,6 @@ def _original_predictions(
         _predictions[key] = predict(original_of(model_id), data.split(split), device, tell)
         original_of(model_id).to("cpu")
     return _predictions[key]
-
-
-def stage(report: Report | None, name: str) -> Callable[[float], None]:
-    """A function that reports the fraction done of a stage that begins now."""
-    started = time.perf_counter()
-
-    def tell(fraction: float) -> None:
-        if report:
-            spent = time.perf_counter() - started
-            left = spent * (1 - fraction) / fraction if fraction > 0 and spent > 0.5 else None
-            report(Progress(stage=name, fraction=fraction, seconds_left=left))
-
-    tell(0.0)
-    return tell
 
 
 def measure(

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compression.catalogue.backends import EAGER, INT8, ONNX
 from compression.catalogue.cards import Card
-from compression.export import NotExportable
-from compression.export.backends import EAGER, INT8, ONNX
+from compression.errors import NotExportable
 from compression.export.onnx.sessions import predict_with, session
-from compression.measure.accuracy import BATCH, Predictions, agreement, proportion
+from compression.measure.accuracy import Predictions, agreement
 from compression.measure.backend_timing import (
     Forms,
     Tell,
@@ -24,10 +24,10 @@ from compression.measure.backend_timing import (
 )
 from compression.measure.machine_peaks import probe
 from compression.measure.speedup_analysis import Work
-from compression.models.data import load_dataset, prepare
+from compression.models.data import BATCH, load_dataset, prepare
 from compression.recipe.recipe import Recipe
-from compression.recipe.steps import Quantize
 from compression.runs.results import Account, Exported, Timing
+from compression.runs.statistics import proportion
 
 CALIBRATION_IMAGES = 256
 Stage = Callable[[str], Tell]
@@ -67,7 +67,7 @@ def pair_of(
     images = calibration_images(cards[0])
     names = tuple(f"{c.architecture}-{c.classes}" for c in cards)
     original, compressed = (forms_of(m, n, images) for m, n in zip(models, names, strict=True))
-    return Pair(original, compressed, macs, quantizes(recipe))
+    return Pair(original, compressed, macs, recipe.quantizes)
 
 
 def works(pair: Pair, images: Tensor, *, int8: bool) -> tuple[Work, Work]:
@@ -76,11 +76,6 @@ def works(pair: Pair, images: Tensor, *, int8: bool) -> tuple[Work, Work]:
         work_of(pair.original, pair.macs[0], images),
         work_of(pair.compressed, pair.macs[1], images, int8=int8),
     )
-
-
-def quantizes(recipe: Recipe) -> bool:
-    """Whether a recipe has a step that puts weights on a grid."""
-    return any(isinstance(step, Quantize) for step in recipe.steps)
 
 
 def calibration_images(card: Card) -> Tensor:

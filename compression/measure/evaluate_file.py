@@ -16,18 +16,20 @@ from torch.nn import functional as F
 from compression.catalogue.cards import Card, card, cards
 from compression.errors import ArtifactError, InvalidInput
 from compression.export.open_file import Opened, model_of, open_data
-from compression.measure.accuracy import BATCH, Predictions, compare, predict, proportion
-from compression.measure.comparison import original_of
+from compression.measure.accuracy import Predictions, compare, predict
 from compression.measure.cpu_pinning import held
 from compression.measure.interleaved_timer import in_turns
 from compression.measure.machine_peaks import cpu_name
 from compression.models.data import (
+    BATCH,
     DATASETS,
     Dataset,
     load_dataset,
     prepare,
 )
+from compression.models.load import original_of
 from compression.runs.results import Evaluation, Latency
+from compression.runs.statistics import proportion
 
 SPLITS = ("validation", "test")
 MOST_THREADS = 256

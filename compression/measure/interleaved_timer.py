@@ -20,7 +20,8 @@ import numpy.typing as npt
 import torch
 
 from compression.measure.cpu_pinning import Others
-from compression.runs.results import Latency, Ratio
+from compression.runs.results import Latency
+from compression.runs.statistics import Ratio
 
 # For each model, all its sessions together.
 SECONDS, LEAST_CALLS = 1.0, 50

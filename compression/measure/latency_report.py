@@ -14,23 +14,16 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from compression.catalogue.backends import EAGER, INT8, ONNX
 from compression.catalogue.cards import Card, card, student_of
 from compression.errors import InvalidInput
-from compression.export.backends import (
-    BACKENDS,
-    EAGER,
-    INT8,
-    ONNX,
-    available,
-    why_not,
-)
+from compression.export.backends import BACKENDS, available, why_not
 from compression.measure.backend_timing import (
     Timed,
     accounts,
     threads_available,
     time_pair,
 )
-from compression.measure.comparison import original_of
 from compression.measure.cpu_pinning import held
 from compression.measure.deployed_models import (
     Pair,
@@ -42,6 +35,7 @@ from compression.measure.layer_profile import in_pytorch, in_runtime, side_by_si
 from compression.measure.machine_peaks import cpu_name, probe
 from compression.measure.speedup_analysis import Case, too_small
 from compression.models.data import load_dataset, prepare
+from compression.models.load import original_of
 from compression.runs.results import (
     LatencyReport,
     LayerTime,

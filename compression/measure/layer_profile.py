@@ -21,7 +21,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from compression.export.onnx.runtime import session_options
+from compression.export.onnx.sessions import session_options
 from compression.models.parametrize import compressible, weight_of
 from compression.runs.results import LayerTime
 

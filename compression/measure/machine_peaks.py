@@ -24,7 +24,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from compression.export.onnx.runtime import session_options
+from compression.export.onnx.sessions import session_options
 from compression.measure.cpu_pinning import Others, held
 from compression.measure.interleaved_timer import Call, on_wall
 from compression.paths import cache_dir, write_cached

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compression.catalogue.backends import INT8
 from compression.catalogue.cards import Card
-from compression.export.backends import BACKENDS, INT8
+from compression.export.backends import BACKENDS
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Quantize
 from compression.runs.results import Timing

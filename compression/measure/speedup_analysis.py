@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from compression.export.backends import BACKENDS, EAGER
+from compression.catalogue.backends import EAGER
+from compression.export.backends import BACKENDS
 from compression.measure.layer_profile import Cost
 from compression.measure.machine_peaks import Machine
 from compression.runs.results import Account, Timing

@@ -16,12 +16,6 @@ from torch import nn
 from compression.catalogue.cards import Card, card, student_of
 from compression.catalogue.channel_support import require_channels
 from compression.errors import InvalidInput
-from compression.measure.comparison import (
-    Report,
-    measure,
-    original_of,
-    stage,
-)
 from compression.methods import step_cache
 from compression.methods.calibration.paired_forward import same_structure
 from compression.methods.calibration.step_context import (
@@ -36,6 +30,7 @@ from compression.methods.prune.step import prune
 from compression.methods.quantize.step import quantize
 from compression.methods.step_cache import Prefix
 from compression.models.data import Dataset, load_dataset
+from compression.models.load import original_of
 from compression.models.parametrize import plain
 from compression.paths import cache_dir
 from compression.recipe.recipe import Recipe
@@ -45,12 +40,7 @@ from compression.recipe.steps import (
     Quantize,
     Step,
 )
-from compression.runs.results import (
-    Curve,
-    Progress,
-    Run,
-    State,
-)
+from compression.runs.progress import Curve, Progress, Report, stage
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -202,44 +192,3 @@ def _known(found: Card, prefix: Recipe, device: str) -> Prefix | None:
 def _key(found: Card, prefix: Recipe, device: str) -> str:
     made_of = f"{found.id}|{found.date}|{prefix.key}|{device}|{torch.__version__}"
     return hashlib.sha256(made_of.encode()).hexdigest()[:24]
-
-
-def execute(
-    run: Run,
-    *,
-    device: str = "auto",
-    split: str = "validation",
-    report: Report | None = None,
-    keep: Callable[[bytes], object] | None = None,
-) -> Run:
-    """Apply the run's recipe, measure on a split, and give the run back as done.
-
-    `report` is called often and may raise `Cancelled`; `keep` gets the packed file.
-
-    Raises:
-        CompressionError: it cannot be done; the message says why.
-    """
-    started = time.perf_counter()
-    device, found = resolve_device(device), card(run.model)
-    if run.dataset != found.dataset:
-        raise InvalidInput("dataset", run.dataset, str(found.dataset))
-    stage(report, "Loading")
-    made = compress(run.model, run.recipe, device=device, report=report)
-    figures = measure(run.model, made.model, run.recipe, device=device, split=split, report=report)
-    if keep is not None:
-        keep(figures.packed)
-    return run.model_copy(
-        update={
-            "state": State.DONE,
-            "baseline": figures.baseline,
-            "compressed": figures.compressed,
-            "delta": figures.delta,
-            "environment": figures.environment,
-            "seconds": time.perf_counter() - started,
-            "notes": (*made.notes, *figures.notes),
-            "stopped_early": made.stopped,
-            "timings": figures.timings,
-            "accounts": figures.accounts,
-            "exported": figures.exported,
-        }
-    )

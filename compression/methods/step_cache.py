@@ -30,7 +30,7 @@ from compression.models.parametrize import (
 )
 from compression.models.widths import resize, widths
 from compression.paths import cache_dir, write_cached
-from compression.runs.results import Curve
+from compression.runs.progress import Curve
 
 KEPT_IN_MEMORY = 4
 # Computing again is cheaper than reading for anything quicker than this.

@@ -175,3 +175,6 @@ def load_dataset(dataset_id: str) -> Dataset:
     if dataset_id not in DATASETS:
         raise InvalidInput("dataset", dataset_id, ", ".join(DATASETS))
     return DATASETS[dataset_id]()
+
+
+BATCH = 250

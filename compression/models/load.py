@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -206,3 +207,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+@lru_cache(maxsize=2)
+def original_of(model_id: str) -> nn.Module:
+    """The pretrained model; shared, so copy it before changing anything."""
+    return load_model(model_id)

@@ -21,7 +21,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from compression.catalogue.cards import Card
-from compression.measure.accuracy import proportion
 from compression.models.data import (
     INPUT_SHAPE,
     Split,
@@ -36,6 +35,7 @@ from compression.models.load import (
     parameter_bytes,
 )
 from compression.paths import assets_dir
+from compression.runs.statistics import proportion
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.errors import InvalidInput
+from compression.recipe.calibration_need import NO_IMAGES, needs_images
 from compression.recipe.distill import Distill
 from compression.recipe.fields import settings
 from compression.recipe.inactive_fields import goes_with
@@ -105,32 +106,12 @@ _ASKED = {
     ),
     "distill": tuple(name for name in Distill.model_fields if name not in _DISTILL),
 }
-_IMAGES: dict[str, tuple[str, ...] | None] = {
-    "max_drop": None,
-    "average_bits": None,
-    "activation_bits": None,
-    "rate": None,
-    "keep_accuracy": None,
-    "repair": None,
-    "scope": ("allocated",),
-    "score": ("activation", "taylor", "fisher", "obs"),
-    "update": ("obs",),
-    "rounding": ("gptq", "reconstruct"),
-}
 
 
 def governed(step: str) -> tuple[str, ...]:
     """The settings of a kind of step that say how it works, which a preset decides."""
     asked = _ASKED.get(step)
     return tuple(s.name for s in settings(STEPS[step]) if s.name not in asked) if asked else ()
-
-
-def needs_images(name: str, value: Any) -> bool:
-    """Whether this value of a setting can only be had with images to calibrate on."""
-    if name not in _IMAGES or value in (None, ()) or (name == "rate" and not value):
-        return False
-    values = _IMAGES[name]
-    return values is None or value in values
 
 
 def merge(step: str, given: Mapping[str, Any], wished: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,9 +143,6 @@ def apply_preset(name: str, values: Mapping[str, Any], *, images: bool = True) -
     return merge(
         step, values, {k: v for k, v in wished.items() if images or not needs_images(k, v)}
     )
-
-
-NO_IMAGES = "the others need images to calibrate on, and this model has none here"
 
 
 def available(images: bool) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from compression.errors import InvalidInput
 from compression.recipe.fields import settings
 from compression.recipe.steps import (
     STEPS,
+    Distill,
     Prune,
     Quantize,
     Step,
@@ -62,6 +63,16 @@ class Recipe(BaseModel):
     def parent(self) -> Recipe | None:
         """The recipe without its last step; None for the empty recipe (the original)."""
         return self.model_copy(update={"steps": self.steps[:-1]}) if self.steps else None
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether a step puts weights on a grid."""
+        return any(isinstance(step, Quantize) for step in self.steps)
+
+    @property
+    def trains(self) -> bool:
+        """Whether a step trains, so that there are curves to read."""
+        return any(isinstance(step, Distill) for step in self.steps)
 
     def sentence(self) -> str:
         """What will happen, in one sentence."""

@@ -19,12 +19,8 @@ from compression.runs.database import (
     put_fact,
     runs,
 )
-from compression.runs.results import (
-    Curve,
-    Progress,
-    Run,
-    State,
-)
+from compression.runs.progress import Curve, Progress
+from compression.runs.results import Run, State
 
 MOST_FILE_BYTES = 256 * 1024**2
 

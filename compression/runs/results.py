@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import Field, field_serializer
 
 from compression.recipe.recipe import Recipe
+from compression.runs.statistics import Flips, FrozenValue, Interval, Ratio
 
 
 class State(StrEnum):
@@ -27,36 +28,7 @@ class State(StrEnum):
 ACTIVE = (State.QUEUED, State.RUNNING)
 
 
-class _Value(BaseModel):
-    # JSON has no NaN: a figure that is not a number must be None
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Interval(_Value):
-    """A proportion or a difference of proportions, as fractions, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-class Ratio(_Value):
-    """Original / compressed, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Flips(_Value):
-    """Images whose prediction changed from right to wrong, and from wrong to right."""
-
-    right_to_wrong: int
-    wrong_to_right: int
-
-
-class Latency(_Value):
+class Latency(FrozenValue):
     """Time of one forward pass in milliseconds, as really run."""
 
     backend: str
@@ -67,7 +39,7 @@ class Latency(_Value):
     p99_ms: float
 
 
-class Measurement(_Value):
+class Measurement(FrozenValue):
     """One model's figures. Bytes are of files; `macs` are multiply-accumulates for one image.
 
     `onnx_bytes` and `int8_bytes` are of the float32 and the int8 ONNX graph that ship it.
@@ -88,7 +60,7 @@ class Measurement(_Value):
     int8_bytes: int | None = None
 
 
-class Delta(_Value):
+class Delta(FrozenValue):
     """Compressed against original: paired on the same images, interleaved on the same machine."""
 
     top1: Interval | None
@@ -98,7 +70,7 @@ class Delta(_Value):
     latency_ratio: Ratio | None
 
 
-class Timing(_Value):
+class Timing(FrozenValue):
     """Original and compressed, timed in turn in one process.
 
     `backend` and `original_backend` are ids of backends; the int8 graph is held against the
@@ -117,7 +89,7 @@ class Timing(_Value):
     busy: float | None = None
 
 
-class Account(_Value):
+class Account(FrozenValue):
     """What a backend could be expected to gain, what it gained, and why it is less, if it is.
 
     `expected` and `measured` are original / compressed. Every reason is a sentence.
@@ -129,7 +101,7 @@ class Account(_Value):
     reasons: tuple[str, ...] = ()
 
 
-class Exported(_Value):
+class Exported(FrozenValue):
     """A file of another kind made of a run, and how it does against the measured model.
 
     `difference` is the largest difference of an output from PyTorch's, over the largest output;
@@ -144,7 +116,7 @@ class Exported(_Value):
     notes: tuple[str, ...] = ()
 
 
-class LayerTime(_Value):
+class LayerTime(FrozenValue):
     """One layer in both models: median time, multiply-accumulates and bytes it must move.
 
     None where the model has no such layer, or the engine merged it into another.
@@ -160,7 +132,7 @@ class LayerTime(_Value):
     compressed_bytes: int | None
 
 
-class Roof(_Value):
+class Roof(FrozenValue):
     """What this machine was seen to do at most, for one kind of number and so many threads."""
 
     numbers: str
@@ -169,7 +141,7 @@ class Roof(_Value):
     bytes_per_second: float
 
 
-class LatencyReport(_Value):
+class LatencyReport(FrozenValue):
     """All there is to say of a run's latency: backends, batch x threads, layers, roofs."""
 
     timings: tuple[Timing, ...] = ()
@@ -178,11 +150,11 @@ class LatencyReport(_Value):
     layers: tuple[LayerTime, ...] = ()
     layers_backend: str = ""
     roofs: tuple[Roof, ...] = ()
-    environment: dict[str, Any] = {}
+    environment: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-class Evaluation(_Value):
+class Evaluation(FrozenValue):
     """How a file of a model does, whoever made it.
 
     `change`, `flips` and `agreement` are against the original, where it is known which that is.
@@ -201,38 +173,11 @@ class Evaluation(_Value):
     flips: Flips | None
     agreement: float | None
     latency: Latency | None
-    environment: dict[str, Any] = {}
+    environment: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-class Point(_Value):
-    """One moment of training: means since the point before it.
-
-    `epoch` counts passes over the images, `hard` and `soft` are the parts of the loss before they
-    are weighted (cross-entropy with the labels, distance from the teacher), `top1` is there where
-    the validation images were looked at. Before the first step there is no loss.
-    """
-
-    step: int
-    epoch: float
-    learning_rate: float
-    loss: float | None = None
-    hard: float | None = None
-    soft: float | None = None
-    images_per_second: float | None = None
-    top1: Interval | None = None
-
-
-class Curve(_Value):
-    """How one step of a recipe trained. `at` is the step's place in the recipe, from 0."""
-
-    at: int
-    epochs: float
-    points: tuple[Point, ...]
-    device: str = ""
-
-
-class Run(_Value):
+class Run(FrozenValue):
     """One recipe applied to one model and measured on one data set."""
 
     id: str
@@ -245,7 +190,7 @@ class Run(_Value):
     baseline: Measurement | None = None
     compressed: Measurement | None = None
     delta: Delta | None = None
-    environment: dict[str, Any] = {}
+    environment: dict[str, Any] = Field(default_factory=dict)
     seconds: float | None = None
     notes: tuple[str, ...] = ()
     stopped_early: bool = False
@@ -260,20 +205,3 @@ class Run(_Value):
     def to_json(self, indent: int | None = None) -> str:
         """The run as one JSON document; the recipe in its canonical form."""
         return self.model_dump_json(indent=indent)
-
-
-class Progress(_Value):
-    """How far a running run is. `seconds_left` is None until it can be estimated.
-
-    While it trains, `point` is the latest moment and `curve` all of them so far, where new ones
-    have come. `keeps` says that what there is so far can be kept if it is stopped now, `saved` that
-    a checkpoint has just been written.
-    """
-
-    stage: str
-    fraction: float
-    seconds_left: float | None = None
-    point: Point | None = None
-    keeps: bool = False
-    saved: bool = False
-    curve: Curve | None = Field(default=None, exclude=True)

@@ -17,6 +17,7 @@ from compression.runs.database import (
     runs,
 )
 from compression.runs.latency_requests import Wishes
+from compression.runs.progress import Progress
 from compression.runs.records import (
     Entry,
     checkpoint_of,
@@ -24,12 +25,7 @@ from compression.runs.records import (
     passing_facts_of,
     to_entry,
 )
-from compression.runs.results import (
-    ACTIVE,
-    Progress,
-    Run,
-    State,
-)
+from compression.runs.results import ACTIVE, Run, State
 
 __all__ = ["MAX_ATTEMPTS", "Entry", "Store", "default_url", "new_run", "open_store"]
 

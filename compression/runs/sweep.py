@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from compression.errors import InvalidInput
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import STEPS, Distill
-from compression.runs.results import Interval, Run
+from compression.runs.results import Run
+from compression.runs.statistics import Interval
 
 MAX_CELLS = 100
 

@@ -8,8 +8,8 @@ from math import log10
 
 import plotly.graph_objects as go
 
-from compression.runs.results import Ratio
-from dashboard.figures.trade_off import FRONT, SCALE
+from compression.runs.statistics import Ratio
+from dashboard.figures.style import FRONT, SCALE
 from dashboard.numbers import format as fmt
 from dashboard.numbers.size_and_speed import Line, Speed
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from compression.runs.results import Latency, Roof, Timing
-from dashboard.figures.trade_off import FRONT, SCALE
+from dashboard.figures.style import FRONT, SCALE
 from dashboard.numbers import format as fmt
 from dashboard.numbers.backend_timings import Line
 from dashboard.numbers.backend_titles import title

@@ -12,7 +12,7 @@ from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill
 from compression.runs import sweep
 from compression.runs.results import Run, State
-from dashboard.figures.trade_off import FRONT, RING, SCALE
+from dashboard.figures.style import FRONT, RING, SCALE
 from dashboard.numbers import format as fmt
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from dashboard.figures.trade_off import FRONT, SCALE
+from dashboard.figures.style import FRONT, SCALE
 from dashboard.numbers.training_history import Learning, Value, series
 
 OWN = SCALE[0][1]

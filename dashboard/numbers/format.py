@@ -6,7 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from compression.runs.results import Interval, Latency, Ratio
+from compression.runs.results import Latency
+from compression.runs.statistics import Interval, Ratio
+from dashboard.numbers import format as fmt
 
 DASH = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -141,3 +143,11 @@ def how_timed(latency: Latency) -> str:
 def threads(*counts: int) -> str:
     """With how many threads."""
     return "1 thread" if counts == (1,) else f"{' or '.join(map(str, counts))} threads"
+
+
+def factor(ratio: Ratio) -> str:
+    """How much faster or slower, or that it cannot be told, in words."""
+    if ratio.low <= 1 <= ratio.high:
+        return "neither clearly faster nor slower"
+    value = ratio.value if ratio.value >= 1 else 1 / ratio.value
+    return f"{fmt.ratio(value)} {'faster' if ratio.value >= 1 else 'slower'}"

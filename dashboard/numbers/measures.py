@@ -9,10 +9,10 @@ from typing import Literal
 from compression.runs.results import (
     Latency,
     Measurement,
-    Ratio,
     Run,
     Timing,
 )
+from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
 from dashboard.numbers.backend_titles import INT8
 

@@ -6,14 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compression.recipe.steps import Quantize
-from compression.runs.results import (
-    Account,
-    Measurement,
-    Ratio,
-    Run,
-)
+from compression.runs.results import Account, Measurement, Run
+from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
 from dashboard.numbers.backend_titles import FLOAT, INT8, title
+from dashboard.numbers.format import factor
 
 _SAME = 0.02
 
@@ -159,14 +156,6 @@ def reasons(found: Sequence[Speed]) -> list[tuple[str, tuple[str, ...]]]:
         also = " besides" if common else ""
         said.append((f"What holds {speed.title} back{also}", own))
     return [(heading, sentences) for heading, sentences in said if sentences]
-
-
-def factor(ratio: Ratio) -> str:
-    """How much faster or slower, or that it cannot be told, in words."""
-    if ratio.low <= 1 <= ratio.high:
-        return "neither clearly faster nor slower"
-    value = ratio.value if ratio.value >= 1 else 1 / ratio.value
-    return f"{fmt.ratio(value)} {'faster' if ratio.value >= 1 else 'slower'}"
 
 
 def missing(run: Run) -> tuple[str, ...]:

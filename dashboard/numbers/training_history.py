@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from compression.runs.results import Curve, Point, Run
+from compression.runs.progress import Curve, Point
+from compression.runs.results import Run
 from dashboard.numbers import format as fmt
 
 

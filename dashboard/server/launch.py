@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError, InvalidInput
-from compression.paths import cache_dir
+from compression.paths import STORE_VARIABLE, cache_dir
 from compression.runs.store import open_store
 from dashboard.server import preload
 
 SCRIPT = Path(__file__).resolve().parents[1] / "app.py"
-STORE_VARIABLE = "COMPRESSION_STORE"
 DEFAULT_PORT = 8501
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PORTS_TRIED = 50

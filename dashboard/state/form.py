@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from compression.recipe.calibration_need import needs_images
 from compression.recipe.fields import Setting, settings
 from compression.recipe.inactive_fields import goes_with, idle
 from compression.recipe.presets import (
     apply_preset,
     governed,
     merge,
-    needs_images,
     preset_of,
 )
 from compression.recipe.recipe import Recipe, parse

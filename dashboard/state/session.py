@@ -12,9 +12,10 @@ import streamlit as st
 from compression.catalogue.cards import Card, Weights, cards
 from compression.catalogue.examples import Example, examples, put_examples
 from compression.errors import CompressionError
+from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import available
-from compression.runs.store import Entry, Store, open_store
-from dashboard.server.launch import STORE_VARIABLE
+from compression.recipe.recipe import Recipe
+from compression.runs.store import Entry, Store, new_run, open_store
 from dashboard.state.defaults import first_form, first_method
 from dashboard.state.form import (
     CUSTOM,
@@ -251,3 +252,15 @@ def _explain_missing(run_id: str) -> None:
     else:
         add_problem(f"run: {run_id!r} is a run of {other.model}, not of this model.")
     select(None)
+
+
+def queue(card: Card, recipe: Recipe, device: str) -> None:
+    """Put a run in the queue and select it. For callbacks."""
+    run = new_run(card.id, card.dataset, recipe)
+    try:
+        store().add(run, device)
+    except CompressionError as error:
+        add_problem(str(error))
+    else:
+        select(run.id)
+        say("Queued.")

@@ -8,18 +8,13 @@ import streamlit as st
 
 from compression.catalogue.cards import Card
 from compression.errors import CompressionError
-from compression.runs.results import (
-    ACTIVE,
-    Point,
-    Run,
-    State,
-)
+from compression.runs.progress import Point
+from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import Entry
 from dashboard.figures import training_curves
 from dashboard.numbers import format as fmt
 from dashboard.numbers import training_history
 from dashboard.state import session
-from dashboard.views.run import training
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
 _MOST_WAITING = 2
@@ -80,7 +75,7 @@ def _one(entry: Entry) -> None:
     point = entry.progress.point if entry.progress else None
     if point is not None:
         _figures(point)
-    if training.trains(entry.run) and point is not None:
+    if entry.run.recipe.trains and point is not None:
         _curve(entry.run)
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from compression.catalogue.cards import card, cards
 from compression.recipe.presets import apply_preset
 from compression.recipe.recipe import Recipe, parse
-from compression.runs.results import Curve
+from compression.runs.progress import Curve
 from tests.benchmarks.costs import machine
 from tests.readme import markdown_table, replace_section
 

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from compression.catalogue.cards import cards
-from compression.measure.accuracy import BATCH, predict
-from compression.models.data import load_dataset, prepare
+from compression.measure.accuracy import predict
+from compression.models.data import BATCH, load_dataset, prepare
 from compression.models.load import load_model
 from tests.readme import markdown_table, replace_section
 

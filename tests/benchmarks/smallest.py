@@ -20,9 +20,9 @@ from compression.catalogue.cards import card, cards
 from compression.cli.flags import build_recipe, recipe_of
 from compression.export.packed import file
 from compression.measure.accuracy import Comparison, compare, predict
-from compression.measure.comparison import original_of
 from compression.methods.pipeline import compress
 from compression.models.data import Split, load_dataset
+from compression.models.load import original_of
 from compression.models.parametrize import plain
 from compression.recipe.recipe import Recipe
 from tests.readme import markdown_table, replace_section

@@ -21,14 +21,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from compression.catalogue.cards import cards
-from compression.measure.accuracy import predict, proportion
+from compression.measure.accuracy import predict
 from compression.methods.distill.loop import LOOKS_PER_EPOCH, Lesson, distill
 from compression.methods.quantize.weight_ranges import minmax
 from compression.models.data import Dataset, load_dataset, prepare
 from compression.models.load import load_model
 from compression.models.parametrize import compressible, hold, weight_of
 from compression.recipe.steps import Distill
-from compression.runs.results import Interval
+from compression.runs.statistics import Interval, proportion
 from tests.benchmarks.costs import machine
 from tests.readme import markdown_table, replace_section
 

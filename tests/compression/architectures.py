@@ -14,7 +14,7 @@ from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vgg import VGG, make_layers
 from torchvision.models.vision_transformer import VisionTransformer
 
-from compression.methods.calibration.paired_forward import estimate_batchnorm
+from compression.methods.calibration.batchnorm import estimate_batchnorm
 from tests.compression.tiny import images
 
 

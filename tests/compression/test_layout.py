@@ -1,4 +1,7 @@
-"""Who may import whom, read from the sources."""
+"""The house: a folder imports only folders before it, nothing goes in a circle, rooms stay small.
+
+The order is written here once, and in the READMEs of both packages.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,63 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Each room, after all that it may import. `methods/prune/...` are files of `methods/prune`.
+ORDER = (
+    "compression/errors",
+    "compression/paths",
+    "compression/recipe",
+    "compression/runs",
+    "compression/catalogue",
+    "compression/data",
+    "compression/models",
+    "compression/export/packed",
+    "compression/export/onnx",
+    "compression/export",
+    "compression/measure",
+    "compression/methods/calibration",
+    "compression/methods/prune",
+    "compression/methods/quantize",
+    "compression/methods/distill",
+    "compression/methods",
+    "compression/jobs",
+    "compression/cli",
+    "compression",
+    "dashboard/state",
+    "dashboard/numbers",
+    "dashboard/figures",
+    "dashboard/views/recipe",
+    "dashboard/views/run",
+    "dashboard/views",
+    "dashboard/server",
+    "dashboard",
+)
+# Rooms beside each other, which never import one another.
+APART = ("compression/methods/prune", "compression/methods/quantize", "compression/methods/distill")
+NO_TORCH = ("compression/recipe", "compression/runs", "compression/catalogue", "dashboard")
+MOST_ENTRIES, MOST_FILES = 15, 14
 
-def imports(path: Path) -> Iterator[str]:
-    """Dotted names a file imports anywhere in it, `from a import b` as `a.b`."""
-    for node in ast.walk(ast.parse(path.read_text())):
+
+def sources(*packages: str) -> list[Path]:
+    found = (p for package in packages for p in sorted((ROOT / package).rglob("*.py")))
+    return [p.relative_to(ROOT) for p in found]
+
+
+FILES = sources("compression", "dashboard")
+MODULES = {".".join(p.with_suffix("").parts).removesuffix(".__init__"): p for p in FILES}
+
+
+def imports(path: Path, *, lazy: bool = True) -> Iterator[str]:
+    """Dotted names a file imports, `from a import b` as `a.b`; without `lazy`, only those that
+    importing it brings along."""
+    tree = ast.parse((ROOT / path).read_text())
+    for node in ast.walk(tree) if lazy else tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -23,12 +73,69 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def sources(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
-
-
 def packages(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)}
+
+
+def files_used(path: Path) -> set[Path]:
+    """The files of ours that a file imports."""
+    named = (n for name in imports(path) for n in (name, name.rpartition(".")[0]))
+    return {MODULES[n] for n in named if n in MODULES} - {Path("compression/__init__.py")}
+
+
+def room(path: Path) -> str:
+    """The most particular room of `ORDER` that a file is in."""
+    parts = path.with_suffix("").parts
+    above = ("/".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next(place for place in above if place in ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_folder_imports_only_folders_before_it(path: Path) -> None:
+    here = ORDER.index(room(path))
+    used = {room(p) for p in files_used(path)} - {room(path)}
+    assert not {r for r in used if ORDER.index(r) > here}
+    if room(path) in APART:
+        assert not used & set(APART)
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    TopologicalSorter({path: files_used(path) - {path} for path in FILES}).prepare()
+
+
+def test_rooms_named_here_exist() -> None:
+    coming = {"compression/data"}
+    assert set(ORDER) - coming == {room(p) for p in FILES}
+
+
+def test_rooms_are_small() -> None:
+    entries = [p for p in (ROOT / "compression").iterdir() if p.name != "__pycache__"]
+    assert len(entries) <= MOST_ENTRIES
+    folders = {p.parent for p in FILES}
+    for folder in folders:
+        assert len([p for p in FILES if p.parent == folder]) <= MOST_FILES, folder
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p).startswith("compression")], ids=str)
+def test_the_engine_knows_no_page(path: Path) -> None:
+    assert not packages(path) & {"dashboard", "streamlit", "plotly"}
+
+
+@pytest.mark.parametrize("path", sources(*NO_TORCH), ids=str)
+def test_what_a_page_shows_at_once_knows_no_torch(path: Path) -> None:
+    assert not packages(path) & {"torch", "torchvision"}
+    used = {room(p) for p in files_used(path) if p.parts[0] == "compression"}
+    plain = ("compression/errors", "compression/paths", *NO_TORCH)
+    assert used <= set(plain)
+
+
+@pytest.mark.parametrize("path", sources("dashboard"), ids=str)
+def test_only_views_know_streamlit_and_only_figures_know_plotly(path: Path) -> None:
+    streamlit = ("dashboard/state/session.py", "dashboard/server", "dashboard/views")
+    if "streamlit" in packages(path) and path != Path("dashboard/app.py"):
+        assert str(path).startswith(streamlit)
+    if "plotly" in packages(path) and path != Path("dashboard/server/preload.py"):
+        assert str(path).startswith("dashboard/figures")
 
 
 @pytest.mark.parametrize(
@@ -37,7 +144,7 @@ def packages(path: Path) -> set[str]:
         "import compression",
         "from compression import Recipe, Prune, Quantize, Distill, Run, open_store, cards",
         "from compression.runs.store import open_store",
-        "import compression.cli",
+        "import compression.cli.main",
         "import compression.jobs.runner",
     ],
 )
@@ -50,6 +157,7 @@ def test_no_torch_is_imported(statement: str) -> None:
 def test_public_names_are_all_there() -> None:
     import compression
 
+    assert len(compression.__all__) > 15
     for name in compression.__all__:
         assert getattr(compression, name).__name__ == name
     assert set(compression.__all__) <= set(dir(compression))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from compression.catalogue.cards import card
-from compression.methods.calibration.paired_forward import estimate_batchnorm
+from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.calibration.step_context import Context
 from compression.methods.prune.channels import choose_channels, remove
 from compression.models.data import Dataset, load_dataset, prepare

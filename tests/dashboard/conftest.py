@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from compression.paths import STORE_VARIABLE
 from compression.runs.store import Store
-from dashboard.server.launch import SCRIPT, STORE_VARIABLE
+from dashboard.server.launch import SCRIPT
 from tests.dashboard.page import Open, healthy
 
 

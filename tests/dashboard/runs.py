@@ -7,18 +7,15 @@ from typing import Any
 
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import STEPS
+from compression.runs.progress import Curve, Point
 from compression.runs.results import (
-    Curve,
     Delta,
-    Flips,
-    Interval,
     Latency,
     Measurement,
-    Point,
-    Ratio,
     Run,
     State,
 )
+from compression.runs.statistics import Flips, Interval, Ratio
 from compression.runs.store import Store, new_run
 
 MODEL = "fashion-mnist/resnet18"

@@ -7,15 +7,14 @@ from typing import Any
 from compression.runs.results import (
     Account,
     Exported,
-    Interval,
     Latency,
     LatencyReport,
     LayerTime,
-    Ratio,
     Roof,
     Run,
     Timing,
 )
+from compression.runs.statistics import Interval, Ratio
 
 _BACKEND = {"onnx": "ONNX Runtime 1.31.1 float32", "onnx-int8": "ONNX Runtime 1.31.1 int8"}
 REASON = "Zeros are multiplied too: 80 % of the weights are zero but stay in dense kernels."

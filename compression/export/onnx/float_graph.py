@@ -18,7 +18,7 @@ from onnx import helper
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compression.export import NotExportable
+from compression.errors import NotExportable
 from compression.export.onnx.constant_folding import fold_constants
 from compression.models.input_quantizers import input_grids, release_inputs
 from compression.models.parametrize import plain

@@ -7,8 +7,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from compression.export import NotExportable
-from compression.export.onnx.runtime import session_options
+from compression.errors import NotExportable
 
 
 def session(
@@ -68,3 +67,15 @@ def check(graph: onnx.ModelProto, model: nn.Module, images: Tensor) -> float:
 
 def _refusal(error: Exception) -> NotExportable:
     return NotExportable(f"ONNX Runtime cannot run the graph ({type(error).__name__})")
+
+
+_QUIET = 3
+
+
+def session_options(threads: int = 1) -> ort.SessionOptions:
+    """So many threads, which sleep while they wait; what goes wrong is raised, not logged."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = _QUIET
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from compression.errors import InvalidInput
-from compression.measure.accuracy import flips, paired_difference, predict
-from compression.methods.calibration.bisection import largest, verdict
+from compression.measure.accuracy import flips, predict
 from compression.models.data import Split
 from compression.models.parametrize import plain
-from compression.runs.results import Interval
+from compression.runs.statistics import Interval, paired_difference
 
 LARGEST = 0.999
 RESOLUTION = 0.0025
@@ -174,3 +174,54 @@ class _Search:
             gained, lost = gained + changed.wrong_to_right, lost + changed.right_to_wrong
             seen = end
             yield paired_difference(gained, lost, seen)
+
+
+# A drop of exactly what is allowed must not fail by the last bit of a division.
+_ROUNDING = 1e-12
+
+
+def largest(
+    accept: Callable[[float], bool], low: float, high: float, tolerance: float
+) -> float | None:
+    """An accepted amount of `low + k * tolerance`, at most `high`, of which the next is refused.
+
+    The largest of all if `accept` is monotone; None if even `low` is refused. Every amount is
+    asked for at most once, and about log2((high - low) / tolerance) of them are.
+
+    Raises:
+        ValueError: high is less than low, or the tolerance is not positive.
+    """
+    if not (high >= low and tolerance > 0):
+        raise ValueError(
+            f"low {low}, high {high}, tolerance {tolerance}: low <= high, 0 < tolerance"
+        )
+    steps = math.floor((high - low) / tolerance + 1e-9)
+
+    def amount(step: int) -> float:
+        # without the digits that only floating point puts there
+        return float(f"{min(low + step * tolerance, high):.12g}")
+
+    accepted, refused = -1, steps + 1
+    while refused - accepted > 1:
+        middle = (accepted + refused) // 2
+        if accept(amount(middle)):
+            accepted = middle
+        else:
+            refused = middle
+    return amount(accepted) if accepted >= 0 else None
+
+
+def verdict(
+    difference: Interval, max_drop: float, complete: bool, surely: bool = False
+) -> bool | None:
+    """Whether a difference of accuracies is a drop of at most `max_drop`; None if not yet clear.
+
+    All are fractions. The whole interval must lie on one side, unless all images there are have
+    been seen (`complete`): then the measured difference itself decides, or, where the drop must be
+    allowed `surely`, the worse end of its interval.
+    """
+    if complete:
+        return (difference.low if surely else difference.value) >= -max_drop - _ROUNDING
+    if difference.low >= -max_drop:
+        return True
+    return False if difference.high < -max_drop else None

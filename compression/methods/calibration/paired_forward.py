@@ -9,19 +9,16 @@ the price of one pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compression.methods.calibration.batchnorm import Norm
 from compression.models.input_quantizers import on_grid
 from compression.models.parametrize import compressible
-
-Norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 
 # Sets a batch norm by its own inputs, its reference and that one's inputs.
 Normalise = Callable[[nn.Module, Tensor, nn.Module, Tensor], None]
@@ -157,34 +154,6 @@ def visit_layers(model: nn.Module, images: Tensor, visit: Callable[[Meeting], No
     finally:
         for hook in held:
             hook.remove()
-
-
-@torch.no_grad()
-def estimate_batchnorm(model: nn.Module, images: Tensor) -> None:
-    """Set the running statistics of batch normalisation to those of `images`, in place.
-
-    All images are one batch, so each layer's statistics are taken with those before it in place.
-    """
-    norms = [m for m in model.modules() if isinstance(m, Norm)]
-    if norms:
-        with _estimating(norms):
-            model(images)
-
-
-@contextmanager
-def _estimating(norms: Iterable[nn.Module]) -> Iterator[None]:
-    """Let batch norms take this one batch's statistics for their running ones."""
-    found = [m for m in norms if isinstance(m, Norm)]
-    before = [(m.momentum, m.training) for m in found]
-    for m in found:
-        m.momentum = 1.0
-        m.train()
-    try:
-        yield
-    finally:
-        for m, (momentum, training) in zip(found, before, strict=True):
-            m.momentum = momentum
-            m.train(training)
 
 
 def _channel_axis(module: nn.Module) -> int:

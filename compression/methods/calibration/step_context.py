@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from compression.catalogue.cards import Card
 from compression.errors import InvalidInput
 from compression.models.data import Dataset, prepare
-from compression.recipe.presets import needs_images
-from compression.runs.results import Curve, Progress
+from compression.recipe.calibration_need import needs_images
+from compression.runs.progress import Curve, Progress
 
 # Half of what the walk holds at its widest layer, in bytes: it bounds the number of images.
 _WIDEST = 384 * 2**20

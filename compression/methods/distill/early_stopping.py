@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compression.methods.calibration.paired_forward import estimate_batchnorm
-from compression.runs.results import Interval
+from compression.methods.calibration.batchnorm import estimate_batchnorm
+from compression.runs.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from compression.errors import CompressionError
-from compression.runs.results import Curve, Interval, Point
+from compression.runs.progress import Curve, Point
+from compression.runs.statistics import Interval
 
 
 @dataclass

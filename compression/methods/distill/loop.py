@@ -19,15 +19,14 @@ from compression.methods.distill.feature_matching import Matching
 from compression.methods.distill.history import Record
 from compression.methods.distill.losses import distillation_loss
 from compression.methods.distill.mixed_precision import arithmetic
-from compression.methods.distill.optimizers import make_optimizer
-from compression.methods.distill.schedules import Schedule
-from compression.methods.distill.silence import silence
-from compression.methods.distill.student import learned_grids, magnitude, train_mode
+from compression.methods.distill.optimizers import Schedule, make_optimizer
+from compression.methods.distill.student import learned_grids, magnitude, silence, train_mode
 from compression.methods.distill.teacher_logits import answers_to
 from compression.models.data import Split, prepare
 from compression.recipe.distill import BETWEEN_LAYERS
 from compression.recipe.steps import Distill
-from compression.runs.results import Curve, Interval, Progress
+from compression.runs.progress import Curve, Progress
+from compression.runs.statistics import Interval
 
 POINTS = 120
 LOOKS_PER_EPOCH = 2

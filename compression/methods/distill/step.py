@@ -9,14 +9,13 @@ from torch import nn
 
 from compression.catalogue.cards import card
 from compression.errors import InvalidInput
-from compression.measure.accuracy import predict, proportion
-from compression.measure.comparison import original_of
+from compression.measure.accuracy import predict
 from compression.methods.calibration.step_context import Applied, Context
 from compression.methods.distill.loop import Lesson, distill
 from compression.models.data import Dataset, prepare
-from compression.models.load import build
+from compression.models.load import build, original_of
 from compression.recipe.steps import Distill
-from compression.runs.results import Interval
+from compression.runs.statistics import Interval, proportion
 
 STATISTICS_IMAGES = 1000
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compression.errors import InvalidInput
 from compression.methods.calibration.accuracy_search import most_that_keeps
+from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.calibration.budget_allocation import SPARSITIES, allocate
 from compression.methods.calibration.gradients import (
     WeightGradients,
@@ -17,12 +18,7 @@ from compression.methods.calibration.gradients import (
     weight_gradients,
 )
 from compression.methods.calibration.least_squares import refit
-from compression.methods.calibration.paired_forward import (
-    Meeting,
-    estimate_batchnorm,
-    visit_layers,
-    walk,
-)
+from compression.methods.calibration.paired_forward import Meeting, visit_layers, walk
 from compression.methods.calibration.second_moments import (
     Moments,
     groups_of,

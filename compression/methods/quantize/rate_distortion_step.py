@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from compression.errors import CompressionError, InvalidInput
 from compression.measure.accuracy import predict
 from compression.methods.calibration.accuracy_search import Amounts, most_that_keeps
+from compression.methods.calibration.batchnorm import Norm
 from compression.methods.calibration.gradients import output_gradients
-from compression.methods.calibration.paired_forward import Meeting, Norm, walk
+from compression.methods.calibration.paired_forward import Meeting, walk
 from compression.methods.calibration.second_moments import (
     groups_of,
     measurable,

@@ -10,15 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from compression.errors import CompressionError, InvalidInput
+from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.calibration.budget_allocation import allocate
 from compression.methods.calibration.gradients import output_gradients
 from compression.methods.calibration.least_squares import refit
-from compression.methods.calibration.paired_forward import (
-    Meeting,
-    estimate_batchnorm,
-    visit_layers,
-    walk,
-)
+from compression.methods.calibration.paired_forward import Meeting, visit_layers, walk
 from compression.methods.calibration.second_moments import (
     groups_of,
     measurable,

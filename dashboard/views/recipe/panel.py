@@ -10,7 +10,7 @@ from compression.errors import CompressionError
 from compression.recipe.presets import PRESETS, available
 from compression.recipe.recipe import Recipe
 from compression.runs.results import ACTIVE, State
-from compression.runs.store import Entry, new_run
+from compression.runs.store import Entry
 from dashboard.numbers import format as fmt
 from dashboard.state import session
 from dashboard.state.choice_labels import word
@@ -23,7 +23,7 @@ from dashboard.state.form import (
     to_recipe,
 )
 from dashboard.views.recipe import advanced, pruning, widgets
-from dashboard.views.run import temperature_grid
+from dashboard.views.recipe.temperature_button import button
 
 
 def show(card: Card) -> None:
@@ -49,18 +49,6 @@ def _panel(card: Card) -> None:
             _act(card, weights, known)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
-
-
-def queue(card: Card, recipe: Recipe, device: str) -> None:
-    """Put a run in the queue and select it. For callbacks."""
-    run = new_run(card.id, card.dataset, recipe)
-    try:
-        session.store().add(run, device)
-    except CompressionError as error:
-        session.add_problem(str(error))
-    else:
-        session.select(run.id)
-        session.say("Queued.")
 
 
 def _method(card: Card) -> None:
@@ -141,7 +129,7 @@ def _distill(card: Card, weights: Weights | None, known: list[Entry]) -> None:
     advanced.show(session.form(), "distill", off)
     if possible:
         form = session.form()
-        temperature_grid.button(card, form, known, _refused(form, card, weights))
+        button(card, form, known, _refused(form, card, weights))
 
 
 def _act(card: Card, weights: Weights | None, known: list[Entry]) -> None:
@@ -182,7 +170,7 @@ def _act(card: Card, weights: Weights | None, known: list[Entry]) -> None:
         width="stretch",
         disabled=refused is not None,
     ):
-        queue(card, recipe, form["device"])
+        session.queue(card, recipe, form["device"])
         st.rerun()
 
 

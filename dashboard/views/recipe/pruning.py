@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from compression.catalogue.cards import Weights
-from dashboard.figures import trade_off
+from dashboard.figures.weight_histogram import cut, cut_figure, cut_notice
 from dashboard.numbers import format as fmt
 from dashboard.state import session
 from dashboard.state.defaults import cuts_by_magnitude, round_threshold
@@ -65,8 +65,8 @@ def _switch(weights: Weights | None, before: str) -> None:
         share = weights.sparsity(st.session_state["threshold"])
         st.session_state["sparsity"] = min(round(share * 200) / 200, 1.0)
     elif weights is not None and now == "threshold":
-        cut = weights.threshold(st.session_state["sparsity"])
-        st.session_state["threshold"] = round_threshold(cut)
+        threshold = weights.threshold(st.session_state["sparsity"])
+        st.session_state["threshold"] = round_threshold(threshold)
     session.adapt()
 
 
@@ -91,13 +91,13 @@ def _cut(form: Form, weights: Weights | None) -> None:
     else:
         threshold = form["threshold"]
         words = f"**{fmt.percent(weights.sparsity(threshold))}** of the weights become zero"
-    numbers = trade_off.cut(weights, threshold, high)
+    numbers = cut(weights, threshold, high)
     st.markdown(words)
     st.plotly_chart(
-        trade_off.cut_figure(numbers),
+        cut_figure(numbers),
         key="cut",
         config={"displayModeBar": False, "staticPlot": True},
-        alt=f"Weights by magnitude. {trade_off.cut_notice(numbers)}.",
+        alt=f"Weights by magnitude. {cut_notice(numbers)}.",
     )
 
 

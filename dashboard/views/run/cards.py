@@ -9,8 +9,8 @@ import streamlit as st
 from compression.runs.results import Delta, Measurement, Run
 from dashboard.numbers import format as fmt
 from dashboard.numbers.backend_titles import INT8
+from dashboard.numbers.format import factor
 from dashboard.numbers.measures import MEASURES, timing_of
-from dashboard.numbers.size_and_speed import factor
 
 
 def show(run: Run, measured: Measurement, delta: Delta) -> None:

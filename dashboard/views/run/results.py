@@ -21,7 +21,6 @@ from dashboard.numbers.measures import (
 from dashboard.state import session
 from dashboard.state.defaults import first_runs
 from dashboard.state.form import Form, from_recipe, to_recipe
-from dashboard.views.recipe import panel
 from dashboard.views.run import (
     cards,
     sections,
@@ -74,7 +73,7 @@ def _start(card: Card, name: str, form: Form) -> None:
             f"Run {name.lower()}",
             key=f"first_{name.lower()}",
             icon=":material/play_arrow:",
-            on_click=panel.queue,
+            on_click=session.queue,
             args=(card, recipe, form["device"]),
             width="stretch",
         )
@@ -132,7 +131,7 @@ def _again(card: Card, chosen: Entry) -> None:
         "Run it again",
         key="again",
         icon=":material/replay:",
-        on_click=panel.queue,
+        on_click=session.queue,
         args=(card, chosen.run.recipe, chosen.device),
     )
 

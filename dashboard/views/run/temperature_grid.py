@@ -8,23 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from compression.catalogue.cards import Card
-from compression.recipe.recipe import Recipe
 from compression.runs.results import Run
-from compression.runs.store import Entry, new_run
 from dashboard.figures import temperature_grid
 from dashboard.numbers import format as fmt
 from dashboard.state import session
-from dashboard.state.form import Form, to_recipe
 
 _CHART, _TABLE = "temperatures", "temperature_table"
-
-
-def missing(form: Form, entries: Sequence[Entry]) -> tuple[Recipe, ...]:
-    """The runs of the grid that are neither finished nor under way."""
-    known = {e.run.recipe_key for e in entries}
-    recipes = temperature_grid.grid_recipes(to_recipe({**form, "distill": True}))
-    return tuple(r for r in recipes if r.key not in known)
 
 
 def show(runs: Sequence[Run], chosen: Run | None) -> None:
@@ -83,43 +72,3 @@ def _clicked() -> None:
     for point in event.get("selection", {}).get("points", []):
         if point.get("customdata"):
             session.select(str(point["customdata"][0]))
-
-
-def button(card: Card, form: Form, entries: Sequence[Entry], refused: str | None) -> None:
-    """Offer the grid, and say how many runs that is."""
-    label = "Which temperature?"
-    left: tuple[Recipe, ...] = ()
-    if form["loss"] == "logits":
-        why = "Raw answers are matched without a temperature."
-    else:
-        left = missing(form, entries)
-        why = refused or ("" if left else "Every run of this grid is there already.")
-    count = "1 run" if len(left) == 1 else f"{len(left)} runs"
-    if st.button(
-        label if why else f"{label} Try it in {count}",
-        key="try_temperatures",
-        icon=":material/thermostat:",
-        width="stretch",
-        disabled=bool(why),
-        help=why or _described(form),
-    ):
-        _queue(card, left, form["device"])
-        st.rerun()
-
-
-def _described(form: Form) -> str:
-    tried = ", ".join(f"{t:g}" for t in temperature_grid.TEMPERATURES)
-    weights = ", ".join(f"{a:g}" for a in temperature_grid.ALPHAS)
-    on = "" if form["distill"] else " and distillation on"
-    return (
-        f"Every temperature of {tried} with every weight of the original's answers (alpha) of "
-        f"{weights}, each for {temperature_grid.EPOCHS} epoch of "
-        f"{temperature_grid.IMAGES:,} images; everything else as set here{on}. "
-        "Runs that are there already are not repeated."
-    )
-
-
-def _queue(card: Card, recipes: Sequence[Recipe], device: str) -> None:
-    for recipe in recipes:
-        session.store().add(new_run(card.id, card.dataset, recipe), device)
-    session.say(f"{len(recipes)} runs queued.")

@@ -7,7 +7,6 @@ from dataclasses import replace
 import streamlit as st
 
 from compression.errors import CompressionError
-from compression.recipe.steps import Distill
 from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import Entry
 from dashboard.figures import training_curves
@@ -21,7 +20,7 @@ MOST = len(training_curves.OVERLAYS)
 
 def show(entries: list[Entry], chosen: Entry) -> None:
     """The section, if the run was trained and something of it was written down."""
-    if not trains(chosen.run) or chosen.run.state in ACTIVE:
+    if not chosen.run.recipe.trains or chosen.run.state in ACTIVE:
         return
     own = training_history.learning(chosen.run, session.store().curves(chosen.run.id))
     if not any(stretch.points for stretch in own.stretches):
@@ -29,15 +28,10 @@ def show(entries: list[Entry], chosen: Entry) -> None:
     others = [
         e.run
         for e in reversed(entries)
-        if e.run.state is State.DONE and trains(e.run) and e.run.id != chosen.run.id
+        if e.run.state is State.DONE and e.run.recipe.trains and e.run.id != chosen.run.id
     ]
     with st.container(border=True, key="learned"):
         _section(chosen.run, own, others)
-
-
-def trains(run: Run) -> bool:
-    """Whether a step of the recipe trains, so that there may be curves to read."""
-    return any(isinstance(step, Distill) for step in run.recipe.steps)
 
 
 @st.fragment

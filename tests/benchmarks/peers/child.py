@@ -21,10 +21,8 @@ from typing import Any
 import torch
 
 from compression.catalogue.cards import card
-from compression.measure.accuracy import BATCH
-from compression.measure.comparison import original_of
-from compression.models.data import load_dataset, prepare
-from compression.models.load import load_model
+from compression.models.data import BATCH, load_dataset, prepare
+from compression.models.load import load_model, original_of
 from tests.benchmarks.peers.cells import CELLS, Cell, Job, Made
 from tests.benchmarks.peers.methods import METHODS, ORIGINAL, Module, load
 from tests.benchmarks.peers.results import Bits, pack_bits

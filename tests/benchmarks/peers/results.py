@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.measure.accuracy import paired_difference
-from compression.runs.results import Interval
+from compression.runs.statistics import Interval, paired_difference
 
 Bits = NDArray[np.bool_]
 Key = tuple[str, str, str, str, str]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from compression.runs.results import Interval
+from compression.runs.statistics import Interval
 from tests.benchmarks.peers.cells import CELLS
 from tests.benchmarks.peers.methods import CHANNELS, METHODS, ORIGINAL, QUANTIZATION, SPARSITY
 from tests.benchmarks.peers.results import Key, Result, best, difference

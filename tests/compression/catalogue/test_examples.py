@@ -19,15 +19,14 @@ from compression.errors import CompressionError, InvalidInput
 from compression.export.packed.file import unpack
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune, Quantize
+from compression.runs.progress import Curve, Point
 from compression.runs.results import (
-    Curve,
     Delta,
-    Interval,
     Measurement,
-    Point,
     Run,
     State,
 )
+from compression.runs.statistics import Interval
 from compression.runs.store import Store, new_run, open_store
 
 MODEL, OTHER = [c.id for c in cards().values() if c.bundled][:2]

@@ -18,8 +18,9 @@ from rich.console import Console
 
 from compression.catalogue.cards import cards
 from compression.catalogue.preset_timings import Costs
-from compression.cli import main, tables
+from compression.cli import tables
 from compression.cli.flags import build_recipe
+from compression.cli.main import main
 from compression.errors import InvalidInput
 from compression.recipe.fields import settings
 from compression.recipe.presets import PRESETS
@@ -30,12 +31,9 @@ from compression.recipe.steps import (
     Prune,
     Quantize,
 )
-from compression.runs.results import (
-    Interval,
-    Ratio,
-    Run,
-    State,
-)
+from compression.runs.format import count, digits, percent, points, ratio, size
+from compression.runs.results import Run, State
+from compression.runs.statistics import Interval, Ratio
 from compression.runs.store import Store, new_run, open_store
 
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
@@ -109,8 +107,8 @@ def test_runs_and_show_tell_the_same(
     assert measured["id"] in out
     out, _ = said(capsys, "show", measured["id"], "--store", url)
     top1 = Interval.model_validate(measured["compressed"]["top1"])
-    assert tables.percent(top1) in out
-    assert tables.size(measured["compressed"]["artifact_bytes"]) in out
+    assert percent(top1) in out
+    assert size(measured["compressed"]["artifact_bytes"]) in out
     assert all(note[:40] in out for note in measured["notes"])
     for word in ("original", "compressed", "change", "points", "MB", "ms"):
         assert word in out
@@ -137,7 +135,7 @@ def test_only_finished_runs_are_certified(store: Store, capsys: pytest.CaptureFi
 
 def test_ctrl_c_inside_an_import_has_the_same_exit_code(tmp_path: Path) -> None:
     (tmp_path / "interrupted.py").write_text(
-        "import compression.cli as cli\n"
+        "import compression.cli.main as cli\n"
         "cli.app = lambda **_: exec('raise KeyboardInterrupt')\n"
         "cli.main(['runs'])\n"
     )
@@ -283,7 +281,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = said(capsys, "models")
     assert all(name in out for name in cards())
     assert MODEL.test_top1 is not None
-    assert tables.percent(MODEL.test_top1) in out
+    assert percent(MODEL.test_top1) in out
 
 
 def test_no_runs_yet_says_how_to_start_one(
@@ -378,27 +376,26 @@ def test_a_recipe_file_keeps_its_seed_unless_another_is_given(tmp_path: Path) ->
 
 
 def test_figures_have_three_significant_digits_and_units() -> None:
-    assert [tables.digits(v) for v in (0.12345, 12.345, 1234.5, 99999)] == [
+    assert [digits(v) for v in (0.12345, 12.345, 1234.5, 99999)] == [
         "0.123",
         "12.3",
         "1230",
         "100000",
     ]
-    assert tables.size(44_787_000) == "44.8 MB"
-    assert tables.size(999) == "999 B"
-    assert tables.count(11_173_962) == "11.2 M"
-    assert tables.percent(Interval(value=0.9231, low=0.915, high=0.93, n=5000)) == (
-        "92.3 % (91.5 to 93)"
-    )
-    assert tables.points(Interval(value=-0.0042, low=-0.009, high=0.001, n=5000)) == (
+    assert size(44_787_000) == "44.8 MB"
+    assert size(999) == "999 B"
+    assert count(11_173_962) == "11.2 M"
+    assert percent(Interval(value=0.9231, low=0.915, high=0.93, n=5000)) == ("92.3 % (91.5 to 93)")
+    assert points(Interval(value=-0.0042, low=-0.009, high=0.001, n=5000)) == (
         "-0.42 points (-0.9 to +0.1)"
     )
-    assert tables.ratio(Ratio(value=1.5, low=1.25, high=1.75)) == "1.5 x (1.25 to 1.75)"
-    assert tables.ratio(None) == tables.percent(None) == "-"
+    assert ratio(Ratio(value=1.5, low=1.25, high=1.75)) == "1.5 x (1.25 to 1.75)"
+    assert ratio(None) == percent(None) == "-"
 
 
 def test_help_is_quick_for_it_needs_no_torch() -> None:
-    code = "import sys\nfrom compression.cli import main\ntry:\n    main([])\nexcept SystemExit:\n"
+    code = "import sys\nfrom compression.cli.main import main\n"
+    code += "try:\n    main([])\nexcept SystemExit:\n"
     code += "    print('torch' in sys.modules)"
     environment = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run(

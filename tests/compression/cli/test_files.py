@@ -14,16 +14,12 @@ import pytest
 
 from compression.catalogue.cards import card
 from compression.catalogue.examples import examples
-from compression.cli import tables
 from compression.export.model_card import DATA, Page, card_of
 from compression.models.data import load_dataset
 from compression.recipe.recipe import Recipe
-from compression.runs.results import (
-    Exported,
-    Interval,
-    Run,
-    State,
-)
+from compression.runs.format import digits, percent, points, ratio, size
+from compression.runs.results import Exported, Run, State
+from compression.runs.statistics import Interval
 from compression.runs.store import Store, new_run, open_store
 from tests.compression.cli.test_commands import said
 from tests.compression.jobs.test_export import (
@@ -66,7 +62,7 @@ def test_a_run_becomes_an_int8_graph_that_its_script_runs_and_evaluate_measures(
     exported = Exported.model_validate({k: written[k] for k in Exported.model_fields})
     assert exported.file_bytes == path.stat().st_size
     page = path.with_suffix(".md").read_text()
-    for part in (digest, run.id, RECIPE.sentence(), tables.percent(exported.top1)):
+    for part in (digest, run.id, RECIPE.sentence(), percent(exported.top1)):
         assert part in page
     for note in exported.notes:
         assert note in page
@@ -87,7 +83,7 @@ def test_a_run_becomes_an_int8_graph_that_its_script_runs_and_evaluate_measures(
     assert found["top1"] == written["top1"]
     assert found["change"]["n"] == found["top1"]["n"] == 5_000
     out, _ = said(capsys, "evaluate", str(path), "--store", store.url, "--threads", "2")
-    assert f"{tables.percent(Interval(**found['top1']))}" in out
+    assert f"{percent(Interval(**found['top1']))}" in out
     assert MODEL in out and "2 threads" in out and "p99" in out
 
 
@@ -174,12 +170,12 @@ def test_a_card_holds_every_figure_of_the_run_with_its_interval(example: Any) ->
     text = card_of(page)
     assert done.compressed and done.delta and done.compressed.latency and example.certificate
     for part in (
-        tables.percent(done.compressed.top1),
-        tables.percent(example.certificate.compressed.top1),
-        tables.points(done.delta.top1),
-        tables.size(104_065),
-        tables.ratio(done.baseline.dense_bytes / 104_065),
-        tables.digits(done.compressed.latency.p50_ms),
+        percent(done.compressed.top1),
+        percent(example.certificate.compressed.top1),
+        points(done.delta.top1),
+        size(104_065),
+        ratio(done.baseline.dense_bytes / 104_065),
+        digits(done.compressed.latency.p50_ms),
         done.environment["device"],
         done.recipe.sentence(),
         DATA[done.dataset].title,

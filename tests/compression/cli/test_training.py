@@ -18,12 +18,9 @@ import pytest
 from compression.cli.execution import training_line
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill
-from compression.runs.results import (
-    Interval,
-    Point,
-    Run,
-    State,
-)
+from compression.runs.progress import Point
+from compression.runs.results import Run, State
+from compression.runs.statistics import Interval
 from compression.runs.store import Store, open_store
 from tests.compression.catalogue.test_examples import example, write
 from tests.compression.cli.test_commands import (

@@ -21,17 +21,12 @@ import torch
 from compression.catalogue.cards import card
 from compression.catalogue.examples import examples
 from compression.catalogue.file_formats import FORMATS
-from compression.errors import InvalidInput
-from compression.export import NotExportable
+from compression.errors import InvalidInput, NotExportable
 from compression.export.inference_script import Runner, script_of
 from compression.export.open_file import Opened, open_data
 from compression.export.packed.file import details, pack
-from compression.jobs.export import (
-    Ready,
-    Source,
-    make,
-    source_of,
-)
+from compression.jobs.export import Ready, make
+from compression.jobs.packed_source import Source, source_of
 from compression.measure.accuracy import Predictions, predict
 from compression.measure.evaluate_file import evaluate
 from compression.methods.pipeline import compress

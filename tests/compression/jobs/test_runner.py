@@ -26,7 +26,8 @@ from compression.jobs.dask_cluster import Deaths, parse_memory, start_cluster
 from compression.jobs.runner import Runner
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune, Quantize
-from compression.runs.results import Progress, Run, State
+from compression.runs.progress import Progress
+from compression.runs.results import Run, State
 from compression.runs.store import (
     Entry,
     Store,

@@ -11,7 +11,7 @@ from compression.errors import Cancelled
 from compression.jobs import worker
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill
-from compression.runs.results import Curve, Point, Progress
+from compression.runs.progress import Curve, Point, Progress
 from compression.runs.store import Entry, Store, new_run
 
 

@@ -7,15 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.measure.accuracy import (
-    Predictions,
-    compare,
-    paired_difference,
-    predict,
-    proportion,
-)
+from compression.measure.accuracy import Predictions, compare, predict
 from compression.models.data import Split
 from compression.models.load import build
+from compression.runs.statistics import paired_difference, proportion
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compression.errors import ArtifactError, InvalidInput
 from compression.export.open_file import kind_of, model_of
-from compression.measure.accuracy import agreement, flips, predict, proportion
+from compression.measure.accuracy import agreement, flips, predict
 from compression.measure.evaluate_file import evaluate
 from compression.models.data import (
     MEAN,
@@ -27,6 +27,7 @@ from compression.models.data import (
 )
 from compression.models.load import load_model
 from compression.runs.results import Evaluation
+from compression.runs.statistics import proportion
 from tests.compression.jobs.test_export import MODEL, measured, packed
 
 

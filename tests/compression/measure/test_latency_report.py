@@ -13,26 +13,26 @@ import pytest
 from distributed import Client
 
 from compression.catalogue.cards import cards
-from compression.cli import main
+from compression.cli.main import main
 from compression.errors import InvalidInput
 from compression.jobs import worker
 from compression.jobs.dask_cluster import start_cluster
 from compression.jobs.runner import Runner
 from compression.measure import interleaved_timer, layer_profile
 from compression.measure.backend_timing import threads_available
-from compression.measure.comparison import original_of
 from compression.measure.latency_report import plan, report
 from compression.methods.pipeline import compress
+from compression.models.load import original_of
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize
 from compression.runs.results import (
     Latency,
     LatencyReport,
-    Ratio,
     Run,
     State,
     Timing,
 )
+from compression.runs.statistics import Ratio
 from compression.runs.store import (
     Entry,
     Store,

@@ -4,7 +4,8 @@ from compression.catalogue.cards import card
 from compression.measure.notes import notes
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize
-from compression.runs.results import Latency, Ratio, Timing
+from compression.runs.results import Latency, Timing
+from compression.runs.statistics import Ratio
 
 RESNET = card("fashion-mnist/resnet18")
 ONE = Ratio(value=1, low=1, high=1)

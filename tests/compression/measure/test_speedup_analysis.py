@@ -20,7 +20,8 @@ from compression.measure.speedup_analysis import (
     account,
     expected,
 )
-from compression.runs.results import Latency, Ratio, Timing
+from compression.runs.results import Latency, Timing
+from compression.runs.statistics import Ratio
 
 # 100 G float32 and 400 G int8 MACs a second, 10 GB a second, 1 µs to start an operator
 MACHINE = Machine(

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from compression.errors import InvalidInput
 from compression.export.packed import file
 from compression.measure.accuracy import flips, predict
-from compression.measure.comparison import original_of
 from compression.methods import pipeline, step_cache
 from compression.methods.pipeline import compress
 from compression.methods.quantize import block_reconstruction
+from compression.models.load import original_of
 from compression.models.parametrize import compressible, plain, weight_of
 from compression.recipe.presets import PRESETS, apply_preset
 from compression.recipe.recipe import Recipe, parse

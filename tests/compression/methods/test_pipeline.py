@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from compression.errors import Cancelled, InvalidInput
-from compression.measure.comparison import original_of
+from compression.jobs.execute import execute
 from compression.methods import pipeline, step_cache
-from compression.methods.pipeline import compress, execute, resolve_device
+from compression.methods.pipeline import compress, resolve_device
+from compression.models.load import original_of
 from compression.models.parametrize import (
     FakeQuantize,
     Mask,
@@ -20,7 +21,8 @@ from compression.models.parametrize import (
 )
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune, Quantize
-from compression.runs.results import Progress, Run, State
+from compression.runs.progress import Progress
+from compression.runs.results import Run, State
 from compression.runs.store import new_run
 
 MODEL, DATA = "fashion-mnist/squeezenet1_1", "fashion-mnist"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from compression.errors import InvalidInput
 from compression.recipe import presets
+from compression.recipe.calibration_need import needs_images
 from compression.recipe.fields import settings
 from compression.recipe.inactive_fields import goes_with, idle
 from compression.recipe.presets import (
@@ -18,7 +19,6 @@ from compression.recipe.presets import (
     available,
     governed,
     merge,
-    needs_images,
     preset_of,
 )
 from compression.recipe.recipe import Recipe, parse

@@ -14,14 +14,12 @@ from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune, Quantize
 from compression.runs.results import (
     Delta,
-    Flips,
-    Interval,
     Latency,
     Measurement,
-    Ratio,
     Run,
     State,
 )
+from compression.runs.statistics import Flips, Interval, Ratio
 from compression.runs.store import new_run
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)

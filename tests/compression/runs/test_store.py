@@ -19,15 +19,9 @@ from compression.errors import InvalidInput, StoreError
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune
 from compression.runs import records
-from compression.runs.results import (
-    ACTIVE,
-    Curve,
-    Interval,
-    Point,
-    Progress,
-    Run,
-    State,
-)
+from compression.runs.progress import Curve, Point, Progress
+from compression.runs.results import ACTIVE, Run, State
+from compression.runs.statistics import Interval
 from compression.runs.store import (
     MAX_ATTEMPTS,
     Entry,

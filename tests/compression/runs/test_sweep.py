@@ -10,7 +10,8 @@ from compression.cli.training import taken, verdict
 from compression.errors import InvalidInput
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune
-from compression.runs.results import Interval, Run, State
+from compression.runs.results import Run, State
+from compression.runs.statistics import Interval
 from compression.runs.store import Store, new_run
 from compression.runs.sweep import (
     Cell,

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from compression.catalogue.cards import Weights
 from compression.runs.results import Run
 from dashboard.figures import trade_off
+from dashboard.figures.style import FRONT, SCALE
+from dashboard.figures.weight_histogram import cut, cut_figure
 from dashboard.numbers.measures import HORIZONTAL, MEASURES, VERTICAL
 from tests.dashboard.runs import DENSE, done, recipe
 
@@ -134,12 +136,12 @@ WEIGHTS = Weights(
 
 @given(st.floats(0, 1.2))
 def test_cut_follows_the_stored_quantiles(threshold: float) -> None:
-    numbers = trade_off.cut(WEIGHTS, threshold, 1.0)
+    numbers = cut(WEIGHTS, threshold, 1.0)
     assert numbers.sparsity == pytest.approx(min(threshold, 1.0), abs=0.011)
     assert max(numbers.density) == 1.0
     assert all(0 <= d <= 1 for d in numbers.density)
 
 
 def test_cut_figure_colours_what_becomes_zero() -> None:
-    figure = trade_off.cut_figure(trade_off.cut(WEIGHTS, 0.5, 1.0, bins=10))
-    assert list(figure.data[0].marker.color) == [trade_off.FRONT] * 5 + [trade_off.SCALE[0][1]] * 5
+    figure = cut_figure(cut(WEIGHTS, 0.5, 1.0, bins=10))
+    assert list(figure.data[0].marker.color) == [FRONT] * 5 + [SCALE[0][1]] * 5

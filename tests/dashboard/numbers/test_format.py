@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.runs.results import Interval, Ratio
+from compression.runs.statistics import Interval, Ratio
 from dashboard.numbers import format as fmt
 
 MINUS, NBSP = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.runs.results import Ratio, Run
+from compression.runs.results import Run
+from compression.runs.statistics import Ratio
 from compression.runs.store import Store
 from dashboard.figures import dumbbell, trade_off
 from dashboard.numbers import size_and_speed
+from dashboard.numbers.format import factor
 from dashboard.numbers.measures import MEASURES
 from tests.dashboard.page import Open, healthy, metric_values, text_of
 from tests.dashboard.runs import DENSE, done, recipe
@@ -50,7 +52,7 @@ def test_the_factors_of_size_multiply_to_the_whole() -> None:
 @given(st.floats(0.05, 20), st.floats(0.0, 0.5))
 def test_no_speed_is_claimed_that_may_be_chance(value: float, spread: float) -> None:
     ratio = Ratio(value=value, low=value * (1 - spread), high=value * (1 + spread))
-    said = size_and_speed.factor(ratio)
+    said = factor(ratio)
     if ratio.low > 1:
         assert said.endswith("faster")
     elif ratio.high < 1:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from compression.catalogue.cards import Weights
 from compression.errors import InvalidInput
+from compression.recipe.calibration_need import needs_images
 from compression.recipe.presets import (
     DEFAULT_PRESET,
     PRESETS,
     WHOLE,
     available,
     governed,
-    needs_images,
 )
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import STEPS

@@ -7,16 +7,13 @@ from pathlib import Path
 import pytest
 
 from compression.catalogue import examples
+from compression.paths import STORE_VARIABLE
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune, Quantize
-from compression.runs.results import (
-    Interval,
-    Point,
-    Progress,
-    State,
-)
+from compression.runs.progress import Point, Progress
+from compression.runs.results import State
+from compression.runs.statistics import Interval
 from compression.runs.store import Store, new_run, open_store
-from dashboard.server.launch import STORE_VARIABLE
 from dashboard.state import session
 from dashboard.views.recipe.advanced import OPEN
 from dashboard.views.runs_table import frame

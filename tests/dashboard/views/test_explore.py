@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from compression.catalogue.cards import cards
 from compression.catalogue.preset_timings import Costs
+from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import (
     DEFAULT_PRESET,
     PRESETS,
@@ -17,10 +18,11 @@ from compression.recipe.presets import (
 )
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import STEPS, Prune, Quantize
-from compression.runs.results import Progress, State
+from compression.runs.progress import Progress
+from compression.runs.results import State
 from compression.runs.store import Store, new_run
 from dashboard.numbers.format import shortened
-from dashboard.server.launch import SCRIPT, STORE_VARIABLE
+from dashboard.server.launch import SCRIPT
 from dashboard.state.form import PLAIN, with_preset
 from dashboard.state.url import to_params
 from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of, unfolded

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compression.export import NotExportable
+from compression.errors import NotExportable
 from compression.export.onnx import float_graph as float_graph_module
 from compression.export.onnx.float_graph import fixed_batch, float_graph
 from compression.export.onnx.sessions import check, predict_with, session

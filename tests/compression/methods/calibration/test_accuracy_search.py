@@ -13,14 +13,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compression.errors import InvalidInput
-from compression.measure.accuracy import flips, paired_difference, predict
-from compression.measure.comparison import original_of
-from compression.methods.calibration.accuracy_search import LARGEST, RESOLUTION, most_that_keeps
-from compression.methods.calibration.bisection import largest, verdict
+from compression.measure.accuracy import flips, predict
+from compression.methods.calibration.accuracy_search import (
+    LARGEST,
+    RESOLUTION,
+    largest,
+    most_that_keeps,
+    verdict,
+)
 from compression.methods.prune.masks import smallest_global
 from compression.models.data import Split, load_dataset
+from compression.models.load import original_of
 from compression.models.parametrize import compressible, hold, weight_of
-from compression.runs.results import Interval
+from compression.runs.statistics import Interval, paired_difference
 
 
 @given(st.integers(-1, 40), st.integers(0, 40))

@@ -10,12 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models as tv
 
-from compression.methods.calibration.paired_forward import (
-    Meeting,
-    estimate_batchnorm,
-    same_structure,
-    walk,
-)
+from compression.methods.calibration.batchnorm import estimate_batchnorm
+from compression.methods.calibration.paired_forward import Meeting, same_structure, walk
 from compression.methods.quantize.observers import calibrate_inputs
 from compression.methods.quantize.weight_ranges import minmax
 from compression.models.input_quantizers import hold_inputs, input_grids

@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compression.errors import Cancelled, CompressionError, InvalidInput
-from compression.measure.accuracy import predict, proportion
+from compression.measure.accuracy import predict
 from compression.methods.distill import loop
 from compression.methods.distill.loop import Lesson, Outcome, distill
 from compression.methods.distill.mixed_precision import arithmetic
-from compression.methods.distill.optimizers import OPTIMIZERS, make_optimizer
-from compression.methods.distill.schedules import SCHEDULES, Schedule
-from compression.methods.distill.silence import silence
+from compression.methods.distill.optimizers import OPTIMIZERS, SCHEDULES, Schedule, make_optimizer
+from compression.methods.distill.student import silence
 from compression.methods.quantize.weight_ranges import minmax
 from compression.models.data import Split, augment, prepare
 from compression.models.parametrize import (
@@ -39,7 +38,8 @@ from compression.models.parametrize import (
 from compression.recipe.distill import Optimizer
 from compression.recipe.distill import Schedule as ScheduleName
 from compression.recipe.steps import Distill
-from compression.runs.results import Interval, Progress
+from compression.runs.progress import Progress
+from compression.runs.statistics import Interval, proportion
 from tests.compression.tiny import convolutional, transformer
 
 

@@ -11,9 +11,10 @@ from torch import nn
 from compression.catalogue.cards import card
 from compression.errors import Cancelled, InvalidInput
 from compression.export.packed.file import details, pack, unpack
+from compression.jobs.execute import execute
 from compression.methods import step_cache
 from compression.methods.distill import loop
-from compression.methods.pipeline import compress, execute
+from compression.methods.pipeline import compress
 from compression.models.load import load_model
 from compression.models.parametrize import compressible
 from compression.models.widths import widths
@@ -24,7 +25,8 @@ from compression.recipe.steps import (
     Quantize,
     Step,
 )
-from compression.runs.results import Progress, State
+from compression.runs.progress import Progress
+from compression.runs.results import State
 from compression.runs.store import new_run
 
 MODEL, STUDENT = "fashion-mnist/squeezenet1_1", "fashion-mnist/shufflenet_v2_x0_5"

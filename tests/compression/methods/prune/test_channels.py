@@ -16,7 +16,7 @@ from compression.catalogue.cards import cards
 from compression.catalogue.channel_support import UNSUPPORTED, channels_supported, require_channels
 from compression.errors import InvalidInput
 from compression.export.packed.file import pack, unpack
-from compression.methods.calibration.paired_forward import estimate_batchnorm
+from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.prune.channel_counts import removed_globally, removed_per_layer, spare
 from compression.methods.prune.channels import (
     choose_channels,

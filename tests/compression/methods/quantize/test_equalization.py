@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from compression.errors import CompressionError
-from compression.measure.comparison import original_of
 from compression.methods.quantize.equalization import equalize
 from compression.methods.quantize.observers import calibrate_inputs
 from compression.methods.quantize.weight_ranges import minmax, mse
 from compression.models.data import batches, load_dataset
 from compression.models.input_quantizers import hold_inputs
-from compression.models.load import build
+from compression.models.load import build, original_of
 from compression.models.parametrize import (
     Grid,
     Mask,

@@ -12,7 +12,7 @@ from compression.cli.flags import recipe_of
 from compression.errors import InvalidInput
 from compression.export.packed import file
 from compression.measure.accuracy import compare, predict
-from compression.methods.calibration.paired_forward import Norm
+from compression.methods.calibration.batchnorm import Norm
 from compression.methods.pipeline import compress
 from compression.methods.prune.step import prune
 from compression.methods.quantize.rate_distortion_step import (

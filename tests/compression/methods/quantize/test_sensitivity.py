@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compression.errors import InvalidInput
-from compression.measure.comparison import original_of
 from compression.methods.quantize.sensitivity import direct_costs
 from compression.methods.quantize.weight_ranges import mse
 from compression.models.data import Split, batches, load_dataset
+from compression.models.load import original_of
 from compression.models.parametrize import compressible, hold, weight_of
 
 

@@ -15,12 +15,12 @@ from torch import nn
 from compression.errors import InvalidInput
 from compression.export.packed.format_v2 import dissect
 from compression.export.packed.order0_coder import entropy_bytes
-from compression.measure.comparison import original_of
 from compression.methods.calibration.step_context import Context
 from compression.methods.prune.step import prune
 from compression.methods.quantize import block_reconstruction
 from compression.methods.quantize.step import _fisher, quantize
 from compression.models.input_quantizers import input_grids
+from compression.models.load import original_of
 from compression.models.parametrize import (
     FakeQuantize,
     compressible,

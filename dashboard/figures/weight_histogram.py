@@ -1,0 +1,71 @@
+"""Where a threshold cuts the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import plotly.graph_objects as go
+
+from compression.catalogue.cards import Weights
+from dashboard.figures.style import FRONT, SCALE, STAR
+from dashboard.numbers import format as fmt
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a model's weights are spread by magnitude, and where a threshold cuts them.
+
+    `density[i]` weights per unit of magnitude lie around `magnitudes[i]`, relative to the most.
+    """
+
+    magnitudes: tuple[float, ...]
+    density: tuple[float, ...]
+    threshold: float
+    sparsity: float
+
+
+def cut(weights: Weights, threshold: float, high: float, bins: int = 60) -> Cut:
+    """The spread of magnitudes from 0 to `high`, from the stored quantiles."""
+    edges = [high * i / bins for i in range(bins + 1)]
+    below = [weights.sparsity(edge) for edge in edges]
+    mass = [b - a for a, b in pairwise(below)]
+    top = max(mass) or 1.0
+    return Cut(
+        tuple((a + b) / 2 for a, b in pairwise(edges)),
+        tuple(max(0.0, m) / top for m in mass),
+        threshold,
+        weights.sparsity(threshold),
+    )
+
+
+def cut_notice(numbers: Cut) -> str:
+    """What the cut does, in a few words."""
+    return f"{fmt.percent(numbers.sparsity)} of the weights become zero"
+
+
+def cut_figure(numbers: Cut) -> go.Figure:
+    """Bars of the weights by magnitude: grey becomes zero, blue stays."""
+    colours = [FRONT if m < numbers.threshold else SCALE[0][1] for m in numbers.magnitudes]
+    width = 2 * numbers.magnitudes[0]
+    bars = go.Bar(
+        x=numbers.magnitudes,
+        y=numbers.density,
+        width=width,
+        marker={"color": colours, "line": {"width": 0}},
+        hoverinfo="skip",
+    )
+    figure = go.Figure(bars)
+    figure.add_vline(x=numbers.threshold, line={"color": STAR, "width": 2})
+    figure.update_layout(
+        height=118, margin={"l": 4, "r": 4, "t": 4, "b": 34}, showlegend=False, bargap=0
+    )
+    figure.update_xaxes(
+        title={"text": "Magnitude of a weight, |w|", "standoff": 4},
+        range=[0, width * len(numbers.magnitudes)],
+        fixedrange=True,
+        nticks=5,
+        showgrid=False,
+    )
+    figure.update_yaxes(visible=False, fixedrange=True, range=[0, 1.05])
+    return figure
