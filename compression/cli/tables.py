@@ -10,7 +10,7 @@ from rich.table import Table
 from compression.catalogue.cards import Card, cards
 from compression.catalogue.examples import Example
 from compression.catalogue.preset_timings import Costs
-from compression.recipe.presets import Preset, Whole, as_flags
+from compression.recipe.presets import Preset, WholeRecipe, as_flags
 from compression.recipe.recipe import Recipe, parse
 from compression.runs.format import NONE, count, digits, percent, points, ratio, size
 from compression.runs.results import (
@@ -19,7 +19,7 @@ from compression.runs.results import (
     Measurement,
     Run,
 )
-from compression.runs.store import Entry
+from compression.runs.store import StoredRun
 
 
 def _milliseconds(value: float) -> str:
@@ -114,7 +114,7 @@ def state(run: Run) -> str:
     return f"{run.state}, stopped early" if run.stopped_early else run.state.value
 
 
-def runs(entries: Iterable[Entry]) -> Table:
+def runs(entries: Iterable[StoredRun]) -> Table:
     """One line a run, oldest first."""
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("run", "state", "model", "recipe"):
@@ -170,7 +170,7 @@ def presets(found: Iterable[Preset]) -> Table:
     return table
 
 
-def whole_recipes(found: Iterable[Whole]) -> Table:
+def whole_recipes(found: Iterable[WholeRecipe]) -> Table:
     """One line a whole recipe: what it does, and its steps in a sentence."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("preset", no_wrap=True)

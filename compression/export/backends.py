@@ -31,7 +31,7 @@ Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Subject:
+class BackendInput:
     """A model in the forms that backends take it in; a graph is made when it is first asked for.
 
     `model` has ordinary float32 weights and takes its inputs as they come. The graphs raise
@@ -43,7 +43,7 @@ class Subject:
     int8_graph: Callable[[], onnx.ModelProto]
 
 
-Prepare = Callable[[Subject, Tensor, int, str], Call]
+Prepare = Callable[[BackendInput, Tensor, int, str], Call]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _torch() -> str:
 
 
 def _eager(dtype: torch.dtype) -> Prepare:
-    def prepare(subject: Subject, images: Tensor, _threads: int, device: str) -> Call:
+    def prepare(subject: BackendInput, images: Tensor, _threads: int, device: str) -> Call:
         model = copy.deepcopy(subject.model).to(device, dtype)
         model = model.to(memory_format=torch.channels_last).eval()
         return _running(model, _on(images, device, dtype), "PyTorch")
@@ -122,7 +122,7 @@ def _running(model: Callable[[Tensor], object], x: Tensor, what: str) -> Call:
     return call
 
 
-def _compile(subject: Subject, images: Tensor, _threads: int, device: str) -> Call:
+def _compile(subject: BackendInput, images: Tensor, _threads: int, device: str) -> Call:
     from torch._inductor import config as inductor
 
     model = copy.deepcopy(subject.model).to(device).to(memory_format=torch.channels_last).eval()
@@ -155,7 +155,7 @@ def _sparse_kernels() -> str | None:
     return None
 
 
-def _semi_structured(subject: Subject, images: Tensor, _threads: int, device: str) -> Call:
+def _semi_structured(subject: BackendInput, images: Tensor, _threads: int, device: str) -> Call:
     """Linear layers in 2:4 kernels (Mishra et al., 2021), float16; all others as they are."""
     from torch.sparse import to_sparse_semi_structured
 
@@ -188,11 +188,11 @@ def _runtime() -> str:
     return f"ONNX Runtime {ort.__version__}"
 
 
-def _onnx(subject: Subject, images: Tensor, threads: int, _device: str) -> Call:
+def _onnx(subject: BackendInput, images: Tensor, threads: int, _device: str) -> Call:
     return running_session(subject.float_graph(), images, threads)
 
 
-def _onnx_int8(subject: Subject, images: Tensor, threads: int, _device: str) -> Call:
+def _onnx_int8(subject: BackendInput, images: Tensor, threads: int, _device: str) -> Call:
     return running_session(subject.int8_graph(), images, threads)
 
 
@@ -235,11 +235,11 @@ def _openvino_version() -> str:
     return f"OpenVINO {str(openvino.__version__).split('-')[0]}"
 
 
-def _openvino(subject: Subject, images: Tensor, threads: int, _device: str) -> Call:
+def _openvino(subject: BackendInput, images: Tensor, threads: int, _device: str) -> Call:
     return _in_openvino(subject.float_graph(), images, threads)
 
 
-def _openvino_int8(subject: Subject, images: Tensor, threads: int, _device: str) -> Call:
+def _openvino_int8(subject: BackendInput, images: Tensor, threads: int, _device: str) -> Call:
     return _in_openvino(subject.int8_graph(), images, threads)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from compression.errors import ArtifactError, NotExportable
-from compression.models.parametrize import plain
+from compression.models.parametrize import materialize
 
 BATCH = "batch"
 ABOUT = "about.json"
@@ -38,7 +38,7 @@ def write_program(model: nn.Module, example: Tensor, about: str = "") -> tuple[b
         NotExportable: the exporter cannot follow the model.
     """
     # in the default layout: the program is for images that come in it
-    twin = plain(model).to("cpu").to(memory_format=torch.contiguous_format).eval()
+    twin = materialize(model).to("cpu").to(memory_format=torch.contiguous_format).eval()
     twin.requires_grad_(False)
     program, free = _exported(twin, torch.zeros(2, *example.shape[1:]))
     for node in program.graph.nodes:

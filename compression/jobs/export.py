@@ -23,7 +23,7 @@ from compression.jobs.packed_source import Source
 from compression.measure.accuracy import agreement, predict
 from compression.measure.deployed_models import calibration_images
 from compression.measure.evaluate_file import predictions_of
-from compression.models.input_quantizers import input_grids, release_inputs
+from compression.models.input_quantizers import input_grids, remove_input_quantizers
 from compression.recipe.steps import Quantize
 from compression.runs.progress import Report, stage
 from compression.runs.results import Exported
@@ -156,7 +156,7 @@ def _difference(
     """Largest difference of a logit from the model's, over the largest."""
     model, images = source.model(), source.images(batch or _CHECKED)
     if form == "onnx":
-        release_inputs(model)
+        remove_input_quantizers(model)
     # Sums in another order can put an input on the next value of its grid, which is no fault.
     last = form == "packed"
     layout = torch.channels_last if last else torch.contiguous_format

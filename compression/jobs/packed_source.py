@@ -13,7 +13,7 @@ from compression.catalogue.cards import Card, card, student_of
 from compression.catalogue.examples import example_file, examples
 from compression.errors import InvalidInput
 from compression.export.packed.file import pack, unpack
-from compression.measure.evaluate_file import Subject
+from compression.measure.evaluate_file import EvaluationTarget
 from compression.methods.pipeline import compress
 from compression.models.data import Dataset, load_dataset
 from compression.runs.progress import Report
@@ -39,8 +39,8 @@ class Source:
         return load_dataset(self.card.dataset) if self.card.dataset else None
 
     @property
-    def subject(self) -> Subject:
-        return Subject(card(self.run.model), self.data, "validation", 1, "prepared")
+    def subject(self) -> EvaluationTarget:
+        return EvaluationTarget(card(self.run.model), self.data, "validation", 1, "prepared")
 
     @property
     def about(self) -> dict[str, Any]:

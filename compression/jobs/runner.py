@@ -38,7 +38,7 @@ from compression.jobs.dask_cluster import (
     start_cluster,
 )
 from compression.runs.results import Run, State
-from compression.runs.store import Entry, Store, open_store
+from compression.runs.store import Store, StoredRun, open_store
 
 POLL_SECONDS = 0.2
 BEAT_SECONDS = 2.0
@@ -46,14 +46,14 @@ SILENT_SECONDS = 15.0
 CANCEL_SECONDS = 20.0
 _MEMORY_TOPIC = "worker-restart-memory"  # Dask's nannies log there whom they stopped, and why
 
-Work = Callable[[str, Entry], None]
-Meet = Callable[[str, str, str], None]
+Work = Callable[[str, StoredRun], None]
+MakeLatencyReport = Callable[[str, str, str], None]
 log = logging.getLogger("compression.jobs")
 
 
 @dataclass
 class _Job:
-    entry: Entry
+    entry: StoredRun
     future: Future[None]
     cancelled_at: float | None = None
 
@@ -73,7 +73,7 @@ class Runner:
     owner: str = field(
         default_factory=lambda: f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
     )
-    meet: Meet | None = None
+    make_latency_report: MakeLatencyReport | None = None
     _jobs: dict[str, _Job] = field(default_factory=dict)
     _timing: tuple[str, Future[None]] | None = None
     _next_beat: float = 0.0
@@ -92,20 +92,20 @@ class Runner:
             self.store.recover(SILENT_SECONDS)
             self._stop_cancelled()
             if self._timing:
-                self.store.tell_latency(self._timing[0], self.owner)
+                self.store.report_latency(self._timing[0], self.owner)
             self.store.recover_latency(SILENT_SECONDS)
         free = self._workers - bool(self._timing)
         while len(self._jobs) < free and (entry := self.store.claim(self.owner)):
             self._start(entry)
-        if not self._jobs and not self._timing and self.meet:
-            self._start_timing(self.meet)
+        if not self._jobs and not self._timing and self.make_latency_report:
+            self._start_timing(self.make_latency_report)
 
-    def _start_timing(self, meet: Meet) -> None:
+    def _start_timing(self, make: MakeLatencyReport) -> None:
         run_id = self.store.claim_latency(self.owner)
         if run_id is not None:
             key = f"latency-{run_id}-{secrets.token_hex(4)}"
             given = (self.store.url, run_id, self.owner)
-            self._timing = run_id, self.client.submit(meet, *given, key=key, pure=False)
+            self._timing = run_id, self.client.submit(make, *given, key=key, pure=False)
 
     def _collect_timing(self, run_id: str, future: Future[None]) -> None:
         error = future.exception()
@@ -113,7 +113,7 @@ class Runner:
             self.store.fail_latency(run_id, self.owner, self._why(error))
         self._timing = None
 
-    def _start(self, entry: Entry) -> None:
+    def _start(self, entry: StoredRun) -> None:
         # not by its attempts, which a checkpoint resets: Dask would give back an older result
         key = f"run-{entry.run.id}-{secrets.token_hex(4)}"
         future = self.client.submit(self.work, self.store.url, entry, key=key, pure=False)
@@ -134,7 +134,7 @@ class Runner:
         killed = isinstance(error, KilledWorker) and self._memory_event(error) is None
         return killed and self.store.resume(run, self.owner)
 
-    def _running(self) -> list[Entry]:
+    def _running(self) -> list[StoredRun]:
         return self.store.entries(states=(State.RUNNING,)) if self._jobs else []
 
     def _why(self, error: BaseException) -> str:
@@ -245,23 +245,23 @@ def run(arguments: list[str] | None = None) -> None:
             client = stack.enter_context(Client(cluster))
         else:
             client = stack.enter_context(Client(options.scheduler))
-        serve(Runner(store, client, _work, deaths, meet=_meet), stop)
+        serve(Runner(store, client, _work, deaths, make_latency_report=_make_latency_report), stop)
         if options.scheduler is None:
             # Do not wait for what they are in the midst of: it has been given back.
             client.run(kill_worker, nanny=True, on_error="ignore")
 
 
-def _work(store_url: str, entry: Entry) -> None:
+def _work(store_url: str, entry: StoredRun) -> None:
     # The engine is imported by workers only: this process stays small.
     from compression.jobs.worker import work
 
     work(store_url, entry)
 
 
-def _meet(store_url: str, run_id: str, owner: str) -> None:
-    from compression.jobs.worker import meet
+def _make_latency_report(store_url: str, run_id: str, owner: str) -> None:
+    from compression.jobs.worker import make_latency_report
 
-    meet(store_url, run_id, owner)
+    make_latency_report(store_url, run_id, owner)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from compression.methods.pipeline import resolve_device
 from compression.models.load import describe_weights, load_model
 from compression.runs.progress import Curve, Progress
 from compression.runs.results import Run
-from compression.runs.store import Entry, Store, open_store
+from compression.runs.store import Store, StoredRun, open_store
 
 REPORT_SECONDS = 0.25
 CURVE_SECONDS = 1.0
@@ -34,7 +34,7 @@ def dask_setup(_worker: object) -> None:
     os.nice(NICENESS)
 
 
-def work(store_url: str, entry: Entry) -> None:
+def work(store_url: str, entry: StoredRun) -> None:
     """Apply and measure one run, and store how it ended. Runs in a worker process."""
     store = _prepare(store_url)
     run = entry.run
@@ -55,7 +55,7 @@ def work(store_url: str, entry: Entry) -> None:
         store.fail(run, _reason(error), traceback.format_exc(), entry.owner)
 
 
-def meet(store_url: str, run_id: str, owner: str) -> None:
+def make_latency_report(store_url: str, run_id: str, owner: str) -> None:
     """Make the latency report that somebody wants of a run. Runs in a worker process."""
     store = _prepare(store_url)
     told = -math.inf
@@ -66,8 +66,8 @@ def meet(store_url: str, run_id: str, owner: str) -> None:
         if now - told < CURVE_SECONDS:
             return
         told = now
-        said = store.tell_latency(run_id, owner, f"{stage}, {100 * done:.0f} % done")
-        if not said and store.latency_wish(run_id) is None:
+        said = store.report_latency(run_id, owner, f"{stage}, {100 * done:.0f} % done")
+        if not said and store.latency_request(run_id) is None:
             raise Cancelled("Cancelled.")  # the run was deleted
 
     try:
@@ -77,7 +77,7 @@ def meet(store_url: str, run_id: str, owner: str) -> None:
         wanted = plan(entry.run.recipe.quantizes, device)
         found = measure_latency(entry.run, source.model(), wanted, device=device, tell=tell)
         notes = (*source.notes, *found.notes)
-        store.meet_latency(run_id, owner, found.model_copy(update={"notes": notes}))
+        store.fulfil_latency(run_id, owner, found.model_copy(update={"notes": notes}))
     except Cancelled:
         return
     except CompressionError as error:
@@ -95,7 +95,7 @@ def _prepare(store_url: str) -> Store:
 class Reporter:
     """Carries what the engine reports into the store, and the wish to stop back to the engine."""
 
-    def __init__(self, store: Store, entry: Entry) -> None:
+    def __init__(self, store: Store, entry: StoredRun) -> None:
         self._store, self._id, self._owner = store, entry.run.id, entry.owner
         self._reported = self._drawn = -math.inf
         self._curve: Curve | None = None

@@ -15,26 +15,26 @@ from torch import Tensor, nn
 from compression.errors import CompressionError, NotExportable
 from compression.export.backends import (
     BACKENDS,
+    BackendInput,
     Call,
-    Subject,
     describe,
     forget_compiled,
 )
 from compression.export.onnx.float_graph import float_graph, ordinary
 from compression.export.onnx.int8_graph import Int8, int8_graph
 from compression.export.onnx.sessions import check
-from compression.measure.cpu_pinning import held, torch_threads
+from compression.measure.cpu_pinning import pinned, torch_threads
 from compression.measure.interleaved_timer import (
-    Session,
-    in_turns,
+    TimingSession,
     on_cuda,
     on_wall,
+    time_interleaved,
 )
 from compression.measure.layer_profile import costs
-from compression.measure.machine_peaks import Machine
-from compression.measure.speedup_analysis import Case, Work, account
+from compression.measure.machine_peaks import MachinePeaks
+from compression.measure.speedup_analysis import SpeedupCase, Workload, analyse_speedup
 from compression.models.load import parameter_bytes
-from compression.runs.results import Account, Timing
+from compression.runs.results import SpeedupAnalysis, Timing
 
 # Closest agreement of logits asked of an exported graph, relative to the largest logit.
 TOLERANCE = 1e-3
@@ -43,18 +43,18 @@ Tell = Callable[[float], None]
 
 
 @dataclass(frozen=True)
-class Forms:
+class DeployableModel:
     """A model in the forms that it runs in. Graphs are made when first asked for, and kept.
 
     `difference` is the largest of the float32 graph's logits from PyTorch's, over the largest.
     """
 
-    subject: Subject
+    subject: BackendInput
     int8: Callable[[], Int8]
     difference: Callable[[], float]
 
 
-def forms_of(model: nn.Module, architecture: str, images: Tensor) -> Forms:
+def deployable(model: nn.Module, architecture: str, images: Tensor) -> DeployableModel:
     """The weights of `model` and its inputs may be held on grids; `images` [n, 3, h, w] calibrate.
 
     `architecture` names what the model is but for its weights and widths. The model is moved to
@@ -82,11 +82,13 @@ def forms_of(model: nn.Module, architecture: str, images: Tensor) -> Forms:
         except CompressionError as error:
             raise NotExportable(str(error)) from error
 
-    subject = Subject(free, lambda: checked()[0], lambda: int8().graph)
-    return Forms(subject, int8, lambda: checked()[1])
+    subject = BackendInput(free, lambda: checked()[0], lambda: int8().graph)
+    return DeployableModel(subject, int8, lambda: checked()[1])
 
 
-def work_of(forms: Forms, macs: int | None, images: Tensor, *, int8: bool = False) -> Work:
+def work_of(
+    forms: DeployableModel, macs: int | None, images: Tensor, *, int8: bool = False
+) -> Workload:
     """What a model does for these images; `macs` are for one, of its layers if not given."""
     model = forms.subject.model
     started = 0
@@ -103,7 +105,7 @@ def work_of(forms: Forms, macs: int | None, images: Tensor, *, int8: bool = Fals
             hook.remove()
     floats = dict(forms.int8().layers) if int8 else {}
     total = sum(c.macs for c in layers.values()) if macs is None else macs * len(images)
-    return Work(total, layers, max(started, 1), floats)
+    return Workload(total, layers, max(started, 1), floats)
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ class Timed:
 
 
 def time_pair(
-    original: Forms,
-    compressed: Forms,
+    original: DeployableModel,
+    compressed: DeployableModel,
     backends: Sequence[str],
     images: Tensor,
     *,
@@ -154,8 +156,8 @@ class _Group:
     """Backends that are held against the original in one of them."""
 
     against: str
-    original: Forms
-    compressed: Forms
+    original: DeployableModel
+    compressed: DeployableModel
     images: Tensor
     threads: int
     device: str
@@ -184,12 +186,12 @@ class _Group:
         if not ready:
             return (), missing, ()
         clock = on_cuda if self.device == "cuda" else on_wall
-        with held(self.threads) as cores:
-            session = in_turns(calls, clock=clock, report=tell)
+        with pinned(self.threads) as cores:
+            session = time_interleaved(calls, clock=clock, report=tell)
         timings = (self._timing(session, n, i, s) for i, (n, s) in enumerate(ready.items(), 1))
         return tuple(timings), missing, cores
 
-    def _timing(self, session: Session, backend: str, at: int, seconds: float) -> Timing:
+    def _timing(self, session: TimingSession, backend: str, at: int, seconds: float) -> Timing:
         batch = len(self.images)
         engine = describe(self.against, self.device), describe(backend, self.device)
         return Timing(
@@ -203,7 +205,7 @@ class _Group:
             busy=session.busy,
         )
 
-    def _ready(self, backend: str, forms: Forms) -> tuple[list[Call], float]:
+    def _ready(self, backend: str, forms: DeployableModel) -> tuple[list[Call], float]:
         """A model's calls, made ready twice unless that is slow, and the seconds of the first."""
         prepare = BACKENDS[backend].prepare
         started = time.perf_counter()
@@ -214,11 +216,11 @@ class _Group:
         return calls, seconds
 
 
-def accounts(
-    timings: Sequence[Timing], work: tuple[Work, Work], machine: Machine | None
-) -> tuple[Account, ...]:
+def analyse_speedups(
+    timings: Sequence[Timing], work: tuple[Workload, Workload], machine: MachinePeaks | None
+) -> tuple[SpeedupAnalysis, ...]:
     """The ledger of several timings of one batch size; `work` is both models' for such a batch."""
-    return tuple(account(Case(timing, *work, machine)) for timing in timings)
+    return tuple(analyse_speedup(SpeedupCase(timing, *work, machine)) for timing in timings)
 
 
 def threads_available() -> int:

@@ -33,16 +33,16 @@ from compression.measure.size import Sizes, measure_sizes
 from compression.models.data import load_dataset, prepare
 from compression.models.input_quantizers import input_grids
 from compression.models.load import count_macs, original_of
-from compression.models.parametrize import plain
+from compression.models.parametrize import materialize
 from compression.models.widths import widths
 from compression.paths import cache_dir, write_cached
 from compression.recipe.recipe import Recipe
 from compression.runs.progress import Report, stage
 from compression.runs.results import (
-    Account,
     Delta,
     Exported,
     Measurement,
+    SpeedupAnalysis,
     Timing,
 )
 from compression.runs.statistics import Interval
@@ -58,7 +58,7 @@ class Figures:
     environment: dict[str, Any]
     notes: tuple[str, ...]
     timings: tuple[Timing, ...]
-    accounts: tuple[Account, ...]
+    accounts: tuple[SpeedupAnalysis, ...]
     exported: tuple[Exported, ...]
     packed: bytes  # the file that was measured
 
@@ -119,7 +119,7 @@ def measure(
     tell(0.3)
     shipped = unpack(packed)
     tell(0.5)
-    if not _same(shipped, plain(model)):
+    if not _same(shipped, materialize(model)):
         raise CompressionError(f"model {found.id}: its packed file does not load back bit for bit")
     sizes = measure_sizes(model, packed, original_parameters=found.parameters)
     before = _original_sizes(model_id)

@@ -30,7 +30,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def held(threads: int) -> Iterator[tuple[int, ...]]:
+def pinned(threads: int) -> Iterator[tuple[int, ...]]:
     """Hold this process to `threads` cores, PyTorch to as many threads, and no garbage collection.
 
     Gives the cores, none where the system cannot say. All is put back, whatever happens.
@@ -108,7 +108,7 @@ def _ticks() -> dict[int | None, tuple[int, int]]:
     return found
 
 
-class Others:
+class BackgroundLoad:
     """How busy the machine is with other things than this process, from now on."""
 
     def __init__(self) -> None:

@@ -14,19 +14,19 @@ from compression.errors import NotExportable
 from compression.export.onnx.sessions import predict_with, session
 from compression.measure.accuracy import Predictions, agreement
 from compression.measure.backend_timing import (
-    Forms,
+    DeployableModel,
     Tell,
     Timed,
-    accounts,
-    forms_of,
+    analyse_speedups,
+    deployable,
     time_pair,
     work_of,
 )
-from compression.measure.machine_peaks import probe
-from compression.measure.speedup_analysis import Work
+from compression.measure.machine_peaks import machine_peaks
+from compression.measure.speedup_analysis import Workload
 from compression.models.data import BATCH, load_dataset, prepare
 from compression.recipe.recipe import Recipe
-from compression.runs.results import Account, Exported, Timing
+from compression.runs.results import Exported, SpeedupAnalysis, Timing
 from compression.runs.statistics import proportion
 
 CALIBRATION_IMAGES = 256
@@ -39,7 +39,7 @@ class Deployed:
 
     main: Timing
     timings: tuple[Timing, ...]
-    accounts: tuple[Account, ...]
+    accounts: tuple[SpeedupAnalysis, ...]
     exported: tuple[Exported, ...]
     onnx_bytes: tuple[int | None, int | None]
     int8_bytes: int | None
@@ -51,8 +51,8 @@ class Deployed:
 class Pair:
     """The original and what came of it, ready to run."""
 
-    original: Forms
-    compressed: Forms
+    original: DeployableModel
+    compressed: DeployableModel
     macs: tuple[int | None, int | None]
     quantized: bool
 
@@ -66,11 +66,11 @@ def pair_of(
     """Both models, with plain weights; `cards` say what each is but for weights and widths."""
     images = calibration_images(cards[0])
     names = tuple(f"{c.architecture}-{c.classes}" for c in cards)
-    original, compressed = (forms_of(m, n, images) for m, n in zip(models, names, strict=True))
+    original, compressed = (deployable(m, n, images) for m, n in zip(models, names, strict=True))
     return Pair(original, compressed, macs, recipe.quantizes)
 
 
-def works(pair: Pair, images: Tensor, *, int8: bool) -> tuple[Work, Work]:
+def works(pair: Pair, images: Tensor, *, int8: bool) -> tuple[Workload, Workload]:
     """What both models do for these images; with `int8`, which layers stay float32 there too."""
     return (
         work_of(pair.original, pair.macs[0], images),
@@ -116,7 +116,9 @@ def deploy(
     return Deployed(
         main=main,
         timings=timed.timings,
-        accounts=accounts(timed.timings, work, probe(1) if device == "cpu" else None),
+        accounts=analyse_speedups(
+            timed.timings, work, machine_peaks(1) if device == "cpu" else None
+        ),
         exported=tuple(exported),
         onnx_bytes=(_bytes(pair.original) if ONNX in ran else None, sizes.get(ONNX)),
         int8_bytes=sizes.get(INT8),
@@ -143,16 +145,16 @@ def _timed(pair: Pair, image: Tensor, device: str, tell: Tell) -> tuple[Timed, t
     return timed, tuple(notes)
 
 
-def _bytes(forms: Forms) -> int:
+def _bytes(forms: DeployableModel) -> int:
     return int(forms.subject.float_graph().ByteSize())
 
 
-def _float(forms: Forms) -> Exported:
+def _float(forms: DeployableModel) -> Exported:
     return Exported(format=ONNX, file_bytes=_bytes(forms), difference=forms.difference())
 
 
 def _int8(
-    forms: Forms, images: Tensor | None, measured: Predictions | None, stage: Stage
+    forms: DeployableModel, images: Tensor | None, measured: Predictions | None, stage: Stage
 ) -> Exported:
     int8 = forms.int8()
     found = Exported(format=INT8, file_bytes=int8.graph.ByteSize(), notes=int8.notes)

@@ -17,8 +17,8 @@ from compression.catalogue.cards import Card, card, cards
 from compression.errors import ArtifactError, InvalidInput
 from compression.export.open_file import Opened, model_of, open_data
 from compression.measure.accuracy import Predictions, compare, predict
-from compression.measure.cpu_pinning import held
-from compression.measure.interleaved_timer import in_turns
+from compression.measure.cpu_pinning import pinned
+from compression.measure.interleaved_timer import time_interleaved
 from compression.measure.machine_peaks import cpu_name
 from compression.models.data import (
     BATCH,
@@ -48,7 +48,7 @@ INPUTS: dict[str, Callable[[Tensor], Tensor]] = {"prepared": prepare, "raw": _ra
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationTarget:
     """What a file is measured on: a split of a data set, prepared in one of `INPUTS`; against
     which original. Without data there is only latency, on images of the original's shape."""
 
@@ -145,7 +145,7 @@ def _check(split: str, threads: int, inputs: str) -> None:
 
 def _subject(
     model: str | None, dataset: str | None, split: str, threads: int, inputs: str
-) -> Subject:
+) -> EvaluationTarget:
     if dataset is not None and dataset not in DATASETS:
         raise InvalidInput("dataset", dataset, ", ".join(DATASETS))
     # a file may say what it likes: an id that is not in the catalogue is none
@@ -155,10 +155,10 @@ def _subject(
             "dataset", dataset, found.dataset or f"none: there is none for {found.id} yet"
         )
     name = found.dataset if found is not None else dataset or next(iter(DATASETS))
-    return Subject(found, load_dataset(name) if name else None, split, threads, inputs)
+    return EvaluationTarget(found, load_dataset(name) if name else None, split, threads, inputs)
 
 
-def _accuracy(opened: Opened, subject: Subject) -> dict[str, Any]:
+def _accuracy(opened: Opened, subject: EvaluationTarget) -> dict[str, Any]:
     empty = dict.fromkeys(("top1", "original_top1", "change", "flips", "agreement"))
     if subject.data is None:
         assert subject.original is not None
@@ -181,7 +181,7 @@ def _accuracy(opened: Opened, subject: Subject) -> dict[str, Any]:
     return found
 
 
-def predictions_of(opened: Opened, subject: Subject) -> Predictions:
+def predictions_of(opened: Opened, subject: EvaluationTarget) -> Predictions:
     """The answers of a file on all images of the subject's split."""
     assert subject.data is not None
     split, form = subject.data.split(subject.split), INPUTS[subject.inputs]
@@ -191,7 +191,7 @@ def predictions_of(opened: Opened, subject: Subject) -> Predictions:
     return Predictions(torch.cat(parts), split.labels)
 
 
-def _check_answers(opened: Opened, subject: Subject, classes: int) -> None:
+def _check_answers(opened: Opened, subject: EvaluationTarget, classes: int) -> None:
     images = subject.images(opened.batch or 2)
     answers = opened.predict(images)
     if tuple(answers.shape) != (len(images), classes):
@@ -201,15 +201,15 @@ def _check_answers(opened: Opened, subject: Subject, classes: int) -> None:
         )
 
 
-def _latency(opened: Opened, subject: Subject) -> Latency:
+def _latency(opened: Opened, subject: EvaluationTarget) -> Latency:
     batch = opened.batch or 1
-    with held(subject.threads):
+    with pinned(subject.threads):
         call = opened.call(subject.images(batch), subject.threads)
-        session = in_turns([[call]])
+        session = time_interleaved([[call]])
     return session.latency(0, opened.engine, subject.threads, batch)
 
 
-def _environment(subject: Subject) -> dict[str, Any]:
+def _environment(subject: EvaluationTarget) -> dict[str, Any]:
     return {
         "device": cpu_name(),
         "cores": os.cpu_count(),

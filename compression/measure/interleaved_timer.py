@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from compression.measure.cpu_pinning import Others
+from compression.measure.cpu_pinning import BackgroundLoad
 from compression.runs.results import Latency
 from compression.runs.statistics import Ratio
 
@@ -36,7 +36,7 @@ Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Sample:
+class CallTimes:
     """Milliseconds of one call, in the order they were taken, and the round that each is of; every
     round has some."""
 
@@ -50,11 +50,11 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Session:
+class TimingSession:
     """What was taken of several models: `samples` of each in the order they were given, one for
     each of its calls, and `busy`, the share of the machine that others used meanwhile."""
 
-    samples: tuple[tuple[Sample, ...], ...]
+    samples: tuple[tuple[CallTimes, ...], ...]
     busy: float | None
 
     def latency(self, model: int, backend: str, threads: int, batch: int) -> Latency:
@@ -96,13 +96,13 @@ def on_cuda(call: Call) -> float:
     return float(start.elapsed_time(end))
 
 
-def in_turns(
+def time_interleaved(
     models: Sequence[Sequence[Call]],
     *,
     clock: Clock = on_wall,
     seconds: float | None = None,
     report: Callable[[float], None] | None = None,
-) -> Session:
+) -> TimingSession:
     """Time models, each given as one or more calls that do the same, in random order in each round.
 
     Two calls for a model, made ready apart, show what chance does: where a session's memory
@@ -117,7 +117,7 @@ def in_turns(
     owners = np.repeat(np.arange(len(models)), counts)
     order, shuffle = list(range(len(calls))), random.Random(0).shuffle
     _warm(calls, clock)
-    others = Others()
+    others = BackgroundLoad()
     turns: list[list[list[float]]] = [[] for _ in calls]
     had = np.zeros((2, len(models)))  # seconds and calls of each model
     started = time.perf_counter()
@@ -133,7 +133,7 @@ def in_turns(
     ends = np.cumsum([0, *counts])
     busy = others.share() if time.perf_counter() - started > 0.1 else None
     whole = tuple(tuple(samples[a:b]) for a, b in pairwise(ends))
-    return Session(whole, busy)
+    return TimingSession(whole, busy)
 
 
 def _turn(call: Call, clock: Clock) -> list[float]:
@@ -164,12 +164,12 @@ def _steady(medians: Sequence[float]) -> bool:
     return bool(abs(after - before) < STEADY * before)
 
 
-def _sample(turns: Sequence[Sequence[float]]) -> Sample:
+def _sample(turns: Sequence[Sequence[float]]) -> CallTimes:
     rounds = np.repeat(np.arange(len(turns)), [len(turn) for turn in turns])
-    return Sample(np.concatenate([np.array(turn) for turn in turns]), rounds)
+    return CallTimes(np.concatenate([np.array(turn) for turn in turns]), rounds)
 
 
-def ratio_of_medians(before: Sample, after: Sample) -> Ratio:
+def ratio_of_medians(before: CallTimes, after: CallTimes) -> Ratio:
     """Median of `before` over median of `after`, taken in the same rounds, with a 95 % percentile
     bootstrap interval.
 
@@ -194,11 +194,11 @@ def _draws(rounds: int) -> npt.NDArray[np.int32]:
     return weights
 
 
-def _median(samples: Sequence[Sample]) -> float:
+def _median(samples: Sequence[CallTimes]) -> float:
     return float(np.median(np.concatenate([s.times for s in samples])))
 
 
-def _weighted_medians(sample: Sample, weights: npt.NDArray[np.int32]) -> Times:
+def _weighted_medians(sample: CallTimes, weights: npt.NDArray[np.int32]) -> Times:
     """Median of the calls, each counted as often as its round, for every row of `weights`."""
     order = np.argsort(sample.times, kind="stable")
     times, rounds = sample.times[order], sample.rounds[order]

@@ -20,11 +20,11 @@ from compression.errors import InvalidInput
 from compression.export.backends import BACKENDS, available, why_not
 from compression.measure.backend_timing import (
     Timed,
-    accounts,
+    analyse_speedups,
     threads_available,
     time_pair,
 )
-from compression.measure.cpu_pinning import held
+from compression.measure.cpu_pinning import pinned
 from compression.measure.deployed_models import (
     Pair,
     noise,
@@ -32,8 +32,8 @@ from compression.measure.deployed_models import (
     works,
 )
 from compression.measure.layer_profile import in_pytorch, in_runtime, side_by_side
-from compression.measure.machine_peaks import cpu_name, probe
-from compression.measure.speedup_analysis import Case, too_small
+from compression.measure.machine_peaks import cpu_name, machine_peaks
+from compression.measure.speedup_analysis import SpeedupCase, too_small
 from compression.models.data import load_dataset, prepare
 from compression.models.load import original_of
 from compression.runs.results import (
@@ -120,11 +120,11 @@ def report(
     layers, layers_backend = _layers(pair, first, _images(found, batch), device)
     int8 = any(BACKENDS[t.backend].numbers == "int8" for t in first.timings)
     work = works(pair, _images(found, batch), int8=int8)
-    machines = {t: probe(t) for t in wanted.threads} if device == "cpu" else {}
+    machines = {t: machine_peaks(t) for t in wanted.threads} if device == "cpu" else {}
     original_of(found.id).to("cpu")
     return LatencyReport(
         timings=first.timings,
-        accounts=accounts(first.timings, work, machines.get(threads)),
+        accounts=analyse_speedups(first.timings, work, machines.get(threads)),
         sweep=sweep,
         layers=layers,
         layers_backend=layers_backend,
@@ -170,7 +170,7 @@ def _layers(
         return (), ""
     work = works(pair, images, int8=backend == INT8)
     names = [w.layers for w in work]
-    with held(1):
+    with pinned(1):
         if backend == EAGER:
             models = [f.subject.model.eval() for f in (pair.original, pair.compressed)]
             spent = in_pytorch(models, images)
@@ -204,7 +204,7 @@ def _shared(pair: Pair, found: Card, sweep: Sequence[Timing]) -> tuple[str, ...]
         single = alone.get((timing.backend, batch))
         if timing.compressed.threads == 1 or single is None:
             continue
-        case = Case(timing, *works(pair, _images(found, batch), int8=False), alone=single)
+        case = SpeedupCase(timing, *works(pair, _images(found, batch), int8=False), alone=single)
         if sentence := too_small(case):
             said.append(f"{BACKENDS[timing.backend].title}, batch {batch}: {sentence}")
     return tuple(said)

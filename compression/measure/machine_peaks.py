@@ -25,7 +25,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from compression.export.onnx.sessions import session_options
-from compression.measure.cpu_pinning import Others, held
+from compression.measure.cpu_pinning import BackgroundLoad, pinned
 from compression.measure.interleaved_timer import Call, on_wall
 from compression.paths import cache_dir, write_cached
 from compression.runs.results import Roof
@@ -45,7 +45,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachinePeaks:
     """The most that was seen with so many threads.
 
     `macs` are multiply-accumulates a second by kind of number, `bytes` pairs of a block's size and
@@ -60,9 +60,9 @@ class Machine:
     start: dict[str, float]
     busy: float | None = None
 
-    def better(self, other: Machine) -> Machine:
+    def better(self, other: MachinePeaks) -> MachinePeaks:
         """The best of two looks at the same machine."""
-        return Machine(
+        return MachinePeaks(
             self.threads,
             {n: max(rate, other.macs.get(n, 0.0)) for n, rate in self.macs.items()},
             tuple((b, max(r, dict(other.bytes).get(b, 0.0))) for b, r in self.bytes),
@@ -89,7 +89,7 @@ class Machine:
 
 
 @lru_cache(maxsize=8)
-def probe(threads: int = 1) -> Machine:
+def machine_peaks(threads: int = 1) -> MachinePeaks:
     """Look what this machine can do, or read what was seen within a day. About half a second.
 
     Where it was busy when it was looked at, it is looked at again, and the best counts.
@@ -98,20 +98,20 @@ def probe(threads: int = 1) -> Machine:
     known = _known(path)
     if known is not None and (known.busy or 0.0) < _QUIET:
         return known
-    seen = look(threads)
+    seen = measure_peaks(threads)
     seen = seen if known is None else seen.better(known)
     with suppress(OSError):
         write_cached(path, json.dumps(asdict(seen)).encode())
     return seen
 
 
-def _known(path: Path) -> Machine | None:
+def _known(path: Path) -> MachinePeaks | None:
     try:
         if time.time() - path.stat().st_mtime > _FRESH_SECONDS:
             return None
         body = json.loads(path.read_text())
         blocks = tuple((int(block), float(rate)) for block, rate in body.pop("bytes"))
-        return Machine(bytes=blocks, **body)
+        return MachinePeaks(bytes=blocks, **body)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -131,12 +131,12 @@ def cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def look(threads: int) -> Machine:
+def measure_peaks(threads: int) -> MachinePeaks:
     """Measure it now."""
     convolution = _SIDE * _SIDE * _CHANNELS * _CHANNELS * _KERNEL * _KERNEL
     product = _ROWS * _INNER * _INNER
-    others = Others()
-    with held(threads):
+    others = BackgroundLoad()
+    with pinned(threads):
         macs = {
             numbers: max(
                 convolution / _best(_onnx_call(convolve(numbers), threads)),
@@ -149,7 +149,7 @@ def look(threads: int) -> Machine:
             "eager": _start(_eager_chain),
         }
         blocks = tuple((b, _copy(b)) for b in _BLOCKS)
-    return Machine(threads, macs, blocks, start, others.share())
+    return MachinePeaks(threads, macs, blocks, start, others.share())
 
 
 def _best(call: Call) -> float:

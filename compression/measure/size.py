@@ -12,7 +12,7 @@ from torch import nn
 from compression.export.packed.format_v2 import dissect
 from compression.export.packed.order0_coder import entropy_bytes
 from compression.models.load import parameter_bytes
-from compression.models.parametrize import compressible, plain, weight_of
+from compression.models.parametrize import compressible, materialize, weight_of
 
 # What `gzip` does when told nothing. One member for every piece, so that all cores can work.
 GZIP_LEVEL = 6
@@ -48,7 +48,7 @@ def measure_sizes(model: nn.Module, packed: bytes, original_parameters: int) -> 
         layers, without biases).
     bits_per_weight: 8 x artifact_bytes / `original_parameters`.
     """
-    twin = plain(model)
+    twin = materialize(model)
     weights = [weight_of(module) for _, module in compressible(twin)]
     total = sum(w.numel() for w in weights)
     zeros = total - sum(int(w.count_nonzero()) for w in weights)

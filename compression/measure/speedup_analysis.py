@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from compression.catalogue.backends import EAGER
 from compression.export.backends import BACKENDS
 from compression.measure.layer_profile import Cost
-from compression.measure.machine_peaks import Machine
-from compression.runs.results import Account, Timing
+from compression.measure.machine_peaks import MachinePeaks
+from compression.runs.results import SpeedupAnalysis, Timing
 
 # Less than this share of what is expected is worth a reason.
 SHORT = 0.98
@@ -32,7 +32,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What a model does in one call: all its multiply-accumulates, its layers with weights, and how
     many operators PyTorch starts for it.
 
@@ -59,14 +59,14 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Case:
+class SpeedupCase:
     """A timing, the work of both models, what the machine can do, if it was looked at, and the
     same timing on one thread."""
 
     timing: Timing
-    before: Work
-    after: Work
-    machine: Machine | None = None
+    before: Workload
+    after: Workload
+    machine: MachinePeaks | None = None
     alone: Timing | None = None
 
     @property
@@ -116,7 +116,7 @@ class Case:
         return self.machine.start.get(kind) if self.machine else None
 
 
-def expected(case: Case) -> float:
+def expected(case: SpeedupCase) -> float:
     """Original / compressed, were speed a matter of arithmetic alone."""
     kept = max(1 - case.after.zeros, 1e-3)
     less = case.before.macs * (1 - case.before.zeros) / max(case.after.macs * kept, 1.0)
@@ -125,14 +125,14 @@ def expected(case: Case) -> float:
     return less * case.rate / case.machine.macs["float32"]
 
 
-def account(case: Case) -> Account:
+def analyse_speedup(case: SpeedupCase) -> SpeedupAnalysis:
     """What was expected and what was measured; where that is less, the reasons that apply."""
     wanted, timing = expected(case), case.timing
     reasons: list[str] = []
     if timing.ratio.high < SHORT * wanted:
-        reasons = [said for reason in REASONS.values() if (said := reason(case))]
+        reasons = [said for reason in BOTTLENECKS.values() if (said := reason(case))]
         reasons = reasons or [_rates(case)]
-    return Account(
+    return SpeedupAnalysis(
         backend=timing.backend,
         expected=wanted,
         measured=timing.ratio,
@@ -143,7 +143,7 @@ def account(case: Case) -> Account:
 # Reasons: each a sentence if it applies, else None
 
 
-def _zeros(case: Case) -> str | None:
+def _zeros(case: SpeedupCase) -> str | None:
     zeros = case.after.zeros
     if zeros < FEW_ZEROS or "2:4" in case.numbers:
         return None
@@ -154,7 +154,7 @@ def _zeros(case: Case) -> str | None:
     )
 
 
-def _unquantized(case: Case) -> str | None:
+def _unquantized(case: SpeedupCase) -> str | None:
     kept = {name: why for name, why in case.floats.items() if why and name in case.after.layers}
     if not kept:
         return None
@@ -170,7 +170,7 @@ def _unquantized(case: Case) -> str | None:
     )
 
 
-def too_small(case: Case) -> str | None:
+def too_small(case: SpeedupCase) -> str | None:
     """Whether more threads gain less than they do for the original, in a sentence."""
     alone, timing, threads = case.alone, case.timing, case.timing.compressed.threads
     if alone is None or threads == 1:
@@ -187,7 +187,7 @@ def too_small(case: Case) -> str | None:
     )
 
 
-def _memory(case: Case) -> str | None:
+def _memory(case: SpeedupCase) -> str | None:
     if case.moving <= case.arithmetic or case.moving < HALF * case.seconds or not case.machine:
         return None
     moved = case.after.bytes(case.numbers)
@@ -199,7 +199,7 @@ def _memory(case: Case) -> str | None:
     )
 
 
-def _overhead(case: Case) -> str | None:
+def _overhead(case: SpeedupCase) -> str | None:
     least, start = max(case.arithmetic, case.moving), case.start
     if case.machine is None or case.seconds - least < HALF * case.seconds:
         return None
@@ -219,7 +219,7 @@ def _overhead(case: Case) -> str | None:
     )
 
 
-def _rates(case: Case) -> str:
+def _rates(case: SpeedupCase) -> str:
     """What is left to say: how fast the kernels are on either model."""
     before, after = case.timing.baseline, case.timing.compressed
     rates = (1e3 * case.before.macs / before.p50_ms, 1e3 * case.after.macs / after.p50_ms)
@@ -230,7 +230,7 @@ def _rates(case: Case) -> str:
     return f"{said}; this machine's most is {_count(case.rate)}." if case.rate else f"{said}."
 
 
-REASONS: dict[str, Callable[[Case], str | None]] = {
+BOTTLENECKS: dict[str, Callable[[SpeedupCase], str | None]] = {
     "zeros": _zeros,
     "unquantized": _unquantized,
     "threads": too_small,

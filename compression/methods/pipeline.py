@@ -19,19 +19,19 @@ from compression.errors import InvalidInput
 from compression.methods import step_cache
 from compression.methods.calibration.paired_forward import same_structure
 from compression.methods.calibration.step_context import (
-    Applied,
-    Context,
-    needing_images,
+    StepContext,
+    StepResult,
+    first_setting_needing_images,
     without_images,
 )
-from compression.methods.distill.step import teach
+from compression.methods.distill.step import distill_step
 from compression.methods.prune.channels import try_channels
 from compression.methods.prune.step import prune
 from compression.methods.quantize.step import quantize
-from compression.methods.step_cache import Prefix
+from compression.methods.step_cache import CompressedModel
 from compression.models.data import Dataset, load_dataset
 from compression.models.load import original_of
-from compression.models.parametrize import plain
+from compression.models.parametrize import materialize
 from compression.paths import cache_dir
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import (
@@ -61,16 +61,16 @@ def resolve_device(device: str) -> str:
 
 
 # Each changes `model` in place or gives another: what is in `Applied`, or the first parts of it.
-STEPS: dict[str, tuple[str, Callable[[nn.Module, Any, Context], tuple[Any, ...]]]] = {
+STEPS: dict[str, tuple[str, Callable[[nn.Module, Any, StepContext], tuple[Any, ...]]]] = {
     "prune": ("Pruning", prune),
     "quantize": ("Quantizing", quantize),
-    "distill": ("Distilling", teach),
+    "distill": ("Distilling", distill_step),
 }
 
 
 def compress(
     model_id: str, recipe: Recipe, *, device: str = "auto", report: Report | None = None
-) -> Prefix:
+) -> CompressedModel:
     """Apply a recipe to a copy of a model; a prefix computed before is not computed again.
 
     Raises:
@@ -99,11 +99,11 @@ def compress(
 def _next(
     found: Card,
     recipe: Recipe,
-    known: Prefix,
+    known: CompressedModel,
     data: Dataset | None,
     device: str,
     report: Report | None,
-) -> Prefix:
+) -> CompressedModel:
     """Apply the last step of a recipe to what the others made, and keep what comes of it."""
     at = len(recipe.steps) - 1
     step, before = recipe.steps[at], _first(recipe, at)
@@ -114,7 +114,7 @@ def _next(
     model = known.model.to(device).to(memory_format=torch.channels_last)
     own = student_of(found, before)
     key = _key(found, recipe, device)
-    context = Context(
+    context = StepContext(
         card=own,
         reference=_reference(model, original_of(own.id).to(device), before.steps),
         original=original_of(found.id).to(device),
@@ -126,10 +126,10 @@ def _next(
         at=at,
         checkpoint=checkpoint_path(key),
     )
-    made = Applied(*apply(model, step, context))
+    made = StepResult(*apply(model, step, context))
     curves = known.curves if made.curve is None else (*known.curves, made.curve)
     stopped = known.stopped or made.stopped
-    result = Prefix(made.model, (*known.notes, *made.notes), curves, stopped)
+    result = CompressedModel(made.model, (*known.notes, *made.notes), curves, stopped)
     if not stopped:  # what was cut short is not what the recipe makes
         step_cache.keep(key, result, time.perf_counter() - started)
     return result
@@ -161,7 +161,7 @@ def _refuse(found: Card, recipe: Recipe) -> None:
             allowed += "batchnorm frozen: batch norms have no statistics any more"
             raise InvalidInput("steps", step.step, allowed)
     for step in recipe.steps:
-        if found.dataset is None and (asked := needing_images(step)):
+        if found.dataset is None and (asked := first_setting_needing_images(step)):
             raise without_images(found, *asked)
         if isinstance(step, Prune) and step.pattern == "channels":
             require_channels(student_of(found, recipe).architecture)
@@ -174,7 +174,7 @@ def _reference(model: nn.Module, original: nn.Module, before: tuple[Step, ...]) 
         isinstance(s, Distill) or getattr(s, "equalization", "none") != "none" for s in before
     )
     if own or not same_structure(model, original):
-        return plain(model)
+        return materialize(model)
     return original
 
 
@@ -182,9 +182,9 @@ def _first(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"steps": recipe.steps[:steps]})
 
 
-def _known(found: Card, prefix: Recipe, device: str) -> Prefix | None:
+def _known(found: Card, prefix: Recipe, device: str) -> CompressedModel | None:
     if not prefix.steps:
-        return Prefix(copy.deepcopy(original_of(found.id)), ())
+        return CompressedModel(copy.deepcopy(original_of(found.id)), ())
     blank = original_of(student_of(found, prefix).id)
     return step_cache.find(_key(found, prefix, device), blank)
 

@@ -19,13 +19,13 @@ from safetensors.torch import save
 from torch import nn
 
 from compression.export.packed.input_grids import input_grids_of, input_state
-from compression.models.input_quantizers import hold_inputs, input_grids
+from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.parametrize import (
     FakeQuantize,
-    Grid,
     Mask,
+    QuantizationGrid,
     compressible,
-    hold,
+    parametrize_weight,
     part,
 )
 from compression.models.widths import resize, widths
@@ -39,7 +39,7 @@ DISK_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True)
-class Prefix:
+class CompressedModel:
     """A compressed model, held by parametrizations, and what there is to say about its making.
 
     `curves` say how it was taught, `stopped` that somebody cut that short.
@@ -51,10 +51,10 @@ class Prefix:
     stopped: bool = False
 
 
-_memory: OrderedDict[str, Prefix] = OrderedDict()
+_memory: OrderedDict[str, CompressedModel] = OrderedDict()
 
 
-def find(key: str, blank: nn.Module) -> Prefix | None:
+def find(key: str, blank: nn.Module) -> CompressedModel | None:
     """A copy of the prefix kept under `key`, or None. `blank` is a model of its architecture."""
     if key in _memory:
         _memory.move_to_end(key)
@@ -71,7 +71,7 @@ def find(key: str, blank: nn.Module) -> Prefix | None:
     return prefix
 
 
-def keep(key: str, prefix: Prefix, seconds: float) -> None:
+def keep(key: str, prefix: CompressedModel, seconds: float) -> None:
     """Keep a copy of a prefix, which took `seconds` to compute, under `key`."""
     _memory[key] = copy.deepcopy(prefix)
     _memory.move_to_end(key)
@@ -90,7 +90,7 @@ def _path(key: str) -> Path:
     return cache_dir() / "prefixes" / f"{key}.safetensors"
 
 
-def _write(path: Path, prefix: Prefix) -> None:
+def _write(path: Path, prefix: CompressedModel) -> None:
     held = {}
     for name, module in compressible(prefix.model):
         mask, grid = part(module, Mask), part(module, FakeQuantize)
@@ -111,7 +111,7 @@ def _write(path: Path, prefix: Prefix) -> None:
     write_cached(path, save(tensors, metadata=metadata))
 
 
-def _read(path: Path, blank: nn.Module) -> Prefix:
+def _read(path: Path, blank: nn.Module) -> CompressedModel:
     model = copy.deepcopy(blank)
     with safe_open(path, "pt") as file:
         said = {name: json.loads(value) for name, value in file.metadata().items()}
@@ -124,18 +124,22 @@ def _read(path: Path, blank: nn.Module) -> Prefix:
         mask = tensors[f"{parts}.0.mask"] if how["mask"] else None
         at = f"{parts}.{int(how['mask'])}"
         grid = (
-            Grid(tensors[f"{at}.scale"], tensors[f"{at}.zero_point"], *how["codes"])
+            QuantizationGrid(tensors[f"{at}.scale"], tensors[f"{at}.zero_point"], *how["codes"])
             if how["codes"]
             else None
         )
-        hold(module, mask, grid)
+        parametrize_weight(module, mask, grid)
     nothing = torch.empty(0)
-    inputs = {name: Grid(nothing, nothing, *codes) for name, codes in said["inputs"].items()}
+    inputs = {
+        name: QuantizationGrid(nothing, nothing, *codes) for name, codes in said["inputs"].items()
+    }
     grids = input_grids_of(inputs, tensors)
     model.load_state_dict({k: v for k, v in tensors.items() if k not in input_state(inputs)})
-    hold_inputs(model, grids)
+    parametrize_inputs(model, grids)
     curves = tuple(Curve.model_validate(c) for c in said["curves"])
-    return Prefix(model.to(memory_format=torch.channels_last).eval(), tuple(said["notes"]), curves)
+    return CompressedModel(
+        model.to(memory_format=torch.channels_last).eval(), tuple(said["notes"]), curves
+    )
 
 
 def _make_room() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compression.models.parametrize import FakeQuantize, Grid, compressible
+from compression.models.parametrize import FakeQuantize, QuantizationGrid, compressible
 
 _NAME = "input_quantizer"
 
@@ -19,7 +19,7 @@ _NAME = "input_quantizer"
 class InputQuantizer(FakeQuantize):
     """`FakeQuantize` for a layer's input; a scale and a zero point that broadcast against it."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: QuantizationGrid) -> None:
         super().__init__(grid)
         self.register_buffer("scale", grid.scale, persistent=False)
         self.register_buffer("zero_point", grid.zero_point, persistent=False)
@@ -41,13 +41,13 @@ def on_grid(module: nn.Module, inputs: Tensor) -> Tensor:
     return quantizer(inputs) if isinstance(quantizer, InputQuantizer) else inputs
 
 
-def input_grids(model: nn.Module) -> dict[str, Grid]:
+def input_grids(model: nn.Module) -> dict[str, QuantizationGrid]:
     """The grids that layers' inputs are held on, by the layers' names."""
     held = {name: getattr(module, _NAME, None) for name, module in compressible(model)}
     return {name: q.grid for name, q in held.items() if isinstance(q, InputQuantizer)}
 
 
-def hold_inputs(model: nn.Module, grids: Mapping[str, Grid]) -> None:
+def parametrize_inputs(model: nn.Module, grids: Mapping[str, QuantizationGrid]) -> None:
     """Put the inputs of the named layers on grids, in place; what a layer held is replaced.
 
     Raises:
@@ -63,7 +63,7 @@ def hold_inputs(model: nn.Module, grids: Mapping[str, Grid]) -> None:
         module.register_forward_pre_hook(_on_grid)
 
 
-def release_inputs(model: nn.Module) -> None:
+def remove_input_quantizers(model: nn.Module) -> None:
     """Let every layer take its input as it comes again, in place."""
     for _, module in compressible(model):
         _release(module)

@@ -21,7 +21,7 @@ KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 @dataclass(frozen=True)
-class Grid:
+class QuantizationGrid:
     """The values a quantized weight can take: `scale * (code - zero_point)`, code in [low, high].
 
     `scale` and `zero_point` broadcast against the weight: [channels, 1, ...] or [1, 1, ...].
@@ -88,7 +88,7 @@ class FakeQuantize(nn.Module):
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: QuantizationGrid) -> None:
         super().__init__()
         grid.check()
         self.register_buffer("scale", grid.scale)
@@ -96,8 +96,8 @@ class FakeQuantize(nn.Module):
         self.low, self.high = grid.low, grid.high
 
     @property
-    def grid(self) -> Grid:
-        return Grid(self.scale.detach(), self.zero_point, self.low, self.high)
+    def grid(self) -> QuantizationGrid:
+        return QuantizationGrid(self.scale.detach(), self.zero_point, self.low, self.high)
 
     def learn(self) -> None:
         """Make the scale a parameter."""
@@ -128,7 +128,7 @@ class _Snap(torch.autograd.Function):
     """`Grid.snap`, and what it is taken for in training."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, scale: Tensor, grid: Grid) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, scale: Tensor, grid: QuantizationGrid) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.grid = grid
         return grid.snap(weight)
@@ -186,7 +186,7 @@ def part(module: nn.Module, kind: type[nn.Module]) -> nn.Module | None:
     return next((p for p in parts if isinstance(p, kind)), None)
 
 
-def release(module: nn.Module) -> None:
+def remove_parametrization(module: nn.Module) -> None:
     """Make a layer's weight an ordinary parameter again, with its present values."""
     if not parametrize.is_parametrized(module, "weight"):
         return
@@ -200,7 +200,9 @@ def release(module: nn.Module) -> None:
         module.register_parameter(name, module._parameters.pop(name))
 
 
-def hold(module: nn.Module, mask: Tensor | None, grid: Grid | None) -> None:
+def parametrize_weight(
+    module: nn.Module, mask: Tensor | None, grid: QuantizationGrid | None
+) -> None:
     """Replace what a layer's weight is held by. The stored weight starts from the present one.
 
     A mask already there stays: its zeros are added to the new mask's.
@@ -210,16 +212,16 @@ def hold(module: nn.Module, mask: Tensor | None, grid: Grid | None) -> None:
         mask = old_mask.mask if mask is None else mask & old_mask.mask
     if grid is None and isinstance(old_grid, FakeQuantize):
         grid = old_grid.grid
-    release(module)
+    remove_parametrization(module)
     if mask is not None:
         parametrize.register_parametrization(module, "weight", Mask(mask), unsafe=True)
     if grid is not None:
         parametrize.register_parametrization(module, "weight", FakeQuantize(grid), unsafe=True)
 
 
-def plain(model: nn.Module) -> nn.Module:
+def materialize(model: nn.Module) -> nn.Module:
     """A copy with ordinary weights that predicts the same: what is measured and exported."""
     twin = copy.deepcopy(model)
     for module in list(twin.modules()):
-        release(module)
+        remove_parametrization(module)
     return twin

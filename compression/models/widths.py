@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from compression.models.parametrize import release
+from compression.models.parametrize import remove_parametrization
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -90,7 +90,7 @@ def _loose(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _resize(module: nn.Module, new: tuple[int, ...]) -> None:
-    release(module)
+    remove_parametrization(module)
     if isinstance(module, _CONVS):
         _resize_conv(module, new)
     elif isinstance(module, nn.Linear):

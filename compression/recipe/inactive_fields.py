@@ -18,7 +18,7 @@ _BY_RATE = (
 )
 
 
-def idle(step: str, values: Mapping[str, Any]) -> dict[str, str]:
+def inactive_reasons(step: str, values: Mapping[str, Any]) -> dict[str, str]:
     """The settings that have no effect beside these, and why in one sentence."""
     why: dict[str, str] = {}
     pattern = str(values.get("pattern", ""))
@@ -76,9 +76,9 @@ def _idle_in_training(values: Mapping[str, Any]) -> dict[str, str]:
     return why
 
 
-def goes_with(step: str, values: Mapping[str, Any], name: str, value: Any) -> bool:
+def is_compatible(step: str, values: Mapping[str, Any], name: str, value: Any) -> bool:
     """Whether a setting has an effect beside these, and its value is not refused."""
-    if name in idle(step, values):
+    if name in inactive_reasons(step, values):
         return False
     try:
         STEPS[step].model_validate({**values, "step": step, name: value})

@@ -14,7 +14,7 @@ from compression.errors import InvalidInput
 from compression.recipe.calibration_need import NO_IMAGES, needs_images
 from compression.recipe.distill import Distill
 from compression.recipe.fields import settings
-from compression.recipe.inactive_fields import goes_with
+from compression.recipe.inactive_fields import is_compatible
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import STEPS
 
@@ -31,7 +31,7 @@ class Preset:
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeRecipe:
     """A whole recipe, made of the settings of its steps."""
 
     name: str
@@ -75,8 +75,8 @@ PRESETS: dict[str, Preset] = {
 # first: choosing which weights stay and how they are rounded at once finds worse ones. The share
 # kept is more than 99 %, with a margin, for what two searches find on the same validation images is
 # also lucky there: up to 0.7 points of 93 were seen to be missing on the test images.
-WHOLE: dict[str, Whole] = {
-    "smallest": Whole(
+WHOLE: dict[str, WholeRecipe] = {
+    "smallest": WholeRecipe(
         "smallest",
         "The smallest file",
         "Weights go and take as few bits as keep at least 99 % of the accuracy, without training.",
@@ -92,7 +92,7 @@ _FOR_CHANNELS: dict[str, Any] = {"score": "taylor"}
 DEFAULT_PRESET = "fast"
 
 # What is asked for, rather than how it is done: no preset touches these.
-_ASKED = {
+AMOUNT_SETTINGS = {
     "prune": ("threshold", "sparsity", "max_drop", "pattern", "round_to"),
     "quantize": (
         "bits",
@@ -108,9 +108,9 @@ _ASKED = {
 }
 
 
-def governed(step: str) -> tuple[str, ...]:
+def method_settings(step: str) -> tuple[str, ...]:
     """The settings of a kind of step that say how it works, which a preset decides."""
-    asked = _ASKED.get(step)
+    asked = AMOUNT_SETTINGS.get(step)
     return tuple(s.name for s in settings(STEPS[step]) if s.name not in asked) if asked else ()
 
 
@@ -118,7 +118,7 @@ def merge(step: str, given: Mapping[str, Any], wished: Mapping[str, Any]) -> dic
     """What is given, and of what is wished whatever goes with it."""
     found = dict(given)
     for name, value in wished.items():
-        if name not in found and goes_with(step, found, name, value):
+        if name not in found and is_compatible(step, found, name, value):
             found[name] = value
     return found
 
@@ -161,7 +161,7 @@ def preset_of(recipe: Recipe, *, images: bool = True, first: str | None = None) 
 
 def _makes(name: str, recipe: Recipe, images: bool) -> bool:
     for step in recipe.steps:
-        how = governed(step.step)
+        how = method_settings(step.step)
         asked = {k: v for k, v in step if k not in how and v is not None}
         if STEPS[step.step].model_validate(apply_preset(name, asked, images=images)) != step:
             return False

@@ -16,10 +16,10 @@ from compression.runs.results import LatencyReport, State
 
 _WISH, _REPORT = "latency-wanted", "latency"
 QUEUED, RUNNING, FAILED = "queued", "running", "failed"
-Wish = dict[str, Any]
+LatencyRequest = dict[str, Any]
 
 
-class Wishes(Entries):
+class LatencyRequests(Entries):
     """Runs, with the latency reports that there are and those that are asked for."""
 
     def delete(self, run_id: str) -> None:
@@ -50,7 +50,7 @@ class Wishes(Entries):
                 "it was written by another version of this program: measure it again"
             ) from None
 
-    def want_latency(self, run_id: str) -> None:
+    def request_latency(self, run_id: str) -> None:
         """Ask for a latency report; what is asked for already is not asked for again.
 
         Raises:
@@ -61,11 +61,11 @@ class Wishes(Entries):
             raise InvalidInput("run", run_id, f"a run that is done; this one is {run.state}")
         if run.stopped_early and self.file(run.id) is None:
             raise InvalidInput("run", run_id, "one whose file was kept, for it was stopped early")
-        old = self.latency_wish(run.id)
+        old = self.latency_request(run.id)
         if old is None or old["state"] == FAILED:
             self.put_fact(_WISH, run.id, _wish(QUEUED))
 
-    def latency_wish(self, run_id: str) -> Wish | None:
+    def latency_request(self, run_id: str) -> LatencyRequest | None:
         """What has become of the wish, or None if there is none (any more).
 
         `state` is queued, running or failed; `message` how far it is, or why it failed.
@@ -79,7 +79,7 @@ class Wishes(Entries):
                 return run_id
         return None
 
-    def tell_latency(self, run_id: str, owner: str, message: str | None = None) -> bool:
+    def report_latency(self, run_id: str, owner: str, message: str | None = None) -> bool:
         """Say that the report is being made, and how far it is. False if nobody wants it here."""
         old = self._held(run_id, owner)
         if old is None:
@@ -87,7 +87,7 @@ class Wishes(Entries):
         said = old["message"] if message is None else message
         return self._change(run_id, old, _wish(RUNNING, said, owner))
 
-    def meet_latency(self, run_id: str, owner: str, report: LatencyReport) -> None:
+    def fulfil_latency(self, run_id: str, owner: str, report: LatencyReport) -> None:
         """Keep the report that was wished for; the wish is gone."""
         if self._held(run_id, owner) is not None:
             self.put_latency(run_id, report)
@@ -112,18 +112,18 @@ class Wishes(Entries):
             if old["time"] < time.time() - silent_seconds:
                 self._change(run_id, old, _wish(FAILED, "It was interrupted. Ask for it again."))
 
-    def _held(self, run_id: str, owner: str) -> Wish | None:
-        wish = self.latency_wish(run_id)
+    def _held(self, run_id: str, owner: str) -> LatencyRequest | None:
+        wish = self.latency_request(run_id)
         mine = wish is not None and wish["state"] == RUNNING and wish["owner"] == owner
         return wish if mine else None
 
-    def _wishes(self, state: str) -> list[tuple[str, Wish]]:
+    def _wishes(self, state: str) -> list[tuple[str, LatencyRequest]]:
         with self._read() as c:
             rows = c.execute(sa.select(facts.c.name, facts.c.body).where(facts.c.kind == _WISH))
             found = [(row.name, json.loads(row.body)) for row in rows]
         return [(run_id, wish) for run_id, wish in found if wish["state"] == state]
 
-    def _change(self, run_id: str, old: Wish, new: Wish) -> bool:
+    def _change(self, run_id: str, old: LatencyRequest, new: LatencyRequest) -> bool:
         """Replace a wish if it is still as it was read. Says whether it did."""
         unchanged = facts.c.body == json.dumps(old)
         with self._write() as c:
@@ -133,7 +133,7 @@ class Wishes(Entries):
         return done.rowcount == 1
 
 
-def _wish(state: str, message: str = "", owner: str | None = None) -> Wish:
+def _wish(state: str, message: str = "", owner: str | None = None) -> LatencyRequest:
     return {"state": state, "message": message, "owner": owner, "time": time.time()}
 
 

@@ -26,7 +26,7 @@ MOST_FILE_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredRun:
     """A run as stored, with what only the store knows about it. Times are seconds since 1970.
 
     `owner` is the runner that has it, `traceback` why it failed, for whoever mends it.
@@ -80,7 +80,7 @@ class Entries(Database):
                 )
             )
 
-    def get(self, run_id: str) -> Entry:
+    def get(self, run_id: str) -> StoredRun:
         """The run with that id, or whose id begins so if only one does.
 
         Raises:
@@ -95,7 +95,7 @@ class Entries(Database):
             raise InvalidInput("run", run_id, what)
         return to_entry(rows[0])
 
-    def entries(self, model: str | None = None, states: tuple[State, ...] = ()) -> list[Entry]:
+    def entries(self, model: str | None = None, states: tuple[State, ...] = ()) -> list[StoredRun]:
         """Runs, oldest first; of one model and in some states only, if given."""
         query = runs.select().order_by(runs.c.created, runs.c.id)
         if model is not None:
@@ -181,14 +181,14 @@ def passing_facts_of(run_id: str) -> sa.ColumnElement[bool]:
     return facts.c.kind.in_(("checkpoint", "kept")) & (facts.c.name == run_id)
 
 
-def to_entry(row: Any) -> Entry:
+def to_entry(row: Any) -> StoredRun:
     """A row of the table of runs as a value.
 
     Raises:
         StoreError: another version of this program wrote it.
     """
     try:
-        return Entry(
+        return StoredRun(
             run=Run.model_validate_json(row.body),
             device=row.device,
             created=row.created,

@@ -89,7 +89,7 @@ class Timing(FrozenValue):
     busy: float | None = None
 
 
-class Account(FrozenValue):
+class SpeedupAnalysis(FrozenValue):
     """What a backend could be expected to gain, what it gained, and why it is less, if it is.
 
     `expected` and `measured` are original / compressed. Every reason is a sentence.
@@ -145,7 +145,7 @@ class LatencyReport(FrozenValue):
     """All there is to say of a run's latency: backends, batch x threads, layers, roofs."""
 
     timings: tuple[Timing, ...] = ()
-    accounts: tuple[Account, ...] = ()
+    accounts: tuple[SpeedupAnalysis, ...] = ()
     sweep: tuple[Timing, ...] = ()
     layers: tuple[LayerTime, ...] = ()
     layers_backend: str = ""
@@ -195,7 +195,7 @@ class Run(FrozenValue):
     notes: tuple[str, ...] = ()
     stopped_early: bool = False
     timings: tuple[Timing, ...] = ()
-    accounts: tuple[Account, ...] = ()
+    accounts: tuple[SpeedupAnalysis, ...] = ()
     exported: tuple[Exported, ...] = ()
 
     @field_serializer("recipe")

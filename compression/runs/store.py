@@ -16,10 +16,10 @@ from compression.runs.database import (
     put_fact,
     runs,
 )
-from compression.runs.latency_requests import Wishes
+from compression.runs.latency_requests import LatencyRequests
 from compression.runs.progress import Progress
 from compression.runs.records import (
-    Entry,
+    StoredRun,
     checkpoint_of,
     new_run,
     passing_facts_of,
@@ -27,7 +27,7 @@ from compression.runs.records import (
 )
 from compression.runs.results import ACTIVE, Run, State
 
-__all__ = ["MAX_ATTEMPTS", "Entry", "Store", "default_url", "new_run", "open_store"]
+__all__ = ["MAX_ATTEMPTS", "Store", "StoredRun", "default_url", "new_run", "open_store"]
 
 MAX_ATTEMPTS = 2
 
@@ -37,10 +37,10 @@ def default_url() -> str:
     return f"sqlite:///{data_dir() / 'runs.sqlite'}"
 
 
-class Store(Wishes):
+class Store(LatencyRequests):
     """An open store. Safe to use from several threads and processes at once."""
 
-    def claim(self, owner: str) -> Entry | None:
+    def claim(self, owner: str) -> StoredRun | None:
         """Take the oldest queued run for `owner` and mark it running; None if there is none."""
         oldest = runs.select().where(runs.c.state == State.QUEUED)
         oldest = oldest.order_by(runs.c.created, runs.c.id).limit(1)

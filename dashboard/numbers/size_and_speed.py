@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compression.recipe.steps import Quantize
-from compression.runs.results import Account, Measurement, Run
+from compression.runs.results import Measurement, Run, SpeedupAnalysis
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
 from dashboard.numbers.backend_titles import FLOAT, INT8, title
@@ -67,7 +67,7 @@ def speeds(run: Run) -> tuple[Speed, ...]:
     return (Speed(title(FLOAT), None, ratio),) if ratio else ()
 
 
-def _speed(account: Account) -> Speed:
+def _speed(account: SpeedupAnalysis) -> Speed:
     return Speed(title(account.backend), account.expected, account.measured, account.reasons)
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from compression.recipe.calibration_need import needs_images
 from compression.recipe.fields import Setting, settings
-from compression.recipe.inactive_fields import goes_with, idle
+from compression.recipe.inactive_fields import inactive_reasons, is_compatible
 from compression.recipe.presets import (
     apply_preset,
-    governed,
     merge,
+    method_settings,
     preset_of,
 )
 from compression.recipe.recipe import Recipe, parse
@@ -69,7 +69,7 @@ def split_names(text: str) -> tuple[str, ...]:
 
 def asked(form: Form, step: str) -> dict[str, Any]:
     """What a step is asked for: the settings that no preset decides and that are in force."""
-    how = governed(step)
+    how = method_settings(step)
     values = {name: form[key] for name, key in KEYS[step].items() if name not in how}
     unused = {name for name in AMOUNTS if name != form["amount"]}
     if form["amount"] == "threshold":
@@ -79,21 +79,21 @@ def asked(form: Form, step: str) -> dict[str, Any]:
     if not form["mixed"]:
         unused.add("average_bits")
     values = {k: v for k, v in values.items() if v is not None and k not in unused}
-    return {k: v for k, v in values.items() if k not in idle(step, values)}
+    return {k: v for k, v in values.items() if k not in inactive_reasons(step, values)}
 
 
 def in_force(form: Form, step: str) -> dict[str, Any]:
     """All settings of a step that have an effect as the form stands."""
     values = asked(form, step)
-    why = idle(step, values)
-    return values | {n: form[KEYS[step][n]] for n in governed(step) if n not in why}
+    why = inactive_reasons(step, values)
+    return values | {n: form[KEYS[step][n]] for n in method_settings(step) if n not in why}
 
 
 def without_effect(form: Form, key: str) -> str | None:
     """Why a setting has no effect as the form stands; None if it has."""
     step = STEP_OF[key]
     name = next(n for n, k in KEYS[step].items() if k == key)
-    return idle(step, asked(form, step)).get(name)
+    return inactive_reasons(step, asked(form, step)).get(name)
 
 
 def choices(form: Form, key: str, images: bool = True) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def choices(form: Form, key: str, images: bool = True) -> tuple[str, ...]:
         c
         for c in setting.choices
         if (images or not needs_images(setting.name, c))
-        and goes_with(step, others, setting.name, (c,) if setting.several else c)
+        and is_compatible(step, others, setting.name, (c,) if setting.several else c)
     )
 
 
@@ -158,7 +158,7 @@ def with_preset(form: Form, preset: str, images: bool = True) -> Form:
     """
     changed: dict[str, Any] = {}
     for step, keys in KEYS.items():
-        if how := governed(step):
+        if how := method_settings(step):
             given = {"step": step, **asked(form, step)}
             made = apply_preset(preset, given, images=images)
             changed |= {keys[n]: made.get(n, SETTINGS[keys[n]].default) for n in how}
@@ -178,10 +178,10 @@ def settled(form: Form, images: bool = True) -> Form:
         if form["amount"] == "max_drop":
             found["amount"] = "sparsity"
     for step, keys in KEYS.items():
-        how = {n: found[keys[n]] for n in governed(step)}
+        how = {n: found[keys[n]] for n in method_settings(step)}
         given = {"step": step, **asked(found, step)}
         wished = {n: v for n, v in how.items() if images or not needs_images(n, v)}
-        made, unused = merge(step, given, wished), idle(step, given)
+        made, unused = merge(step, given, wished), inactive_reasons(step, given)
         found |= {keys[n]: SETTINGS[keys[n]].default for n in how if n not in {*made, *unused}}
     return found
 

@@ -15,7 +15,7 @@ from compression.errors import CompressionError
 from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import available
 from compression.recipe.recipe import Recipe
-from compression.runs.store import Entry, Store, new_run, open_store
+from compression.runs.store import Store, StoredRun, new_run, open_store
 from dashboard.state.defaults import first_form, first_method
 from dashboard.state.form import (
     CUSTOM,
@@ -229,7 +229,7 @@ def said() -> str:
     return found
 
 
-def selected(entries: list[Entry]) -> Entry | None:
+def selected(entries: list[StoredRun]) -> StoredRun | None:
     """The run the URL names, or else the newest finished one.
 
     A run the URL names that is not there is said so, once.

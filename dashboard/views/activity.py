@@ -10,7 +10,7 @@ from compression.catalogue.cards import Card
 from compression.errors import CompressionError
 from compression.runs.progress import Point
 from compression.runs.results import ACTIVE, Run, State
-from compression.runs.store import Entry
+from compression.runs.store import StoredRun
 from dashboard.figures import training_curves
 from dashboard.numbers import format as fmt
 from dashboard.numbers import training_history
@@ -21,14 +21,14 @@ _MOST_WAITING = 2
 _FIGURES = 7
 
 
-def show(card: Card, entries: list[Entry]) -> None:
+def show(card: Card, entries: list[StoredRun]) -> None:
     """Watch the store: often while something runs, now and then for runs begun elsewhere."""
     busy = any(e.run.state in ACTIVE for e in entries)
     every = _BUSY_SECONDS if busy else _IDLE_SECONDS
     st.fragment(_watch, run_every=every, key="activity")(card.id, _states(entries, busy), busy)
 
 
-def _states(entries: Iterable[Entry], busy: bool) -> dict[str, str]:
+def _states(entries: Iterable[StoredRun], busy: bool) -> dict[str, str]:
     return {e.run.id: str(e.run.state) for e in entries if not busy or e.run.state in ACTIVE}
 
 
@@ -44,7 +44,7 @@ def _watch(model: str, drawn: dict[str, str], busy: bool) -> None:
         st.error(str(error), icon=":material/error:")
 
 
-def _list(active: list[Entry]) -> None:
+def _list(active: list[StoredRun]) -> None:
     """What runs in full, and the first that wait; of many that wait, how many there are."""
     running = [e for e in active if e.run.state is State.RUNNING]
     waiting = [e for e in active if e.run.state is State.QUEUED]
@@ -65,7 +65,7 @@ def _list(active: list[Entry]) -> None:
             )
 
 
-def _one(entry: Entry) -> None:
+def _one(entry: StoredRun) -> None:
     fraction, text = _progress(entry)
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
@@ -79,7 +79,7 @@ def _one(entry: Entry) -> None:
         _curve(entry.run)
 
 
-def _stop(entry: Entry) -> None:
+def _stop(entry: StoredRun) -> None:
     """Cancel, or stop and keep what there is where that is possible."""
     keeps = entry.progress is not None and entry.progress.keeps
     label = "Stopping" if entry.cancelling else "Stop and keep" if keeps else "Cancel"
@@ -98,7 +98,7 @@ def _stop(entry: Entry) -> None:
     )
 
 
-def _progress(entry: Entry) -> tuple[float, str]:
+def _progress(entry: StoredRun) -> tuple[float, str]:
     """How much of the stage is done, from 0 to 1, and in words."""
     progress = entry.progress
     if entry.run.state is State.QUEUED:

@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from compression.catalogue.cards import Card
-from compression.recipe.presets import PRESETS, governed, preset_of
+from compression.recipe.presets import PRESETS, method_settings, preset_of
 from compression.runs.results import Run
-from compression.runs.store import Entry
+from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.backend_titles import INT8
 from dashboard.numbers.measures import timing_of
@@ -19,12 +19,12 @@ from dashboard.state import session
 _TABLE = "runs"
 
 
-def frame(entries: list[Entry]) -> pd.DataFrame:
+def frame(entries: list[StoredRun]) -> pd.DataFrame:
     """One row a run, newest first, in base units: what the table shows and the CSV holds."""
     return pd.DataFrame([_row(e) for e in reversed(entries)])
 
 
-def _row(entry: Entry) -> dict[str, object]:
+def _row(entry: StoredRun) -> dict[str, object]:
     run, m, d = entry.run, entry.run.compressed, entry.run.delta
     top1, change = (m.top1 if m else None), (d.top1 if d else None)
     ratio, latency = (d.latency_ratio if d else None), (m.latency if m else None)
@@ -73,13 +73,13 @@ def _int8(run: Run) -> dict[str, object]:
 
 def _method(run: Run) -> str | None:
     """The preset the run's recipe is made by; None where there is nothing to choose."""
-    if not any(governed(step.step) for step in run.recipe.steps):
+    if not any(method_settings(step.step) for step in run.recipe.steps):
         return None
     name = preset_of(run.recipe, images=run.dataset is not None)
     return PRESETS[name].title if name else "Custom"
 
 
-def show(card: Card, entries: list[Entry]) -> None:
+def show(card: Card, entries: list[StoredRun]) -> None:
     """The table and what narrows it; a picked row is the selected run."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.markdown(f"#### All runs of {card.title}", width="stretch")

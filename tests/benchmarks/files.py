@@ -31,7 +31,7 @@ from compression.export.packed.format_v2 import (
     smallest,
 )
 from compression.measure.size import measure_sizes
-from compression.models.parametrize import plain
+from compression.models.parametrize import materialize
 from compression.recipe.presets import apply_preset
 from compression.recipe.recipe import Recipe, parse
 from tests.readme import markdown_table, replace_section
@@ -105,7 +105,7 @@ def row(model_id: str, setting: str) -> list[str]:
     def packing() -> bytes:
         return pack(model, architecture=found.architecture, classes=found.classes, details={})
 
-    data, state = packing(), plain(model).state_dict()
+    data, state = packing(), materialize(model).state_dict()
     loaded = unpack(data).state_dict()
     assert all(torch.equal(state[name], loaded[name]) for name in state), (model_id, setting)
     sizes = measure_sizes(model, data, original_parameters=found.parameters)

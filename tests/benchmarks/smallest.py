@@ -23,7 +23,7 @@ from compression.measure.accuracy import Comparison, compare, predict
 from compression.methods.pipeline import compress
 from compression.models.data import Split, load_dataset
 from compression.models.load import original_of
-from compression.models.parametrize import plain
+from compression.models.parametrize import materialize
 from compression.recipe.recipe import Recipe
 from tests.readme import markdown_table, replace_section
 
@@ -33,7 +33,7 @@ _BITS = range(2, 9)
 
 
 def _compared(model: str, made: nn.Module, split: Split) -> Comparison:
-    before, after = (predict(plain(m), split) for m in (original_of(model), made))
+    before, after = (predict(materialize(m), split) for m in (original_of(model), made))
     return compare(before, after)
 
 
@@ -43,7 +43,7 @@ def _packed(model: str, made: nn.Module, recipe: Recipe) -> int:
     data = file.pack(made, architecture=found.architecture, classes=10, details=said)
     back = file.unpack(data)
     example = load_dataset("fashion-mnist").validation.head(64)
-    assert torch.equal(predict(back, example).logits, predict(plain(made), example).logits)
+    assert torch.equal(predict(back, example).logits, predict(materialize(made), example).logits)
     return len(data)
 
 

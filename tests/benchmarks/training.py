@@ -22,11 +22,11 @@ from torch.nn import functional as F
 
 from compression.catalogue.cards import cards
 from compression.measure.accuracy import predict
-from compression.methods.distill.loop import LOOKS_PER_EPOCH, Lesson, distill
+from compression.methods.distill.loop import LOOKS_PER_EPOCH, TrainingConfig, distill
 from compression.methods.quantize.weight_ranges import minmax
 from compression.models.data import Dataset, load_dataset, prepare
 from compression.models.load import load_model
-from compression.models.parametrize import compressible, hold, weight_of
+from compression.models.parametrize import compressible, parametrize_weight, weight_of
 from compression.recipe.steps import Distill
 from compression.runs.statistics import Interval, proportion
 from tests.benchmarks.costs import machine
@@ -83,7 +83,7 @@ def ours(
         return proportion(int(seen.right.sum()), len(seen.labels))
 
     calibration = prepare(data.calibration.head(max(64, round(1000 * share))).images).to(device)
-    lesson = Lesson(
+    lesson = TrainingConfig(
         step, data.train, look, 0, calibration=calibration, device=device, report=lambda _: None
     )
     started = _now(device)
@@ -95,7 +95,9 @@ def _on_grids(model: nn.Module) -> nn.Module:
     """A copy whose weights are trained through grids of 4 bits."""
     student = copy.deepcopy(model)
     for _, layer in compressible(student):
-        hold(layer, None, minmax(weight_of(layer), 4, symmetric=True, per_channel=True))
+        parametrize_weight(
+            layer, None, minmax(weight_of(layer), 4, symmetric=True, per_channel=True)
+        )
     return student
 
 

@@ -14,7 +14,7 @@ from torchvision.models import VisionTransformer
 
 from compression.catalogue.cards import card
 from compression.methods.calibration.batchnorm import estimate_batchnorm
-from compression.methods.calibration.step_context import Context
+from compression.methods.calibration.step_context import StepContext
 from compression.methods.prune.channels import choose_channels, remove
 from compression.models.data import Dataset, load_dataset, prepare
 from compression.models.parametrize import (
@@ -109,12 +109,12 @@ def net(name: str) -> nn.Module:
     return found
 
 
-def context(name: str, *, seed: int = 0, data: bool = True) -> Context:
+def context(name: str, *, seed: int = 0, data: bool = True) -> StepContext:
     """What a step needs to work on `net(name)`."""
     found = card("fashion-mnist/squeezenet1_1").model_copy(update={"id": f"tiny/{name}"})
     original = _original(name)
     images_here = small_data() if data else None
-    return Context(found, original, original, images_here, seed, "cpu", lambda _: None)
+    return StepContext(found, original, original, images_here, seed, "cpu", lambda _: None)
 
 
 def mask_of(module: nn.Module) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from compression.runs.results import (
-    Account,
     Exported,
     Latency,
     LatencyReport,
     LayerTime,
     Roof,
     Run,
+    SpeedupAnalysis,
     Timing,
 )
 from compression.runs.statistics import Interval, Ratio
@@ -56,7 +56,7 @@ def with_speeds(run: Run, float_ms: float = 2.6, int8_ms: float | None = 0.88) -
     timings += [] if int8_ms is None else [timing("onnx-int8", 2.53, int8_ms)]
     expected = {"onnx": 5.0, "onnx-int8": 2.8}
     accounts = [
-        Account(
+        SpeedupAnalysis(
             backend=t.backend,
             expected=expected[t.backend],
             measured=t.ratio,

@@ -25,7 +25,7 @@ _FINE = (0.9, 0.95, 0.98, 1.02, 1.05, 1.1)
 
 
 @dataclass(frozen=True)
-class Seen:
+class ActivationRange:
     """Ends of a tensor's values and some of the values, evenly drawn."""
 
     least: float
@@ -33,7 +33,9 @@ class Seen:
     values: NDArray[np.float32]
 
 
-def observe(graph: onnx.ModelProto, tensors: Iterable[str], images: Tensor) -> dict[str, Seen]:
+def observe_activations(
+    graph: onnx.ModelProto, tensors: Iterable[str], images: Tensor
+) -> dict[str, ActivationRange]:
     """What the named tensors hold on `images` [n, 3, h, w], of which the first 256 are looked at.
 
     Raises:
@@ -43,7 +45,7 @@ def observe(graph: onnx.ModelProto, tensors: Iterable[str], images: Tensor) -> d
     """
     given = graph.graph.input[0].name
     wanted = sorted(set(tensors))
-    found: dict[str, list[Seen]] = {name: [] for name in wanted}
+    found: dict[str, list[ActivationRange]] = {name: [] for name in wanted}
     inside = [name for name in wanted if name != given]
     running = session(_with_outputs(graph, inside))
     fixed = running.get_inputs()[0].shape[0]
@@ -76,7 +78,7 @@ def _with_outputs(graph: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelPro
     return told
 
 
-def _look(name: str, value: NDArray[np.float32]) -> Seen:
+def _look(name: str, value: NDArray[np.float32]) -> ActivationRange:
     least, most = float(value.min()), float(value.max())
     if not (np.isfinite(least) and np.isfinite(most)):
         raise CompressionError(
@@ -85,22 +87,22 @@ def _look(name: str, value: NDArray[np.float32]) -> Seen:
         )
     flat = value.reshape(-1)
     # an odd stride, or all values would come from the same few columns
-    return Seen(least, most, flat[:: (len(flat) // _SAMPLE) | 1].copy())
+    return ActivationRange(least, most, flat[:: (len(flat) // _SAMPLE) | 1].copy())
 
 
-def _joined(parts: list[Seen]) -> Seen:
+def _joined(parts: list[ActivationRange]) -> ActivationRange:
     if not parts:
         raise InvalidInput("images", 0, "at least one batch to calibrate on")
     values = np.concatenate([p.values for p in parts])
-    return Seen(min(p.least for p in parts), max(p.most for p in parts), values)
+    return ActivationRange(min(p.least for p in parts), max(p.most for p in parts), values)
 
 
-def widest(seen: Iterable[Seen]) -> Seen:
+def widest(seen: Iterable[ActivationRange]) -> ActivationRange:
     """All of several tensors that share a range."""
     return _joined(list(seen))
 
 
-def best_range(seen: Seen, least: float | None = None) -> tuple[float, float]:
+def best_range(seen: ActivationRange, least: float | None = None) -> tuple[float, float]:
     """The range with the least squared error of 8 bits, zero inside (as in Banner et al., 2019).
 
     Both ends are drawn in together, then each alone around the best; `least` fixes the lower end.

@@ -20,8 +20,8 @@ from torch.nn.utils import parametrize
 
 from compression.errors import NotExportable
 from compression.export.onnx.constant_folding import fold_constants
-from compression.models.input_quantizers import input_grids, release_inputs
-from compression.models.parametrize import plain
+from compression.models.input_quantizers import input_grids, remove_input_quantizers
+from compression.models.parametrize import materialize
 from compression.models.widths import widths
 from compression.paths import cache_dir, write_cached
 
@@ -64,10 +64,10 @@ def ordinary(model: nn.Module) -> nn.Module:
     """The model itself if its weights are ordinary, on the CPU and its inputs free; else a copy:
     float32 kernels neither round inputs nor put weights on grids again in every call."""
     if any(parametrize.is_parametrized(m) for m in model.modules()):
-        model = plain(model)
+        model = materialize(model)
     elif input_grids(model) or any(p.device.type != "cpu" for p in model.parameters()):
         model = copy.deepcopy(model)
-    release_inputs(model)
+    remove_input_quantizers(model)
     return model.to("cpu").eval()
 
 

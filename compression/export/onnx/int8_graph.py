@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.export.onnx.bias_correction import correct_means, wanted_means
-from compression.export.onnx.calibration import observe
+from compression.export.onnx.calibration import observe_activations
 from compression.export.onnx.cpu_features import saturates
 from compression.export.onnx.float_graph import INPUT, fixed_batch, float_graph
 from compression.export.onnx.operators import Flow, Op, read_flow
@@ -30,7 +30,7 @@ from compression.export.onnx.weight_codes import Codes, weight_codes
 from compression.models.input_quantizers import input_grids
 from compression.models.parametrize import (
     FakeQuantize,
-    Grid,
+    QuantizationGrid,
     compressible,
     part,
 )
@@ -71,7 +71,7 @@ def int8_graph(
     own, notes = _own_scales(input_grids(model))
     plan = choose_ops(flow, own)
     looked_at = choose_groups(plan)
-    choose_scales(plan, observe(plain, looked_at, images) if looked_at else {})
+    choose_scales(plan, observe_activations(plain, looked_at, images) if looked_at else {})
     modules = dict(compressible(model))
     codes = {
         op.layer: _codes(op, modules[op.layer], reduced) for op in flow.ops if op.layer in modules
@@ -84,7 +84,7 @@ def int8_graph(
     return Int8(graph, (*notes, *plan.notes, *told), layers)
 
 
-def _own_scales(grids: Mapping[str, Grid]) -> tuple[dict[str, Scale], tuple[str, ...]]:
+def _own_scales(grids: Mapping[str, QuantizationGrid]) -> tuple[dict[str, Scale], tuple[str, ...]]:
     found, per_channel = {}, []
     for name, grid in grids.items():
         if grid.scale.numel() == 1 and grid.low == 0 and grid.high <= 255:

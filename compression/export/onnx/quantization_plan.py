@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from compression.export.onnx.calibration import (
     CODES,
-    Seen,
+    ActivationRange,
     best_range,
     grid,
     widest,
@@ -207,11 +207,11 @@ def _inside(plan: Plan, op: Op, root: str) -> bool:
     return op.kind == "concat" and plan.root(op.outputs[0]) == root
 
 
-def choose_scales(plan: Plan, seen: Mapping[str, Seen]) -> None:
+def choose_scales(plan: Plan, seen: Mapping[str, ActivationRange]) -> None:
     """Give every tensor that is held as codes its grid."""
     gates = [o for o in plan.flow.ops if plan.runs(o) and o.kind in _GATES]
     gated = {plan.root(o.inputs[0]) for o in gates}
-    looked: dict[str, list[Seen]] = {}
+    looked: dict[str, list[ActivationRange]] = {}
     for name, values in seen.items():
         looked.setdefault(plan.root(name), []).append(values)
     chosen = {r: _gate(widest(v)) if r in gated else _best(v) for r, v in looked.items()}
@@ -224,11 +224,11 @@ def choose_scales(plan: Plan, seen: Mapping[str, Seen]) -> None:
             plan.scales[op.outputs[0]] = Scale(of.scale / 6, 0)
 
 
-def _best(seen: Iterable[Seen]) -> Scale:
+def _best(seen: Iterable[ActivationRange]) -> Scale:
     return Scale(*grid(*best_range(widest(seen))))
 
 
-def _gate(seen: Seen) -> Scale:
+def _gate(seen: ActivationRange) -> Scale:
     """From -3, below which a hard sigmoid is zero, in such steps that -3 is a code."""
     _, most = best_range(seen, _BEND)
     zero = max(int(-_BEND * CODES / max(most - _BEND, -_BEND)), 1)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.models.parametrize import Grid
+from compression.models.parametrize import QuantizationGrid
 
 MOST = 127
 # Two products of a uint8 and a code of at most this sum to less than 2**15.
@@ -36,7 +36,7 @@ class Codes:
     rounded: str = ""
 
 
-def weight_codes(weight: Tensor, grid: Grid | None, reduced: bool = False) -> Codes:
+def weight_codes(weight: Tensor, grid: QuantizationGrid | None, reduced: bool = False) -> Codes:
     """Codes of a weight [channels, ...]: those of its grid, or of the grid on which its values are
     seen to lie; else rounded to 8 bits per channel with the least squared error.
 
@@ -50,7 +50,7 @@ def weight_codes(weight: Tensor, grid: Grid | None, reduced: bool = False) -> Co
 _Wide = tuple[Tensor, Tensor, str]
 
 
-def _of_grid(weight: Tensor, grid: Grid) -> _Wide:
+def _of_grid(weight: Tensor, grid: QuantizationGrid) -> _Wide:
     codes = grid.encode(weight).sub_(grid.zero_point.to(torch.int16))
     return codes, grid.scale.float().flatten().expand(len(weight)), ""
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from compression.export.packed.context_model import (
     PHASES,
-    Known,
-    Round,
+    ContextModel,
+    Phase,
     Shape,
-    bins,
+    log_bins,
     middle,
-    rounds,
+    phases,
 )
 
 Values = NDArray[np.int16]
@@ -58,11 +58,11 @@ class Coder(Protocol):
     """Either direction: gives back the symbols, which a writer is told and a reader finds."""
 
     def __call__(
-        self, chosen: Bins, tables: Tables, told: Callable[[], NDArray[Any]]
+        self, chosen: Bins, tables: FrequencyTables, told: Callable[[], NDArray[Any]]
     ) -> NDArray[np.int32]: ...
 
 
-class Tables:
+class FrequencyTables:
     """Frequencies of symbols, one table for every bin, made when it is first asked for."""
 
     def __init__(self, guess: Callable[[int], NDArray[np.float64]], trust: int) -> None:
@@ -91,7 +91,7 @@ class Writer:
     kept: list[tuple[NDArray[np.int32], Any]] = field(default_factory=list)
 
     def __call__(
-        self, chosen: Bins, tables: Tables, told: Callable[[], NDArray[Any]]
+        self, chosen: Bins, tables: FrequencyTables, told: Callable[[], NDArray[Any]]
     ) -> NDArray[np.int32]:
         values = told().astype(np.int32)
         order, ends = _sorted(chosen)
@@ -115,7 +115,7 @@ class Reader:
     coder: Any
 
     def __call__(
-        self, chosen: Bins, tables: Tables, told: Callable[[], NDArray[Any]]
+        self, chosen: Bins, tables: FrequencyTables, told: Callable[[], NDArray[Any]]
     ) -> NDArray[np.int32]:
         order, ends = _sorted(chosen)
         ordered = np.empty(len(chosen), np.int32)
@@ -149,19 +149,19 @@ def code(
     `guesses` gives the share of values that are not 0 and their mean size, for a group of layers.
     """
     layers, values = _pieces(layers, values)
-    flags = Tables(_flag_guess, _FLAG_TRUST)
-    signs = Tables(_sign_guess, _SIGN_TRUST)
-    sizes: dict[int, tuple[Tables, Tables]] = {}
+    flags = FrequencyTables(_flag_guess, _FLAG_TRUST)
+    signs = FrequencyTables(_sign_guess, _SIGN_TRUST)
+    sizes: dict[int, tuple[FrequencyTables, FrequencyTables]] = {}
     for group in _groups(layers):
         own, theirs = [layers[i] for i in group], [values[i] for i in group]
         count = own[0].sizes
         if count not in sizes:
             low = _low_bits(count - 1)
             sizes[count] = (
-                Tables(_size_guess(count - 1, low), _SIZE_TRUST),
-                Tables(_detail_guess(low), _SIZE_TRUST),
+                FrequencyTables(_size_guess(count - 1, low), _SIZE_TRUST),
+                FrequencyTables(_detail_guess(low), _SIZE_TRUST),
             )
-        walk = _Walk(own, theirs, coder, *guesses(own, theirs))
+        walk = LayerCoder(own, theirs, coder, *guesses(own, theirs))
         walk.go(flags, *sizes[count], signs)
 
 
@@ -193,7 +193,7 @@ def _groups(layers: Sequence[Layer]) -> Iterator[list[int]]:
         yield group
 
 
-class _Walk:
+class LayerCoder:
     """Round by round through a group of layers."""
 
     def __init__(
@@ -207,12 +207,18 @@ class _Walk:
         self.values, self.coder = values, coder
         self.density, self.size = density, size
         self.layers, self.most = layers, layers[0].sizes - 1
-        self.visits = [rounds(layer.shape) for layer in layers]
-        self.nonzero = [Known(layer.shape) for layer in layers]
-        self.sizes = [Known(layer.shape) for layer in layers]
-        self.signs = [Known(layer.shape) for layer in layers]
+        self.visits = [phases(layer.shape) for layer in layers]
+        self.nonzero = [ContextModel(layer.shape) for layer in layers]
+        self.sizes = [ContextModel(layer.shape) for layer in layers]
+        self.signs = [ContextModel(layer.shape) for layer in layers]
 
-    def go(self, flags: Tables, sizes: Tables, details: Tables, signs: Tables) -> None:
+    def go(
+        self,
+        flags: FrequencyTables,
+        sizes: FrequencyTables,
+        details: FrequencyTables,
+        signs: FrequencyTables,
+    ) -> None:
         there = [
             self._flags([visit[phase] for visit in self.visits], flags) for phase in range(PHASES)
         ]
@@ -229,28 +235,32 @@ class _Walk:
             sign = self._signs(at, signs)
             self._put(at, [a * b for a, b in zip(size, sign, strict=True)])
 
-    def _flags(self, at: Sequence[Round], tables: Tables) -> list[Round]:
+    def _flags(self, at: Sequence[Phase], tables: FrequencyTables) -> list[Phase]:
         """Where the values are that are not 0. What is rarer of the two is what is expected."""
         chosen = []
         for known, seen in zip(self.nonzero, at, strict=True):
             if known.mean(self.density) > 0.5:
                 expected = known.flipped().expect(seen, 1 - self.density)
-                chosen.append(~bins(expected, _FLAG_STEPS))
+                chosen.append(~log_bins(expected, _FLAG_STEPS))
             else:
-                chosen.append(bins(known.expect(seen, self.density), _FLAG_STEPS))
+                chosen.append(log_bins(known.expect(seen, self.density), _FLAG_STEPS))
         flags = self._ask(at, chosen, tables, lambda values: values != 0)
         for known, seen, found in zip(self.nonzero, at, flags, strict=True):
             known.learn(seen, found.astype(np.float64))
         return [a.only(found != 0) for a, found in zip(at, flags, strict=True)]
 
     def _sizes(
-        self, at: Sequence[Round], ends: Sequence[_Ends], tables: Tables, details: Tables
+        self,
+        at: Sequence[Phase],
+        ends: Sequence[_Ends],
+        tables: FrequencyTables,
+        details: FrequencyTables,
     ) -> list[NDArray[np.int32]]:
         if self.most == 1:
             return [np.ones(len(a.places), np.int32) for a in at]
         chosen = []
         for known, end, seen in zip(self.sizes, ends, at, strict=True):
-            expected = bins(known.expect(seen, self.size), _SIZE_STEPS)
+            expected = log_bins(known.expect(seen, self.size), _SIZE_STEPS)
             chosen.append(expected * _ENDINGS + end.classes(seen.places))
         low = _low_bits(self.most)
         sizes = self._ask(at, chosen, tables, lambda values: (np.abs(values) - 1) >> low)
@@ -264,8 +274,8 @@ class _Walk:
             end.learn(seen.places, found)
         return sizes
 
-    def _signs(self, at: Sequence[Round], tables: Tables) -> list[NDArray[np.int32]]:
-        chosen = [bins(k.lean(a), _LEAN_STEPS) for k, a in zip(self.signs, at, strict=True)]
+    def _signs(self, at: Sequence[Phase], tables: FrequencyTables) -> list[NDArray[np.int32]]:
+        chosen = [log_bins(k.lean(a), _LEAN_STEPS) for k, a in zip(self.signs, at, strict=True)]
         signs = self._ask(at, chosen, tables, lambda values: values > 0)
         signs = [2 * s - 1 for s in signs]
         for known, seen, found in zip(self.signs, at, signs, strict=True):
@@ -274,9 +284,9 @@ class _Walk:
 
     def _ask(
         self,
-        at: Sequence[Round],
+        at: Sequence[Phase],
         chosen: Sequence[Bins],
-        tables: Tables,
+        tables: FrequencyTables,
         seen: Callable[[Values], NDArray[Any]],
     ) -> list[NDArray[np.int32]]:
         """Code one thing of all layers together."""
@@ -287,7 +297,7 @@ class _Walk:
         found = self.coder(np.concatenate(chosen), tables, told)
         return np.split(found, np.cumsum([len(c) for c in chosen])[:-1])
 
-    def _put(self, at: Sequence[Round], found: Sequence[NDArray[np.int32]]) -> None:
+    def _put(self, at: Sequence[Phase], found: Sequence[NDArray[np.int32]]) -> None:
         for values, seen, new in zip(self.values, at, found, strict=True):
             values[seen.places] = new
 

@@ -44,7 +44,7 @@ def as_shape(sizes: tuple[int, ...]) -> Shape:
 
 
 @dataclass(frozen=True)
-class Round:
+class Phase:
     """Weights visited together: where they are, and the row and the column that each belongs to.
 
     A row is a kernel, or an output channel where kernels have one place; a column is a place in the
@@ -55,11 +55,11 @@ class Round:
     rows: Places
     columns: Places
 
-    def only(self, which: NDArray[np.bool_]) -> Round:
-        return Round(self.places[which], self.rows[which], self.columns[which])
+    def only(self, which: NDArray[np.bool_]) -> Phase:
+        return Phase(self.places[which], self.rows[which], self.columns[which])
 
 
-def rounds(shape: Shape) -> list[Round]:
+def phases(shape: Shape) -> list[Phase]:
     """All weights of a layer, in the order in which they are visited."""
     steps = [(np.arange(n) * step).astype(np.uint8) for n, step in zip(shape, _STEPS, strict=True)]
     lattice = steps[0][:, None, None] + steps[1][:, None] + steps[2]  # modulo 256
@@ -72,10 +72,10 @@ def rounds(shape: Shape) -> list[Round]:
     columns = order - output * width
     cuts = np.cumsum(np.bincount(phase, minlength=PHASES))[:-1]
     parts = (np.split(whole, cuts) for whole in (order, rows, columns))
-    return [Round(*three) for three in zip(*parts, strict=True)]
+    return [Phase(*three) for three in zip(*parts, strict=True)]
 
 
-class Known:
+class ContextModel:
     """Sums of what is known of one layer: by row and by column."""
 
     def __init__(self, shape: Shape) -> None:
@@ -86,7 +86,7 @@ class Known:
         self.column_sums, self.column_counts = np.zeros(columns), np.zeros(columns)
         self.total = self.squares = self.count = 0.0
 
-    def learn(self, seen: Round, values: Floats) -> None:
+    def learn(self, seen: Phase, values: Floats) -> None:
         """Add values, whole numbers, of these weights."""
         if not len(values):
             return
@@ -100,9 +100,9 @@ class Known:
         self.squares += float((values * values).sum())
         self.count += len(values)
 
-    def flipped(self) -> Known:
+    def flipped(self) -> ContextModel:
         """The same of values that are 0 or 1, with 0 and 1 exchanged."""
-        other = Known(self.shape)
+        other = ContextModel(self.shape)
         other.row_counts, other.column_counts = self.row_counts, self.column_counts
         other.row_sums = self.row_counts - self.row_sums
         other.column_sums = self.column_counts - self.column_sums
@@ -114,7 +114,7 @@ class Known:
         """The mean value, or `before` as long as nothing is known."""
         return (self.total + 2 * before) / (self.count + 2)
 
-    def expect(self, at: Round, before: float) -> Floats:
+    def expect(self, at: Phase, before: float) -> Floats:
         """What the values of these weights are expected to be."""
         if not self.count or not len(at.places):
             return np.full(len(at.places), before)
@@ -124,7 +124,7 @@ class Known:
         found: Floats = rows[at.rows] * columns[at.columns]
         return found
 
-    def lean(self, at: Round) -> Floats:
+    def lean(self, at: Phase) -> Floats:
         """Of values that are -1 or 1: how much more likely 1 is, as odds, for these weights."""
         outputs, inputs, kernel = self.shape
         if not self.count or not len(at.places):
@@ -187,7 +187,7 @@ def _odds(sums: Floats, counts: Floats) -> Floats:
     return (counts + sums + prior) / (counts - sums + prior)
 
 
-def bins(values: Floats, steps: int) -> NDArray[np.int16]:
+def log_bins(values: Floats, steps: int) -> NDArray[np.int16]:
     """Positive numbers in bins of about equal ratio, 2 ** `steps` of them to an octave."""
     exponents = values.view(np.int64) >> (52 - steps)
     found: NDArray[np.int16] = np.clip(exponents - _first(steps), 0, _MOST_BINS - 1).astype(

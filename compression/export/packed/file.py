@@ -38,15 +38,15 @@ from compression.export.packed.input_grids import (
 from compression.export.packed.order0_coder import (
     Coded,
     Decoder,
-    draw,
     encode,
     entropy_bytes,
+    next_varint,
     read_numbers,
     write_numbers,
 )
-from compression.models.input_quantizers import hold_inputs, input_grids
+from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.load import skeleton
-from compression.models.parametrize import plain
+from compression.models.parametrize import materialize
 from compression.models.widths import resize, runs, widths
 
 VERSION = 3
@@ -84,7 +84,7 @@ def pack(
     Raises:
         InvalidInput: the model is not of that architecture, or `details` is not such JSON.
     """
-    twin = plain(model)
+    twin = materialize(model)
     state, inputs = twin.state_dict(), input_grids(model)
     fewer = _check_fit(twin, state, architecture, classes)
     state = {**state, **input_state(inputs)}
@@ -297,12 +297,12 @@ def _read_into(model: nn.Module, payload: memoryview, header: _Header) -> None:
     else:
         state = assemble(read_plan(numbers, like), Decoder(numbers, words, raw), like)
     model.load_state_dict({name: state[name] for name in own}, assign=True)
-    hold_inputs(model, input_grids_of(inputs, state))
+    parametrize_inputs(model, input_grids_of(inputs, state))
 
 
 def _read_widths(numbers: Iterator[int], model: nn.Module, classes: int) -> None:
     full = widths(model)
-    own = [width - draw(numbers) for width in full]
+    own = [width - next_varint(numbers) for width in full]
     resize(model, own)
     if own != list(full) and not runs(model, classes):
         raise ValueError("its layers do not fit each other")

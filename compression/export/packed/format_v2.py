@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from compression.export.packed.order0_coder import (
     Decoder,
     Symbols,
-    draw,
     entropy_bytes,
-    fold,
-    unfold,
+    next_varint,
+    zigzag_decode,
+    zigzag_encode,
 )
-from compression.models.parametrize import FakeQuantize, Grid, part
+from compression.models.parametrize import FakeQuantize, QuantizationGrid, part
 
 # What an entry of the state dict is stored as. The order is part of the format: only append.
 DTYPES: tuple[np.dtype, ...] = tuple(
@@ -73,7 +73,7 @@ def dissect(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[int], l
     return index, arrays + list(pools.symbols())
 
 
-def grids_of(model: nn.Module) -> dict[str, Grid]:
+def grids_of(model: nn.Module) -> dict[str, QuantizationGrid]:
     """The grids of quantized weights, by the weights' names in the state dict."""
     return {
         f"{name}.weight": held.grid
@@ -82,13 +82,13 @@ def grids_of(model: nn.Module) -> dict[str, Grid]:
     }
 
 
-def codes_of(tensor: Tensor, grid: Grid) -> tuple[Tensor, Grid] | None:
+def codes_of(tensor: Tensor, grid: QuantizationGrid) -> tuple[Tensor, QuantizationGrid] | None:
     """The codes of a weight and its grid, at the weight's rank; None if they would not give
     the weight back exactly."""
     scale, zero = (t.detach().cpu() for t in (grid.scale, grid.zero_point))
     scale, zero = torch.broadcast_tensors(scale, zero.to(torch.int16))
     lead = (1,) * (tensor.ndim - scale.ndim)
-    grid = Grid(
+    grid = QuantizationGrid(
         scale.reshape(lead + scale.shape), zero.reshape(lead + zero.shape), grid.low, grid.high
     )
     if grid.high - grid.low >= MAX_CODES or tensor.dtype != torch.float32:
@@ -100,11 +100,11 @@ def codes_of(tensor: Tensor, grid: Grid) -> tuple[Tensor, Grid] | None:
 
 
 def _store_codes(
-    codes: Tensor, grid: Grid, index: list[int], arrays: list[Symbols], pools: _Pools
+    codes: Tensor, grid: QuantizationGrid, index: list[int], arrays: list[Symbols], pools: _Pools
 ) -> None:
     full = sum(1 << d for d, size in enumerate(grid.scale.shape) if size != 1)
     has_zero = bool(grid.zero_point.any())
-    index += [GRID, fold(grid.low), grid.high - grid.low + 1, full, int(has_zero)]
+    index += [GRID, zigzag_encode(grid.low), grid.high - grid.low + 1, full, int(has_zero)]
     values = (codes - grid.low).to(torch.uint8).numpy().ravel()
     arrays.append(Symbols(values, grid.high - grid.low + 1))
     pools.add("scale", 0, grid.scale.numpy().ravel())
@@ -171,18 +171,23 @@ class _Entry:
 
 
 def _read_entry(index: Iterator[int], like: Tensor) -> _Entry:
-    layout, kind = draw(index), draw(index)
+    layout, kind = next_varint(index), next_varint(index)
     if layout > int(like.ndim == 4) or kind > GRID:
         raise ValueError("the index names an unknown way of storing")
     floating = like.dtype == torch.float32
     if kind == GRID:
-        low, codes, full, has_zero = unfold(draw(index)), draw(index), draw(index), draw(index)
+        low, codes, full, has_zero = (
+            zigzag_decode(next_varint(index)),
+            next_varint(index),
+            next_varint(index),
+            next_varint(index),
+        )
         fits = 1 <= codes <= MAX_CODES and full < 1 << like.ndim and has_zero < 2
         if not (fits and floating and abs(low) < 1 << 14):
             raise ValueError("the index holds a grid out of range")
         shape = tuple(n if full >> d & 1 else 1 for d, n in enumerate(like.shape))
         return _Entry(bool(layout), 0, grid=(low, codes, shape, bool(has_zero)))
-    dtype = draw(index) if kind == SPARSE else kind
+    dtype = next_varint(index) if kind == SPARSE else kind
     if dtype >= len(DTYPES) or (dtype < 2) != floating or (kind == SPARSE and not floating):
         raise ValueError("the index names a type that does not fit the architecture")
     return _Entry(bool(layout), dtype, sparse=kind == SPARSE)
@@ -250,7 +255,7 @@ def _restore(
         zero = torch.zeros(shape, dtype=torch.int16)
         if has_zero:
             zero = torch.from_numpy(next(pools["zero_point", _INT16]).copy()).reshape(shape)
-        grid = Grid(scale, zero, low, low + codes - 1)
+        grid = QuantizationGrid(scale, zero, low, low + codes - 1)
         return grid.decode(torch.from_numpy(array.astype(np.int16)).reshape(like.shape) + low)
     numbers = next(pools[role_of(name, like), entry.dtype])
     if array is not None:

@@ -42,8 +42,8 @@ from compression.export.packed.order0_coder import (
     Coded,
     Decoder,
     Symbols,
-    draw,
     encode,
+    next_varint,
 )
 
 Key = tuple[str, int]
@@ -161,17 +161,17 @@ def read_plan(index: Iterator[int], state: Mapping[str, Tensor]) -> list[Entry]:
 
 
 def _read_entry(index: Iterator[int], like: Tensor) -> Entry:
-    layout, kind = draw(index), draw(index)
+    layout, kind = next_varint(index), next_varint(index)
     floating = like.dtype == torch.float32
     if layout > int(like.ndim == 4) or kind > GRID:
         raise ValueError("the index names an unknown way of storing")
     sizes, scales = int(kind == SPARSE), None
     if kind == GRID:
-        sizes, full = draw(index), draw(index)
+        sizes, full = next_varint(index), next_varint(index)
         if not (1 <= sizes <= MAX_CODES and full < 1 << like.ndim):
             raise ValueError("the index holds a grid out of range")
         scales = tuple(n if full >> d & 1 else 1 for d, n in enumerate(like.shape))
-    dtype = draw(index) if kind in (SPARSE, GRID) else kind
+    dtype = next_varint(index) if kind in (SPARSE, GRID) else kind
     if dtype >= len(DTYPES) or (dtype < 2) != floating or (sizes and not floating):
         raise ValueError("the index names a type that does not fit the architecture")
     return Entry(bool(layout), dtype, sizes, scales)
@@ -216,7 +216,12 @@ def _read_values(
     values = {name: np.zeros(like.numel(), np.int16) for name, like, _ in named}
     layers = [Layer(as_shape(tuple(like.shape)), entry.sizes) for _, like, entry in named]
     reader = Reader(decoder.coder)
-    code(layers, list(values.values()), reader, lambda *_: _guess(draw(index), draw(index)))
+    code(
+        layers,
+        list(values.values()),
+        reader,
+        lambda *_: _guess(next_varint(index), next_varint(index)),
+    )
     return values
 
 

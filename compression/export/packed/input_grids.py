@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from compression.errors import InvalidInput
 from compression.export.packed.format_v2 import MAX_CODES
-from compression.export.packed.order0_coder import draw, fold, unfold
-from compression.models.parametrize import Grid, compressible
+from compression.export.packed.order0_coder import next_varint, zigzag_decode, zigzag_encode
+from compression.models.parametrize import QuantizationGrid, compressible
 
 _MAX_RANK = 8
 
 
-def input_state(grids: Mapping[str, Grid]) -> dict[str, Tensor]:
+def input_state(grids: Mapping[str, QuantizationGrid]) -> dict[str, Tensor]:
     """The numbers of grids of inputs, named as entries of a state dict would be."""
     state = {}
     for name, grid in grids.items():
@@ -25,17 +25,19 @@ def input_state(grids: Mapping[str, Grid]) -> dict[str, Tensor]:
     return state
 
 
-def input_grids_of(grids: Mapping[str, Grid], state: Mapping[str, Tensor]) -> dict[str, Grid]:
+def input_grids_of(
+    grids: Mapping[str, QuantizationGrid], state: Mapping[str, Tensor]
+) -> dict[str, QuantizationGrid]:
     """Undo `input_state`; of `grids` only the codes are read."""
     return {
-        name: Grid(
+        name: QuantizationGrid(
             state[f"{name}.input_scale"], state[f"{name}.input_zero_point"], grid.low, grid.high
         )
         for name, grid in grids.items()
     }
 
 
-def write_inputs(model: nn.Module, grids: Mapping[str, Grid]) -> list[int]:
+def write_inputs(model: nn.Module, grids: Mapping[str, QuantizationGrid]) -> list[int]:
     """For every layer 0, or the rank of its input's grid, the dimensions with a scale for every
     channel, and the codes.
 
@@ -55,11 +57,11 @@ def write_inputs(model: nn.Module, grids: Mapping[str, Grid]) -> list[int]:
         if not (fits and codes <= MAX_CODES):
             raise InvalidInput("inputs", f"{name}: {tuple(shape)}", f"one scale or {channels}")
         full = sum(1 << d for d, size in enumerate(shape) if size != 1)
-        index += [len(shape), full, fold(grid.low), codes]
+        index += [len(shape), full, zigzag_encode(grid.low), codes]
     return index
 
 
-def read_inputs(index: Iterator[int], model: nn.Module) -> dict[str, Grid]:
+def read_inputs(index: Iterator[int], model: nn.Module) -> dict[str, QuantizationGrid]:
     """Undo `write_inputs`: grids on the meta device, whose numbers are yet to be read.
 
     Raises:
@@ -67,17 +69,17 @@ def read_inputs(index: Iterator[int], model: nn.Module) -> dict[str, Grid]:
     """
     grids = {}
     for name, layer in compressible(model):
-        rank = draw(index)
+        rank = next_varint(index)
         if rank == 0:
             continue
-        full, low, codes = draw(index), unfold(draw(index)), draw(index)
+        full, low, codes = next_varint(index), zigzag_decode(next_varint(index)), next_varint(index)
         # At most one dimension is full, or a few numbers would ask for a large array.
         fits = rank <= _MAX_RANK and full < 1 << rank and full & (full - 1) == 0
         if not (fits and 1 <= codes <= MAX_CODES and abs(low) < 1 << 14):
             raise ValueError("the index holds a grid out of range")
         shape = [_input_channels(layer) if full >> d & 1 else 1 for d in range(rank)]
         scale = torch.empty(shape, device="meta")
-        grids[name] = Grid(scale, scale.to(torch.int16), low, low + codes - 1)
+        grids[name] = QuantizationGrid(scale, scale.to(torch.int16), low, low + codes - 1)
     return grids
 
 

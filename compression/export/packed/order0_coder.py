@@ -98,7 +98,7 @@ class Decoder:
         """The next array."""
         if size == 0:
             return np.empty(0, np.uint8)
-        mode = draw(self._index)
+        mode = next_varint(self._index)
         if mode == _RAW and alphabet == 256:
             return self._take_raw(size)
         if mode == _OWN:
@@ -126,7 +126,7 @@ class Decoder:
         return values
 
     def _read_roots(self, alphabet: int) -> Counts:
-        steps = [unfold(draw(self._index)) for _ in range(alphabet)]
+        steps = [zigzag_decode(next_varint(self._index)) for _ in range(alphabet)]
         if max(map(abs, steps)) > _LARGEST_ROOT:
             raise ValueError("a table of frequencies is out of range")
         roots = np.cumsum(np.array(steps, np.int64))
@@ -159,7 +159,7 @@ def read_numbers(data: bytes) -> Iterator[int]:
             raise ValueError("the index holds a number out of range")
 
 
-def draw(numbers: Iterator[int]) -> int:
+def next_varint(numbers: Iterator[int]) -> int:
     """The next number; ValueError when there is none."""
     number = next(numbers, None)
     if number is None:
@@ -167,12 +167,12 @@ def draw(numbers: Iterator[int]) -> int:
     return number
 
 
-def fold(number: int) -> int:
+def zigzag_encode(number: int) -> int:
     """Whole numbers to numbers from 0 up: 0, -1, 1, -2, ... become 0, 1, 2, 3, ..."""
     return 2 * number if number >= 0 else -2 * number - 1
 
 
-def unfold(number: int) -> int:
+def zigzag_decode(number: int) -> int:
     """Undo `fold`."""
     return -(number + 1) // 2 if number & 1 else number // 2
 
@@ -221,7 +221,7 @@ def _roots(count: Counts) -> Counts:
 
 
 def _differences(roots: Counts) -> list[int]:
-    return [fold(d) for d in np.diff(roots, prepend=0).tolist()]
+    return [zigzag_encode(d) for d in np.diff(roots, prepend=0).tolist()]
 
 
 def _model(roots: Counts) -> Any:

@@ -11,13 +11,13 @@ from torch import nn
 from compression.errors import InvalidInput
 from compression.measure.accuracy import flips, predict
 from compression.models.data import Split
-from compression.models.parametrize import plain
+from compression.models.parametrize import materialize
 from compression.runs.statistics import Interval, paired_difference
 
 LARGEST = 0.999
 RESOLUTION = 0.0025
 # Images after which to look whether the interval decides; then all of them.
-_LOOKS = (500, 1000, 2000)
+CHECKPOINT_SIZES = (500, 1000, 2000)
 # Bisection of 400 steps, and a last look at all images.
 _ATTEMPTS = 10
 
@@ -34,7 +34,7 @@ class Amounts:
 SPARSITY = Amounts(LARGEST, RESOLUTION, lambda amount: f"a sparsity of {100 * amount:.4g} %")
 
 
-def most_that_keeps(
+def largest_amount_within_drop(
     attempt: Callable[[float], nn.Module],
     original: nn.Module,
     split: Split,
@@ -42,7 +42,7 @@ def most_that_keeps(
     device: str = "cpu",
     report: Callable[[float], None] | None = None,
     amounts: Amounts = SPARSITY,
-    surely: bool = False,
+    use_lower_bound: bool = False,
 ) -> tuple[float, nn.Module, str]:
     """The most compression of which accuracy on `split` drops at most `max_drop_points` points.
 
@@ -50,7 +50,7 @@ def most_that_keeps(
     sparsity; where it raises `InvalidInput` above 0, that amount is refused. Gives the
     amount, its model and a sentence with the interval. The model given back was measured on all
     images, and its drop there is at most what is allowed, even at the worse end of its interval if
-    `surely`; one step more was refused.
+    `use_lower_bound`; one step more was refused.
 
     Raises:
         InvalidInput: the split is empty, the drop is not a number of at least 0, or even
@@ -60,7 +60,9 @@ def most_that_keeps(
         raise InvalidInput("images", 0, "at least one image to measure accuracy on")
     if not 0 <= max_drop_points <= 100:
         raise InvalidInput("max_drop", max_drop_points, "from 0 to 100 points")
-    search = _Search(attempt, original, split, max_drop_points / 100, device, report, surely)
+    search = _Search(
+        attempt, original, split, max_drop_points / 100, device, report, use_lower_bound
+    )
     step = amounts.resolution
     amount = largest(search.accepts, 0.0, amounts.largest, step)
     if amount is None or not search.holds(amount):
@@ -70,7 +72,7 @@ def most_that_keeps(
         raise InvalidInput(
             "max_drop",
             max_drop_points,
-            f"at least {-100 * (search.last.low if surely else search.last.value):.3g}, "
+            f"at least {-100 * (search.last.low if use_lower_bound else search.last.value):.3g}, "
             f"which is lost at {amounts.words(0.0)} already",
         )
     return amount, search.passed.model, _sentence(search.passed, split.name, amounts)
@@ -104,11 +106,11 @@ class _Search:
         max_drop: float,
         device: str,
         report: Callable[[float], None] | None,
-        surely: bool,
+        use_lower_bound: bool,
     ) -> None:
         self.attempt, self.split, self.max_drop = attempt, split, max_drop
-        self.device, self.report, self.surely = device, report, surely
-        self.expected = predict(plain(original), split, device)
+        self.device, self.report, self.use_lower_bound = device, report, use_lower_bound
+        self.expected = predict(materialize(original), split, device)
         self.passed: _Passed | None = None
         self.last = Interval(value=0.0, low=0.0, high=0.0, n=0)
         self.tried = 0
@@ -121,7 +123,7 @@ class _Search:
         for difference in self._looks(model):
             self.last = difference
             complete = self.last.n == len(self.split)
-            decided = verdict(self.last, self.max_drop, complete, self.surely)
+            decided = decide_from_interval(self.last, self.max_drop, complete, self.use_lower_bound)
             if decided:
                 self.passed = _Passed(amount, model, self.last)
             if decided is not None:
@@ -138,7 +140,7 @@ class _Search:
             self.last = known.difference
         else:
             *_, self.last = self._looks(model)
-        if not verdict(self.last, self.max_drop, True, self.surely):
+        if not decide_from_interval(self.last, self.max_drop, True, self.use_lower_bound):
             return False
         self.passed = _Passed(amount, model, self.last)
         return True
@@ -157,8 +159,8 @@ class _Search:
     def _looks(self, model: nn.Module) -> Iterator[Interval]:
         """The difference on the first images, on more of them, and on all."""
         # A copy, for predicting leaves a model's masks unfit for training.
-        twin, gained, lost, seen = plain(model), 0, 0, 0
-        ends = [n for n in _LOOKS if n < len(self.split)]
+        twin, gained, lost, seen = materialize(model), 0, 0, 0
+        ends = [n for n in CHECKPOINT_SIZES if n < len(self.split)]
         for end in (*ends, len(self.split)):
             part = replace(
                 self.split,
@@ -211,17 +213,17 @@ def largest(
     return amount(accepted) if accepted >= 0 else None
 
 
-def verdict(
-    difference: Interval, max_drop: float, complete: bool, surely: bool = False
+def decide_from_interval(
+    difference: Interval, max_drop: float, complete: bool, use_lower_bound: bool = False
 ) -> bool | None:
     """Whether a difference of accuracies is a drop of at most `max_drop`; None if not yet clear.
 
     All are fractions. The whole interval must lie on one side, unless all images there are have
     been seen (`complete`): then the measured difference itself decides, or, where the drop must be
-    allowed `surely`, the worse end of its interval.
+    allowed `use_lower_bound`, the worse end of its interval.
     """
     if complete:
-        return (difference.low if surely else difference.value) >= -max_drop - _ROUNDING
+        return (difference.low if use_lower_bound else difference.value) >= -max_drop - _ROUNDING
     if difference.low >= -max_drop:
         return True
     return False if difference.high < -max_drop else None

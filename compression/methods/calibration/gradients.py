@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compression.models.parametrize import compressible, plain
+from compression.models.parametrize import compressible, materialize
 
 # Small batches, so that the gradients of single images do not cancel in their mean.
 _BATCH = 8
@@ -33,7 +33,7 @@ def weight_gradients(
 
     First-order Taylor: Molchanov et al., 2019; empirical Fisher: Theis et al., 2018.
     """
-    twin = plain(model).eval()
+    twin = materialize(model).eval()
     weights = {name: module.weight for name, module in compressible(twin)}
     sums = {n: [torch.zeros_like(w), torch.zeros_like(w)] for n, w in weights.items()}  # type: ignore[arg-type]
     steps = 0
@@ -55,7 +55,7 @@ def output_gradients(model: nn.Module, images: Tensor, seed: int) -> dict[str, T
     Labels are drawn from the model's own answers, as the Fisher information asks for (Martens,
     2020). A layer that is not called by itself has none.
     """
-    twin = plain(model).eval()
+    twin = materialize(model).eval()
     sums: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(seed)
     with torch.enable_grad(), _collecting(twin, sums):

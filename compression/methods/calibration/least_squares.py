@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compression.methods.calibration.second_moments import Moments, damped
+from compression.methods.calibration.second_moments import SecondMoments, damped
 
 DAMPING = 0.01
 ITERATIONS = 60
 TOLERANCE = 1e-7
 
 
-def refit(weight: Tensor, mask: Tensor, target: Tensor, moments: Moments) -> Tensor:
+def refit(weight: Tensor, mask: Tensor, target: Tensor, moments: SecondMoments) -> Tensor:
     """Rows [g, o, d] of weights, zero where `mask` is False, whose output is nearest the target's.
 
     Minimises |target r - w x|² over inputs x and the reference's inputs r, plus a small pull

@@ -25,7 +25,7 @@ Normalise = Callable[[nn.Module, Tensor, nn.Module, Tensor], None]
 
 
 @dataclass(frozen=True)
-class Meeting:
+class LayerPair:
     """A layer about to be used: its own inputs and those of its reference, same images."""
 
     name: str
@@ -44,11 +44,11 @@ def same_structure(a: nn.Module, b: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def walk(
+def paired_forward(
     reference: nn.Module,
     model: nn.Module,
     images: Tensor,
-    visit: Callable[[Meeting], None],
+    visit: Callable[[LayerPair], None],
     *,
     batchnorm: bool = False,
     bias: bool = False,
@@ -85,7 +85,7 @@ def walk(
                     (normalise or _move_statistics)(module, ours, other, theirs)
             else:
                 called.add(name)
-                visit(Meeting(name, module, other, on_grid(module, ours), theirs))
+                visit(LayerPair(name, module, other, on_grid(module, ours), theirs))
             return (ours, *given[1:])
 
         def after(_: nn.Module, __: Any, ours: Any) -> Any:
@@ -134,7 +134,9 @@ def _move_statistics(norm: nn.Module, ours: Tensor, other: nn.Module, theirs: Te
 
 
 @torch.no_grad()
-def visit_layers(model: nn.Module, images: Tensor, visit: Callable[[Meeting], None]) -> None:
+def visit_layer_inputs(
+    model: nn.Module, images: Tensor, visit: Callable[[LayerPair], None]
+) -> None:
     """Call `visit` for every layer in the order of use, with its inputs; it is its own reference.
 
     `images` [n, c, h, w] are on the model's device.
@@ -143,7 +145,7 @@ def visit_layers(model: nn.Module, images: Tensor, visit: Callable[[Meeting], No
 
     def meet(name: str, layer: nn.Module) -> None:
         def before(module: nn.Module, given: tuple[Any, ...]) -> None:
-            visit(Meeting(name, module, module, on_grid(module, given[0]), given[0]))
+            visit(LayerPair(name, module, module, on_grid(module, given[0]), given[0]))
 
         held.append(layer.register_forward_pre_hook(before, prepend=True))
 

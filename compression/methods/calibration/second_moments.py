@@ -19,7 +19,7 @@ CHUNK = 250
 
 
 @dataclass(frozen=True)
-class Moments:
+class SecondMoments:
     """Means over positions of x x' [groups, seen, seen], and of r x' for the reference's inputs r.
 
     `seen` [inputs] marks the inputs that are not zero by construction: a kernel's taps that only
@@ -31,7 +31,7 @@ class Moments:
     cross: Tensor
 
 
-def rows(weight: Tensor, groups: int) -> Tensor:
+def weight_rows(weight: Tensor, groups: int) -> Tensor:
     """A weight as [groups, outputs per group, inputs]."""
     return weight.reshape(groups, weight.shape[0] // groups, -1)
 
@@ -41,7 +41,7 @@ def groups_of(module: nn.Module) -> int:
     return int(getattr(module, "groups", 1))
 
 
-def patches(module: nn.Module, inputs: Tensor) -> Tensor:
+def im2col(module: nn.Module, inputs: Tensor) -> Tensor:
     """What each output position sees: [groups, inputs, positions].
 
     Raises:
@@ -67,30 +67,32 @@ def patches(module: nn.Module, inputs: Tensor) -> Tensor:
     return x.permute(1, 2, 0, 3).reshape(module.groups, depth // module.groups, n * spots)
 
 
-def measure_moments(module: nn.Module, inputs: Tensor, reference: Tensor | None = None) -> Moments:
+def measure_moments(
+    module: nn.Module, inputs: Tensor, reference: Tensor | None = None
+) -> SecondMoments:
     """Moments of a layer's inputs [n, ...]; against themselves if no `reference` is given."""
     other = inputs if reference is None else reference
-    first = patches(module, inputs[:1])
+    first = im2col(module, inputs[:1])
     per_image, depth = first.shape[2], first.shape[1]
     wanted = max(LEAST_POSITIONS, POSITIONS_PER_INPUT * depth)
     n = min(len(inputs), max(CHUNK, -(-wanted // per_image)))
-    seen = _seen(module, inputs)
+    seen = _active_inputs(module, inputs)
     size = (len(first), int(seen.sum()), int(seen.sum()))
     gram, cross = first.new_zeros(size), first.new_zeros(size)
     for start in range(0, n, CHUNK):
-        x = patches(module, inputs[start : min(start + CHUNK, n)])[:, seen]
+        x = im2col(module, inputs[start : min(start + CHUNK, n)])[:, seen]
         gram.baddbmm_(x, x.transpose(1, 2))
         if reference is not None:
-            r = patches(module, other[start : min(start + CHUNK, n)])[:, seen]
+            r = im2col(module, other[start : min(start + CHUNK, n)])[:, seen]
             cross.baddbmm_(r, x.transpose(1, 2))
     positions = n * per_image
     gram /= positions
-    return Moments(seen, gram, gram if reference is None else cross.div_(positions))
+    return SecondMoments(seen, gram, gram if reference is None else cross.div_(positions))
 
 
-def _seen(module: nn.Module, inputs: Tensor) -> Tensor:
+def _active_inputs(module: nn.Module, inputs: Tensor) -> Tensor:
     """Inputs that are not always padding: bool [inputs]."""
-    ones = patches(module, torch.ones_like(inputs[:1]))
+    ones = im2col(module, torch.ones_like(inputs[:1]))
     seen = (ones != 0).any(2).all(0)
     # a group must not be left without inputs
     return seen if bool(seen.any()) else torch.ones_like(seen)

@@ -24,7 +24,7 @@ _WIDEST = 384 * 2**20
 GRADIENT_IMAGES = 1000
 
 
-def needing_images(step: BaseModel) -> tuple[str, object] | None:
+def first_setting_needing_images(step: BaseModel) -> tuple[str, object] | None:
     """The first setting of a step that needs images to calibrate on, and its value as given."""
     asked = next(((name, value) for name, value in step if needs_images(name, value)), None)
     if asked is None:
@@ -40,7 +40,7 @@ def without_images(card: Card, asked: str, value: object) -> InvalidInput:
     )
 
 
-class Applied(NamedTuple):
+class StepResult(NamedTuple):
     """A model after a step, what there is to say of it, and if it was taught, how that went."""
 
     model: nn.Module
@@ -50,7 +50,7 @@ class Applied(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Context:
+class StepContext:
     """The model's card, its original, the reference a step's output is held against, images.
 
     `report` is told the fraction done; `watch`, for a step that has more to tell, all of it. `at`

@@ -21,7 +21,7 @@ class Best:
     state: dict[str, Tensor]
 
 
-class Judge:
+class BestModelTracker:
     """Looks at validation, counts looks without a gain, and remembers the best model.
 
     Before every look but the first, statistics of batch normalisation are taken anew from

@@ -15,7 +15,7 @@ from compression.runs.statistics import Interval
 
 
 @dataclass
-class Record:
+class TrainingHistory:
     """The curve so far, and what has happened since its last point."""
 
     at: int

@@ -14,14 +14,19 @@ from torch import Tensor, nn
 from compression.errors import Cancelled
 from compression.methods.distill import checkpoint
 from compression.methods.distill.batches import Batches
-from compression.methods.distill.early_stopping import Judge
+from compression.methods.distill.early_stopping import BestModelTracker
 from compression.methods.distill.feature_matching import Matching
-from compression.methods.distill.history import Record
+from compression.methods.distill.history import TrainingHistory
 from compression.methods.distill.losses import distillation_loss
 from compression.methods.distill.mixed_precision import arithmetic
 from compression.methods.distill.optimizers import Schedule, make_optimizer
-from compression.methods.distill.student import learned_grids, magnitude, silence, train_mode
-from compression.methods.distill.teacher_logits import answers_to
+from compression.methods.distill.student import (
+    freeze_dead_channels,
+    learned_grids,
+    magnitude,
+    train_mode,
+)
+from compression.methods.distill.teacher_logits import teacher_logits
 from compression.models.data import Split, prepare
 from compression.recipe.distill import BETWEEN_LAYERS
 from compression.recipe.steps import Distill
@@ -38,7 +43,7 @@ _ASKING = Progress(stage="Asking the original", fraction=0.0)
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingConfig:
     """What a training goes by, beside the two models.
 
     `look` gives the validation accuracy of a model, `report` is told how far it is and may raise
@@ -71,7 +76,7 @@ class Outcome:
     stopped: bool
 
 
-def distill(student: nn.Module, teacher: nn.Module, lesson: Lesson) -> Outcome:
+def distill(student: nn.Module, teacher: nn.Module, lesson: TrainingConfig) -> Outcome:
     """Train `student` in place, by the answers of `teacher` and by labels, as the step says.
 
     Both models come to the lesson's device. The result depends on models, step, images and seed
@@ -84,17 +89,17 @@ def distill(student: nn.Module, teacher: nn.Module, lesson: Lesson) -> Outcome:
     devices = [torch.cuda.current_device()] if lesson.device == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(lesson.seed)  # dropout, mixup
-        training = Training(student, teacher, lesson)
+        training = Trainer(student, teacher, lesson)
         try:
             return training.run()
         finally:
             training.release()
 
 
-class Training:
+class Trainer:
     """One training under way."""
 
-    def __init__(self, student: nn.Module, teacher: nn.Module, lesson: Lesson) -> None:
+    def __init__(self, student: nn.Module, teacher: nn.Module, lesson: TrainingConfig) -> None:
         step, device = lesson.step, lesson.device
         self.lesson, self.step = lesson, step
         self.dtype = torch.bfloat16 if step.precision == "bfloat16" else torch.float32
@@ -107,17 +112,17 @@ class Training:
         self.per_epoch = self.batches.per_epoch
         self.steps = step.epochs * self.per_epoch
         name = torch.cuda.get_device_name() if device == "cuda" else ""
-        self.record = Record(
+        self.record = TrainingHistory(
             lesson.at, step.epochs, self.steps, self.per_epoch, self.batches.size, name
         )
         live = step.batchnorm == "live" and lesson.calibration is not None
         calibration = lesson.calibration if live else None
-        self.silenced = [] if calibration is None else silence(student, calibration)
+        self.silenced = [] if calibration is None else freeze_dead_channels(student, calibration)
         self.grids = learned_grids(student) if step.grid == "learned" else []
         self.matching = self._match() if step.loss in BETWEEN_LAYERS else None
         self.optimizer = self._optimizer()
         self.schedule = Schedule(self.optimizer, step, self.steps, self.per_epoch)
-        self.judge = Judge(lesson.look, calibration, step.early_stopping)
+        self.judge = BestModelTracker(lesson.look, calibration, step.early_stopping)
         self.taken = self.looked = 0
         self.saved = time.monotonic()
         self.told = -math.inf
@@ -125,7 +130,7 @@ class Training:
         self.answers: Tensor | None = None
         if self.batches.fixed and step.answers_only:
             images = self.batches.images
-            self.answers = answers_to(images, self.teacher, self.dtype, self._tell_asking)
+            self.answers = teacher_logits(images, self.teacher, self.dtype, self._tell_asking)
 
     def _match(self) -> Matching:
         example = prepare(self.batches.images[:2])

@@ -10,8 +10,8 @@ from torch import nn
 from compression.catalogue.cards import card
 from compression.errors import InvalidInput
 from compression.measure.accuracy import predict
-from compression.methods.calibration.step_context import Applied, Context
-from compression.methods.distill.loop import Lesson, distill
+from compression.methods.calibration.step_context import StepContext, StepResult
+from compression.methods.distill.loop import TrainingConfig, distill
 from compression.models.data import Dataset, prepare
 from compression.models.load import build, original_of
 from compression.recipe.steps import Distill
@@ -20,7 +20,7 @@ from compression.runs.statistics import Interval, proportion
 STATISTICS_IMAGES = 1000
 
 
-def teach(model: nn.Module, step: Distill, context: Context) -> Applied:
+def distill_step(model: nn.Module, step: Distill, context: StepContext) -> StepResult:
     """Teach `model`, in place, or the step's student instead; the original is the teacher.
 
     Raises:
@@ -32,7 +32,7 @@ def teach(model: nn.Module, step: Distill, context: Context) -> Applied:
             "distill", context.card.id, "a model with a data set to learn from: fashion-mnist/..."
         )
     student = model if step.student is None else _student(step, context.seed)
-    lesson = Lesson(
+    lesson = TrainingConfig(
         step=step,
         train=data.train,
         look=lambda taught: _look(taught, data, context.device),
@@ -44,7 +44,7 @@ def teach(model: nn.Module, step: Distill, context: Context) -> Applied:
         checkpoint=context.checkpoint,
     )
     outcome = distill(student, context.original, lesson)
-    return Applied(student, outcome.notes, outcome.curve, outcome.stopped)
+    return StepResult(student, outcome.notes, outcome.curve, outcome.stopped)
 
 
 def _student(step: Distill, seed: int) -> nn.Module:

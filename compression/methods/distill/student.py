@@ -48,7 +48,7 @@ CONSTANT = 1e-4
 
 
 @torch.no_grad()
-def silence(student: nn.Module, images: Tensor) -> list[RemovableHandle]:
+def freeze_dead_channels(student: nn.Module, images: Tensor) -> list[RemovableHandle]:
     """Let batch-norm channels that pruning left constant give that constant, for good.
 
     Their variance is nothing beside epsilon, so that rounding errors of their inputs would come

@@ -19,7 +19,7 @@ _KEPT: WeakKeyDictionary[nn.Module, dict[tuple[int, torch.dtype, str], Tensor]] 
 
 
 @torch.no_grad()
-def answers_to(
+def teacher_logits(
     images: Tensor, teacher: nn.Module, dtype: torch.dtype, before_each: Callable[[], None]
 ) -> Tensor:
     """Logits [n, classes] of the first n training images, unprepared, with products in `dtype`.

@@ -9,15 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from compression.methods.prune.dependency_graph import trace
-from compression.models.input_quantizers import hold_inputs, input_grids, release_inputs
+from compression.models.input_quantizers import (
+    input_grids,
+    parametrize_inputs,
+    remove_input_quantizers,
+)
 from compression.models.parametrize import (
     FakeQuantize,
-    Grid,
     Mask,
+    QuantizationGrid,
     compressible,
-    hold,
+    parametrize_weight,
     part,
-    release,
+    remove_parametrization,
     weight_of,
 )
 
@@ -56,17 +60,17 @@ class _Held:
     """How a layer was held, and its weight."""
 
     mask: Tensor | None
-    grid: Grid | None
-    input_grid: Grid | None
+    grid: QuantizationGrid | None
+    input_grid: QuantizationGrid | None
     weight: Tensor
 
 
 def _release(model: nn.Module) -> dict[str, _Held]:
     inputs, held = input_grids(model), {}
-    release_inputs(model)
+    remove_input_quantizers(model)
     for name, layer in compressible(model):
         mask, grid = part(layer, Mask), part(layer, FakeQuantize)
-        release(layer)
+        remove_parametrization(layer)
         how = (
             mask.mask if isinstance(mask, Mask) else None,
             grid.grid if isinstance(grid, FakeQuantize) else None,
@@ -81,18 +85,18 @@ def _hold_again(model: nn.Module, name: str, layer: nn.Module, how: _Held, stay:
     layer.weight = nn.Parameter(how.weight.flatten()[stay])
     rows = stay.flatten(1)[:, 0] // how.weight[0].numel()
     mask = how.mask.flatten()[stay] if how.mask is not None else None
-    hold(layer, mask, _narrow(how.grid, 0, rows) if how.grid else None)
+    parametrize_weight(layer, mask, _narrow(how.grid, 0, rows) if how.grid else None)
     if how.input_grid is not None:
         # One scale per input channel there is only where each has a row of its own (depthwise).
-        hold_inputs(model, {name: _narrow(how.input_grid, 1, rows)})
+        parametrize_inputs(model, {name: _narrow(how.input_grid, 1, rows)})
 
 
-def _narrow(grid: Grid, dim: int, stays: Tensor) -> Grid:
+def _narrow(grid: QuantizationGrid, dim: int, stays: Tensor) -> QuantizationGrid:
     def pick(values: Tensor) -> Tensor:
         same = values.ndim <= dim or values.shape[dim] == 1
         return values if same else values.index_select(dim, stays)
 
-    return Grid(pick(grid.scale), pick(grid.zero_point), grid.low, grid.high)
+    return QuantizationGrid(pick(grid.scale), pick(grid.zero_point), grid.low, grid.high)
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

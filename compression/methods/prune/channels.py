@@ -29,11 +29,11 @@ from compression.methods.prune.dependency_graph import (
     trace,
     whole_layers,
 )
-from compression.models.input_quantizers import release_inputs
+from compression.models.input_quantizers import remove_input_quantizers
 from compression.models.parametrize import (
     compressible,
-    hold,
-    plain,
+    materialize,
+    parametrize_weight,
     weight_of,
 )
 
@@ -134,7 +134,7 @@ def what_stays(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     twin, before = _ordinary(model), dict(model.named_modules())
     for _, layer in compressible(twin):
         # Only of what is held it is told where it was.
-        hold(layer, torch.ones_like(weight_of(layer), dtype=torch.bool), None)
+        parametrize_weight(layer, torch.ones_like(weight_of(layer), dtype=torch.bool), None)
     with _refused(plan.architecture):
         stay = remove_outputs(twin, plan.example, plan.gone)
     for name, module in twin.named_modules():
@@ -171,8 +171,8 @@ def try_channels(model: nn.Module, architecture: str, input_shape: tuple[int, ..
 
 def _ordinary(model: nn.Module) -> nn.Module:
     """A copy with ordinary weights and inputs, in eval mode."""
-    twin = plain(model).eval()
-    release_inputs(twin)
+    twin = materialize(model).eval()
+    remove_input_quantizers(twin)
     return twin
 
 

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from compression.methods.calibration.second_moments import Moments, damped
+from compression.methods.calibration.second_moments import SecondMoments, damped
 
 DAMPING = 0.01
 
@@ -23,7 +23,7 @@ class Evidence:
     """
 
     weight: Tensor
-    moments: Moments | None = None
+    moments: SecondMoments | None = None
     taylor: Tensor | None = None
     fisher: Tensor | None = None
     drawn: Tensor | None = None
@@ -67,14 +67,14 @@ def random(known: Evidence) -> Tensor:
     return _given(known.drawn)
 
 
-def _spread(values: Tensor, known: Evidence, moments: Moments) -> Tensor:
+def _spread(values: Tensor, known: Evidence, moments: SecondMoments) -> Tensor:
     """Values of the inputs that are seen [g, 1, seen] for all inputs; the others get 0."""
     out = values.new_zeros(len(values), 1, known.weight.shape[2])
     out[..., moments.seen] = values
     return out
 
 
-_Measured = TypeVar("_Measured", Moments, Tensor)
+_Measured = TypeVar("_Measured", SecondMoments, Tensor)
 
 
 def _given(value: _Measured | None) -> _Measured:

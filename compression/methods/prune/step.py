@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.errors import InvalidInput
-from compression.methods.calibration.accuracy_search import most_that_keeps
+from compression.methods.calibration.accuracy_search import largest_amount_within_drop
 from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.calibration.budget_allocation import SPARSITIES, allocate
 from compression.methods.calibration.gradients import (
@@ -18,16 +18,20 @@ from compression.methods.calibration.gradients import (
     weight_gradients,
 )
 from compression.methods.calibration.least_squares import refit
-from compression.methods.calibration.paired_forward import Meeting, visit_layers, walk
+from compression.methods.calibration.paired_forward import (
+    LayerPair,
+    paired_forward,
+    visit_layer_inputs,
+)
 from compression.methods.calibration.second_moments import (
-    Moments,
+    SecondMoments,
     groups_of,
     measurable,
     measure_moments,
     output_error,
-    rows,
+    weight_rows,
 )
-from compression.methods.calibration.step_context import Context, needing_images
+from compression.methods.calibration.step_context import StepContext, first_setting_needing_images
 from compression.methods.prune.channels import (
     Plan,
     choose_channels,
@@ -48,10 +52,10 @@ from compression.models.parametrize import (
     FakeQuantize,
     Mask,
     compressible,
-    hold,
+    parametrize_weight,
     part,
     put_weight,
-    release,
+    remove_parametrization,
     weight_of,
 )
 from compression.recipe.steps import Prune
@@ -62,7 +66,7 @@ Scores = Mapping[str, Tensor]
 Notes = tuple[str, ...]
 
 
-def prune(model: nn.Module, step: Prune, context: Context) -> tuple[nn.Module, Notes]:
+def prune(model: nn.Module, step: Prune, context: StepContext) -> tuple[nn.Module, Notes]:
     """Apply a pruning step to `model` in place, or to a copy if the amount is to be searched."""
     _refuse(model, step, context)
     if step.pattern == "channels":
@@ -77,9 +81,9 @@ def prune(model: nn.Module, step: Prune, context: Context) -> tuple[nn.Module, N
 Attempt = Callable[[nn.Module, float, Callable[[float], None]], Notes]
 
 
-def _refuse(model: nn.Module, step: Prune, context: Context) -> None:
+def _refuse(model: nn.Module, step: Prune, context: StepContext) -> None:
     """Refuse what cannot be done, before anything is spent."""
-    if asked := needing_images(step):
+    if asked := first_setting_needing_images(step):
         context.dataset(*asked)
     if step.update != "none" and any(part(m, FakeQuantize) for _, m in compressible(model)):
         allowed = "none for weights that are quantized; prune before quantizing"
@@ -87,7 +91,7 @@ def _refuse(model: nn.Module, step: Prune, context: Context) -> None:
 
 
 def _search(
-    model: nn.Module, step: Prune, context: Context, attempt: Attempt
+    model: nn.Module, step: Prune, context: StepContext, attempt: Attempt
 ) -> tuple[nn.Module, Notes]:
     made: dict[int, Notes] = {}
 
@@ -97,7 +101,7 @@ def _search(
         return candidate
 
     data = context.dataset("max_drop", step.max_drop)
-    _, found, sentence = most_that_keeps(
+    _, found, sentence = largest_amount_within_drop(
         tried,
         context.original,
         data.validation,
@@ -108,7 +112,7 @@ def _search(
     return found, (sentence, *made[id(found)])
 
 
-def _channel_pruner(step: Prune, context: Context) -> Attempt:
+def _channel_pruner(step: Prune, context: StepContext) -> Attempt:
     def attempt(model: nn.Module, amount: float, report: Callable[[float], None]) -> Notes:
         batch = context.labelled("score", step.score) if step.score == "taylor" else None
         plan = choose_channels(
@@ -136,7 +140,7 @@ def _channel_pruner(step: Prune, context: Context) -> Attempt:
 
 
 def _repair_before(
-    model: nn.Module, plan: Plan, step: Prune, context: Context, report: Callable[[float], None]
+    model: nn.Module, plan: Plan, step: Prune, context: StepContext, report: Callable[[float], None]
 ) -> Notes:
     """Repair with what is to go masked: at its full size the model can walk beside another."""
     before = {name: part(module, Mask) for name, module in compressible(model)}
@@ -144,13 +148,13 @@ def _repair_before(
     notes = _repair(model, step, context, report)
     for name, module in compressible(model):
         old, grid = before[name], part(module, FakeQuantize)
-        release(module)
+        remove_parametrization(module)
         mask = old.mask if isinstance(old, Mask) else None
-        hold(module, mask, grid.grid if isinstance(grid, FakeQuantize) else None)
+        parametrize_weight(module, mask, grid.grid if isinstance(grid, FakeQuantize) else None)
     return notes
 
 
-def _weight_pruner(model: nn.Module, step: Prune, context: Context) -> Attempt:
+def _weight_pruner(model: nn.Module, step: Prune, context: StepContext) -> Attempt:
     allocated = step.scope == "allocated" and not step.fixed_pattern
     statistics = allocated or SCORES[step.score].needs == "moments"
     moments = _moments(model, context) if statistics else {}
@@ -174,12 +178,12 @@ def _mask(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:
     for name, module in compressible(model):
         if name in masks:
             changed = changed or bool((~masks[name] & (weight_of(module) != 0)).any())
-            hold(module, masks[name], None)
+            parametrize_weight(module, masks[name], None)
     return changed
 
 
 def score_weights(
-    model: nn.Module, name: str, context: Context, moments: Mapping[str, Moments]
+    model: nn.Module, name: str, context: StepContext, moments: Mapping[str, SecondMoments]
 ) -> dict[str, Tensor]:
     """The score of every weight, of the weights' shapes. What is zero already goes first."""
     score = SCORES[name]
@@ -190,15 +194,15 @@ def score_weights(
     found = {}
     for layer, module in compressible(model):
         weight, groups = weight_of(module), groups_of(module)
-        known = Evidence(rows(weight, groups))
+        known = Evidence(weight_rows(weight, groups))
         if score.needs == "moments":
             known = Evidence(known.weight, moments=moments[layer])
         elif score.needs == "gradients":
             slopes = gradients[layer]
             known = Evidence(
                 known.weight,
-                taylor=rows(slopes.taylor, groups),
-                fisher=rows(slopes.fisher, groups),
+                taylor=weight_rows(slopes.taylor, groups),
+                fisher=weight_rows(slopes.fisher, groups),
             )
         elif score.needs == "drawn":
             drawn = torch.rand(known.weight.shape, generator=generator) + 1e-9
@@ -208,24 +212,24 @@ def score_weights(
     return found
 
 
-def _even(weight: Tensor, groups: int) -> Moments:
+def _even(weight: Tensor, groups: int) -> SecondMoments:
     """Moments of inputs of which nothing is known: all alike."""
     depth = weight[0].numel()
     one = torch.eye(depth, device=weight.device).expand(groups, depth, depth)
-    return Moments(torch.ones(depth, dtype=torch.bool, device=weight.device), one, one)
+    return SecondMoments(torch.ones(depth, dtype=torch.bool, device=weight.device), one, one)
 
 
-def _moments(model: nn.Module, context: Context) -> dict[str, Moments]:
+def _moments(model: nn.Module, context: StepContext) -> dict[str, SecondMoments]:
     """Of every layer's inputs; inside attention, where they are not seen, all inputs are alike."""
-    found: dict[str, Moments] = {}
+    found: dict[str, SecondMoments] = {}
 
-    def see(meeting: Meeting) -> None:
+    def see(meeting: LayerPair) -> None:
         if measurable(meeting.module):
             found[meeting.name] = measure_moments(meeting.module, meeting.inputs)
         context.report(0.4 * len(found) / layers)
 
     layers = len(dict(compressible(model)))
-    visit_layers(model, context.images("score", "obs"), see)
+    visit_layer_inputs(model, context.images("score", "obs"), see)
     for name, module in compressible(model):
         if name not in found:
             found[name] = _even(weight_of(module), groups_of(module))
@@ -263,7 +267,7 @@ def _n_of_m(scores: Scores, pattern: str) -> tuple[dict[str, Tensor], Notes]:
 
 
 def _costs(
-    model: nn.Module, scores: Scores, moments: Mapping[str, Moments], context: Context
+    model: nn.Module, scores: Scores, moments: Mapping[str, SecondMoments], context: StepContext
 ) -> list[list[float]]:
     """What each of `SPARSITIES` costs in each layer, uncompensated.
 
@@ -280,14 +284,14 @@ def _costs(
 
 
 def _losses(
-    module: nn.Module, score: Tensor, moments: Moments, output_power: Tensor
+    module: nn.Module, score: Tensor, moments: SecondMoments, output_power: Tensor
 ) -> list[float]:
     groups = groups_of(module)
-    weight, power = rows(weight_of(module), groups), output_power.view(groups, -1)
+    weight, power = weight_rows(weight_of(module), groups), output_power.view(groups, -1)
     found = []
     for sparsity in SPARSITIES:
         drop = ~smallest_counted(score, round(sparsity * score.numel()))
-        change = (weight * rows(drop, groups))[..., moments.seen]
+        change = (weight * weight_rows(drop, groups))[..., moments.seen]
         found.append(float((output_error(change, moments.gram) * power).sum()) ** 0.5)
     return found
 
@@ -309,11 +313,11 @@ def _allocated(scores: Scores, costs: list[list[float]], amount: float) -> dict[
 
 
 def _repair(
-    model: nn.Module, step: Prune, context: Context, report: Callable[[float], None]
+    model: nn.Module, step: Prune, context: StepContext, report: Callable[[float], None]
 ) -> Notes:
     layers, done = len(dict(compressible(model))), 0
 
-    def visit(meeting: Meeting) -> None:
+    def visit(meeting: LayerPair) -> None:
         nonlocal done
         done += 1
         report(0.6 + 0.4 * done / layers)
@@ -323,12 +327,12 @@ def _repair(
         groups = groups_of(meeting.module)
         moments = measure_moments(meeting.module, meeting.inputs, meeting.reference_inputs)
         weight = weight_of(meeting.module)
-        target = rows(weight_of(meeting.reference), groups)
-        new = refit(rows(weight, groups), rows(held.mask, groups), target, moments)
+        target = weight_rows(weight_of(meeting.reference), groups)
+        new = refit(weight_rows(weight, groups), weight_rows(held.mask, groups), target, moments)
         put_weight(meeting.module, new.reshape(weight.shape))
 
     images = context.images("repair" if step.repair else "update", step.update)
-    missed = walk(
+    missed = paired_forward(
         context.reference,
         model,
         images,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compression.methods.calibration.second_moments import Moments, damped
-from compression.models.parametrize import Grid
+from compression.methods.calibration.second_moments import SecondMoments, damped
+from compression.models.parametrize import QuantizationGrid
 
 DAMPING = 0.01
 SWEEPS = 3
 
 
-def gptq(weight: Tensor, target: Tensor, mask: Tensor, grid: Grid, moments: Moments) -> Tensor:
+def gptq(
+    weight: Tensor, target: Tensor, mask: Tensor, grid: QuantizationGrid, moments: SecondMoments
+) -> Tensor:
     """Rows on the grid whose output is near the target's; zero where `mask` is False.
 
     `weight` is where to start from, `target` the reference's rows, `grid` broadcasts against
@@ -28,9 +30,9 @@ def gptq(weight: Tensor, target: Tensor, mask: Tensor, grid: Grid, moments: Mome
     pull = (gram - moments.gram).diagonal(dim1=1, dim2=2).unsqueeze(1)
     wanted = target[..., seen] @ moments.cross + pull * start
     nearest = torch.where(kept, grid.snap(start), 0.0)
-    rounded = _in_turn(start, kept, grid, gram)
+    rounded = _gptq_pass(start, kept, grid, gram)
     better = _loss(rounded, wanted, gram) < _loss(nearest, wanted, gram)
-    best = _descend(torch.where(better, rounded, nearest), kept, grid, wanted, gram)
+    best = _coordinate_descent(torch.where(better, rounded, nearest), kept, grid, wanted, gram)
     out = torch.zeros_like(weight)
     out[..., seen] = best
     return out
@@ -41,7 +43,7 @@ def _loss(w: Tensor, wanted: Tensor, gram: Tensor) -> Tensor:
     return ((w @ gram - 2 * wanted) * w).sum(2, keepdim=True)
 
 
-def _in_turn(weight: Tensor, mask: Tensor, grid: Grid, gram: Tensor) -> Tensor:
+def _gptq_pass(weight: Tensor, mask: Tensor, grid: QuantizationGrid, gram: Tensor) -> Tensor:
     """GPTQ, the inputs with most power first."""
     order = gram.diagonal(dim1=1, dim2=2).sum(0).argsort(descending=True)
     sorted_gram = gram[:, order][:, :, order].double()
@@ -59,7 +61,9 @@ def _in_turn(weight: Tensor, mask: Tensor, grid: Grid, gram: Tensor) -> Tensor:
     return back
 
 
-def _descend(w: Tensor, mask: Tensor, grid: Grid, wanted: Tensor, gram: Tensor) -> Tensor:
+def _coordinate_descent(
+    w: Tensor, mask: Tensor, grid: QuantizationGrid, wanted: Tensor, gram: Tensor
+) -> Tensor:
     w = w.clone()
     residual = wanted - w @ gram
     for _ in range(SWEEPS):

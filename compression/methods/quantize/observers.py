@@ -17,11 +17,11 @@ from compression.methods.quantize.activation_ranges import (
 from compression.methods.quantize.weight_ranges import grid_from_range
 from compression.models.input_quantizers import (
     depthwise,
-    hold_inputs,
     input_grids,
-    release_inputs,
+    parametrize_inputs,
+    remove_input_quantizers,
 )
-from compression.models.parametrize import Grid, compressible
+from compression.models.parametrize import QuantizationGrid, compressible
 
 GRANULARITIES = ("tensor", "channel")
 LEAST_BITS, MOST_BITS = 4, 8
@@ -35,7 +35,7 @@ def calibrate_inputs(
     clipping: str,
     granularity: str = "tensor",
     device: str = "cpu",
-) -> dict[str, Grid]:
+) -> dict[str, QuantizationGrid]:
     """Unsigned grids of `bits` bits for the layers' inputs, by name; the model is left as it was.
 
     `images` are prepared batches, float32 [n, ...], gone through twice and held in memory. Layers
@@ -54,7 +54,7 @@ def calibrate_inputs(
     layers = dict(compressible(model))
     seen = {n: _Seen(granularity == "channel" and depthwise(m)) for n, m in layers.items()}
     held, training = input_grids(model), {m: m.training for m in model.modules()}
-    release_inputs(model)
+    remove_input_quantizers(model)
     try:
         model.to(device).eval()
         _watch(model, layers, batches, device, lambda name, given: seen[name].stretch(given))
@@ -62,7 +62,7 @@ def calibrate_inputs(
         if clipping != "minmax":
             _watch(model, layers, batches, device, lambda name, given: seen[name].count(given))
     finally:
-        hold_inputs(model, held)
+        parametrize_inputs(model, held)
         for module, mode in training.items():
             module.training = mode
     return {n: s.grid(bits, clipping) for n, s in seen.items() if s.shape}
@@ -155,7 +155,7 @@ class _Seen:
             groups, self.bins
         )
 
-    def grid(self, bits: int, clipping: str) -> Grid:
+    def grid(self, bits: int, clipping: str) -> QuantizationGrid:
         histogram = Histogram(self.counts, self.zeros, self.least, self.most)
         low, high = ACTIVATION_CLIPPINGS[clipping](histogram, bits)
         return grid_from_range(low.view(self.shape), high.view(self.shape), bits, symmetric=False)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compression.methods.calibration.second_moments import Moments, damped
-from compression.models.parametrize import Grid
+from compression.methods.calibration.second_moments import SecondMoments, damped
+from compression.models.parametrize import QuantizationGrid
 
 DAMPING = 0.003
 SWEEPS = 6
@@ -43,7 +43,7 @@ class Problem:
     gram: Tensor
     wanted: Tensor
     keep: Tensor
-    grid: Grid
+    grid: QuantizationGrid
     price: Tensor
 
     def lengths(self, weight: Tensor) -> Tensor:
@@ -86,7 +86,9 @@ class Problem:
         return self.grid.encode(weight).long() - self.grid.low
 
 
-def cheapest(target: Tensor, keep: Tensor, grid: Grid, moments: Moments, price: Tensor) -> Tensor:
+def minimize_rate_distortion(
+    target: Tensor, keep: Tensor, grid: QuantizationGrid, moments: SecondMoments, price: Tensor
+) -> Tensor:
     """Rows on the grid, zero where `keep` is False: near the target's output, and few bits.
 
     Minimises, for each row, |target r - w x|² over inputs x and the reference's inputs r, plus
@@ -113,14 +115,14 @@ def solve(problem: Problem) -> Tensor:
     for extra in STARTS:
         lengths = problem.lengths(nearest) + extra
         lengths[-problem.grid.low] -= extra
-        w = in_turn(problem, free, lengths, *factor)
-        w = descend(problem, w, problem.lengths(w))
+        w = gptq_pass(problem, free, lengths, *factor)
+        w = coordinate_descent(problem, w, problem.lengths(w))
         cost = problem.cost(w, problem.lengths(w))
         if cost < least:
             found, least = w, cost
     for _ in range(SWEEPS):
         before = found
-        found = descend(problem, found, problem.lengths(found))
+        found = coordinate_descent(problem, found, problem.lengths(found))
         if int((found != before).sum()) < 1e-5 * found.numel():
             break
     return found
@@ -133,7 +135,7 @@ def _factor(gram: Tensor) -> tuple[Tensor, Tensor]:
     return order, torch.linalg.cholesky(inverse, upper=True).to(gram.dtype)
 
 
-def in_turn(
+def gptq_pass(
     problem: Problem, weight: Tensor, lengths: Tensor, order: Tensor, upper: Tensor
 ) -> Tensor:
     """Column after column is chosen, and the columns to come make up for the error (GPTQ)."""
@@ -156,7 +158,7 @@ def in_turn(
     return back
 
 
-def descend(problem: Problem, weight: Tensor, lengths: Tensor) -> Tensor:
+def coordinate_descent(problem: Problem, weight: Tensor, lengths: Tensor) -> Tensor:
     """Each weight in turn moves to what is cheapest with all others as they are: one sweep.
 
     The cost with these lengths never rises.
@@ -177,7 +179,7 @@ def descend(problem: Problem, weight: Tensor, lengths: Tensor) -> Tensor:
     return w
 
 
-def rate_grid(rows: Tensor, moments: Moments, price: Tensor, bits: int) -> Grid:
+def rate_grid(rows: Tensor, moments: SecondMoments, price: Tensor, bits: int) -> QuantizationGrid:
     """A symmetric grid for each row [g, o, d] whose step goes with the price of a bit.
 
     Steps are powers of the square root of 2, for they are stored too, and so large that `bits`
@@ -189,4 +191,4 @@ def rate_grid(rows: Tensor, moments: Moments, price: Tensor, bits: int) -> Grid:
     scale = torch.sqrt(STEP * price / power)
     scale = torch.maximum(scale, rows[..., moments.seen].abs().amax(2, keepdim=True) / high)
     scale = torch.exp2((2 * scale.log2()).ceil() / 2)
-    return Grid(scale, torch.zeros_like(scale, dtype=torch.int16), -high, high)
+    return QuantizationGrid(scale, torch.zeros_like(scale, dtype=torch.int16), -high, high)

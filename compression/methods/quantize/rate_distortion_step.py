@@ -16,29 +16,29 @@ from torch import Tensor, nn
 
 from compression.errors import CompressionError, InvalidInput
 from compression.measure.accuracy import predict
-from compression.methods.calibration.accuracy_search import Amounts, most_that_keeps
+from compression.methods.calibration.accuracy_search import Amounts, largest_amount_within_drop
 from compression.methods.calibration.batchnorm import Norm
 from compression.methods.calibration.gradients import output_gradients
-from compression.methods.calibration.paired_forward import Meeting, walk
+from compression.methods.calibration.paired_forward import LayerPair, paired_forward
 from compression.methods.calibration.second_moments import (
     groups_of,
     measurable,
     measure_moments,
-    rows,
+    weight_rows,
 )
-from compression.methods.calibration.step_context import Context
+from compression.methods.calibration.step_context import StepContext
 from compression.methods.quantize.equalization import normed_layers
-from compression.methods.quantize.rate_distortion import STEP, cheapest, rate_grid
+from compression.methods.quantize.rate_distortion import STEP, minimize_rate_distortion, rate_grid
 from compression.methods.quantize.weight_ranges import mse
 from compression.models.parametrize import (
-    Grid,
     Mask,
+    QuantizationGrid,
     compressible,
-    hold,
+    materialize,
+    parametrize_weight,
     part,
-    plain,
     put_weight,
-    release,
+    remove_parametrization,
     weight_of,
 )
 from compression.recipe.steps import Quantize
@@ -59,28 +59,28 @@ _LEAST_RATE = 0.01
 _OCTAVES = 14.0
 _RESOLUTION = 0.125
 
-Powers = dict[str, Tensor]
+OutputFisher = dict[str, Tensor]
 
 
-def _images(step: Quantize, context: Context) -> Tensor:
+def _images(step: Quantize, context: StepContext) -> Tensor:
     if step.keep_accuracy is not None:
         return context.images("keep_accuracy", step.keep_accuracy)
     return context.images("rate", step.rate)
 
 
-def output_powers(step: Quantize, context: Context) -> Powers:
+def output_fisher(step: Quantize, context: StepContext) -> OutputFisher:
     """What an error of each output channel of each layer adds to the loss, per squared error."""
     images = _images(step, context)[:FISHER_IMAGES]
     return output_gradients(context.reference, images, context.seed)
 
 
 @torch.no_grad()
-def quantize_by_rate(
+def rate_distortion_quantize(
     model: nn.Module,
     step: Quantize,
     rate: float,
-    context: Context,
-    powers: Powers,
+    context: StepContext,
+    powers: OutputFisher,
     report: Callable[[float], None],
 ) -> tuple[str, ...]:
     """Put the weights of `model`, in place, on grids; batch norms keep a factor and a shift alone.
@@ -93,7 +93,7 @@ def quantize_by_rate(
     layers, done = len(dict(compressible(model))), 0
     prices: dict[nn.Module, Tensor] = {}
 
-    def visit(meeting: Meeting) -> None:
+    def visit(meeting: LayerPair) -> None:
         nonlocal done
         done += 1
         report(done / layers)
@@ -102,7 +102,7 @@ def quantize_by_rate(
             prices[meeting.module] = price
             _round(meeting, step.bits, price, meeting.module in free)
 
-    missed = walk(
+    missed = paired_forward(
         context.reference,
         model,
         _images(step, context),
@@ -116,7 +116,7 @@ def quantize_by_rate(
             module.bias.copy_(on_steps(module.bias, (STEP * price.flatten()).sqrt()))
     for name in missed:
         module = model.get_submodule(name)
-        hold(module, None, mse(weight_of(module), step.bits, True, True))
+        parametrize_weight(module, None, mse(weight_of(module), step.bits, True, True))
     if missed:
         return (
             f"Rounded to the nearest, for they are part of attention: {', '.join(missed[:3])}.",
@@ -125,25 +125,27 @@ def quantize_by_rate(
 
 
 def smallest_that_keeps(
-    model: nn.Module, step: Quantize, share: float, context: Context
+    model: nn.Module, step: Quantize, share: float, context: StepContext
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The model at the highest rate, by bisection, that keeps a share of validation accuracy.
 
     Raises:
         InvalidInput: even the lowest rate loses more.
     """
-    powers, made = output_powers(step, context), dict[int, tuple[str, ...]]()
+    powers, made = output_fisher(step, context), dict[int, tuple[str, ...]]()
     images = context.dataset("keep_accuracy", share).validation
 
     def attempt(amount: float) -> nn.Module:
         twin = copy.deepcopy(model)
-        made[id(twin)] = quantize_by_rate(twin, step, _rate(amount), context, powers, _quiet)
+        made[id(twin)] = rate_distortion_quantize(
+            twin, step, _rate(amount), context, powers, _quiet
+        )
         return twin
 
-    seen = predict(plain(context.original), images, context.device)
+    seen = predict(materialize(context.original), images, context.device)
     accuracy = 100 * float(seen.right.float().mean())
     try:
-        _, found, sentence = most_that_keeps(
+        _, found, sentence = largest_amount_within_drop(
             attempt,
             context.original,
             images,
@@ -151,7 +153,7 @@ def smallest_that_keeps(
             context.device,
             context.report,
             Amounts(_OCTAVES, _RESOLUTION, lambda x: f"{_rate(x):.3g} mnat per kB"),
-            surely=step.margin == "interval",
+            use_lower_bound=step.margin == "interval",
         )
     except InvalidInput:
         may, by = "", ""
@@ -187,35 +189,35 @@ def _free_rows(model: nn.Module) -> set[nn.Module]:
         return set()
 
 
-def _round(meeting: Meeting, bits: int, price: Tensor, free: bool) -> None:
+def _round(meeting: LayerPair, bits: int, price: Tensor, free: bool) -> None:
     module, groups = meeting.module, groups_of(meeting.module)
     moments = measure_moments(module, meeting.inputs, meeting.reference_inputs)
     weight, held = weight_of(module), part(module, Mask)
     mask = held.mask if isinstance(held, Mask) else torch.ones_like(weight, dtype=torch.bool)
-    target = rows(weight_of(meeting.reference), groups)
+    target = weight_rows(weight_of(meeting.reference), groups)
     grid = rate_grid(target, moments, price, bits)
-    found = cheapest(target, rows(mask, groups), grid, moments, price)
+    found = minimize_rate_distortion(target, weight_rows(mask, groups), grid, moments, price)
     grid = _narrow(found, grid)
     if free:
         found = found / grid.scale
         one = grid.scale[:1, :1]
-        grid = Grid(torch.ones_like(one), grid.zero_point[:1, :1], grid.low, grid.high)
-    release(module)
+        grid = QuantizationGrid(torch.ones_like(one), grid.zero_point[:1, :1], grid.low, grid.high)
+    remove_parametrization(module)
     put_weight(module, found.reshape(weight.shape))
-    hold(module, mask if isinstance(held, Mask) else None, _for_weight(grid, weight))
+    parametrize_weight(module, mask if isinstance(held, Mask) else None, _for_weight(grid, weight))
 
 
-def _narrow(weight: Tensor, grid: Grid) -> Grid:
+def _narrow(weight: Tensor, grid: QuantizationGrid) -> QuantizationGrid:
     """The grid without the codes that no weight has."""
     high = max(1, int(grid.encode(weight).abs().max()))
-    return Grid(grid.scale, grid.zero_point, -high, high)
+    return QuantizationGrid(grid.scale, grid.zero_point, -high, high)
 
 
-def _for_weight(grid: Grid, weight: Tensor) -> Grid:
+def _for_weight(grid: QuantizationGrid, weight: Tensor) -> QuantizationGrid:
     """A grid of rows [g, o, 1] for the weight [g * o, ...]."""
     shape = (-1, *[1] * (weight.ndim - 1))
     scale, zero = (x.to(weight.device).reshape(shape) for x in (grid.scale, grid.zero_point))
-    return Grid(scale, zero, grid.low, grid.high)
+    return QuantizationGrid(scale, zero, grid.low, grid.high)
 
 
 def _normalise(norm: nn.Module, ours: Tensor, other: nn.Module, theirs: Tensor) -> None:

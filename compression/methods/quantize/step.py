@@ -14,36 +14,40 @@ from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.calibration.budget_allocation import allocate
 from compression.methods.calibration.gradients import output_gradients
 from compression.methods.calibration.least_squares import refit
-from compression.methods.calibration.paired_forward import Meeting, visit_layers, walk
+from compression.methods.calibration.paired_forward import (
+    LayerPair,
+    paired_forward,
+    visit_layer_inputs,
+)
 from compression.methods.calibration.second_moments import (
     groups_of,
     measurable,
     measure_moments,
     output_error,
-    rows,
+    weight_rows,
 )
-from compression.methods.calibration.step_context import Context, needing_images
+from compression.methods.calibration.step_context import StepContext, first_setting_needing_images
 from compression.methods.quantize.block_reconstruction import reconstruct
 from compression.methods.quantize.equalization import equalize
 from compression.methods.quantize.gptq import gptq
 from compression.methods.quantize.observers import calibrate_inputs, uncalled
 from compression.methods.quantize.rate_distortion_step import (
-    output_powers,
-    quantize_by_rate,
+    output_fisher,
+    rate_distortion_quantize,
     smallest_that_keeps,
 )
 from compression.methods.quantize.sensitivity import direct_costs
 from compression.methods.quantize.weight_ranges import CLIPPINGS
 from compression.models.data import batches
-from compression.models.input_quantizers import hold_inputs
+from compression.models.input_quantizers import parametrize_inputs
 from compression.models.parametrize import (
-    Grid,
     Mask,
+    QuantizationGrid,
     compressible,
-    hold,
+    parametrize_weight,
     part,
     put_weight,
-    release,
+    remove_parametrization,
     stored_weight,
     weight_of,
 )
@@ -58,9 +62,9 @@ Bits = dict[str, int]
 Notes = tuple[str, ...]
 
 
-def quantize(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Module, Notes]:
+def quantize(model: nn.Module, step: Quantize, context: StepContext) -> tuple[nn.Module, Notes]:
     """Put the weights of `model`, in place, and if asked its activations, on grids."""
-    if asked := needing_images(step):
+    if asked := first_setting_needing_images(step):
         context.dataset(*asked)
     before = {name: weight_of(m).clone() for name, m in compressible(model)}
     notes = _equalized(model, step)
@@ -89,19 +93,19 @@ def quantize(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Mod
     return model, notes
 
 
-def _by_rate(model: nn.Module, step: Quantize, context: Context) -> tuple[nn.Module, Notes]:
+def _by_rate(model: nn.Module, step: Quantize, context: StepContext) -> tuple[nn.Module, Notes]:
     notes = _hold_activations(model, step, context) if step.activation_bits is not None else ()
     if step.keep_accuracy is not None:
         model, found = smallest_that_keeps(model, step, step.keep_accuracy, context)
     else:
-        powers = output_powers(step, context)
-        found = quantize_by_rate(model, step, step.rate, context, powers, context.report)
+        powers = output_fisher(step, context)
+        found = rate_distortion_quantize(model, step, step.rate, context, powers, context.report)
     if step.rest == "float16":
         _halve_rest(model)
     return model, notes + found
 
 
-def _reconstruct(model: nn.Module, step: Quantize, context: Context) -> Notes:
+def _reconstruct(model: nn.Module, step: Quantize, context: StepContext) -> Notes:
     images = context.images("rounding", step.rounding)
     helped = reconstruct(
         model,
@@ -139,7 +143,7 @@ def _equalized(model: nn.Module, step: Quantize) -> Notes:
     return () if changed else ("Equalization changed nothing: no two layers can share a scale.",)
 
 
-def _choose_bits(model: nn.Module, step: Quantize, context: Context) -> Bits:
+def _choose_bits(model: nn.Module, step: Quantize, context: StepContext) -> Bits:
     names = [name for name, _ in compressible(model)]
     bits = dict.fromkeys(names, step.bits)
     edges = {names[0], names[-1]} if step.edge_bits is not None else set()
@@ -164,7 +168,7 @@ def _choose_bits(model: nn.Module, step: Quantize, context: Context) -> Bits:
 Table = dict[str, dict[int, float]]
 
 
-def _direct(model: nn.Module, step: Quantize, context: Context) -> Table:
+def _direct(model: nn.Module, step: Quantize, context: StepContext) -> Table:
     """Divergence of the outputs when one layer alone has so many bits."""
     names, options = [name for name, _ in compressible(model)], list(range(LEAST_BITS, 9))
 
@@ -179,24 +183,24 @@ def _direct(model: nn.Module, step: Quantize, context: Context) -> Table:
     return {n: dict(zip(options, row, strict=True)) for n, row in zip(names, found, strict=True)}
 
 
-def _fisher(model: nn.Module, step: Quantize, context: Context) -> Table:
+def _fisher(model: nn.Module, step: Quantize, context: StepContext) -> Table:
     """Sum over outputs of g² (Y - Y_q)² when one layer alone has so many bits."""
     images = context.images("average_bits", step.average_bits)[:FISHER_IMAGES]
     powers = output_gradients(model, images, context.seed)
     table: Table = {}
 
-    def see(meeting: Meeting) -> None:
+    def see(meeting: LayerPair) -> None:
         module, weight = meeting.module, weight_of(meeting.module)
         groups = groups_of(module)
         moments = measure_moments(module, meeting.inputs)
         power = powers[meeting.name].view(groups, -1)
         table[meeting.name] = {}
         for bits in range(LEAST_BITS, 9):
-            change = rows(_nearest(weight, step, bits) - weight, groups)[..., moments.seen]
+            change = weight_rows(_nearest(weight, step, bits) - weight, groups)[..., moments.seen]
             error = output_error(change, moments.gram) * power
             table[meeting.name][bits] = float(error.sum())
 
-    visit_layers(model, images, see)
+    visit_layer_inputs(model, images, see)
     for name, module in compressible(model):  # inside attention: as its weights' own error
         if name not in table:
             weight = weight_of(module)
@@ -210,17 +214,17 @@ def _nearest(weight: Tensor, step: Quantize, bits: int) -> Tensor:
     return grid.decode(grid.encode(weight))
 
 
-def _grid(weight: Tensor, step: Quantize, bits: int) -> Grid:
+def _grid(weight: Tensor, step: Quantize, bits: int) -> QuantizationGrid:
     clip = CLIPPINGS[step.clipping]
     return clip(weight, bits, step.scheme == "symmetric", step.granularity == "channel")
 
 
 def _round_all(model: nn.Module, step: Quantize, bits: Bits) -> None:
     for name, module in compressible(model):
-        hold(module, None, _grid(weight_of(module), step, bits[name]))
+        parametrize_weight(module, None, _grid(weight_of(module), step, bits[name]))
 
 
-def _hold_activations(model: nn.Module, step: Quantize, context: Context) -> Notes:
+def _hold_activations(model: nn.Module, step: Quantize, context: StepContext) -> Notes:
     head = context.dataset("activation_bits", step.activation_bits).calibration.head(
         ACTIVATION_IMAGES
     )
@@ -232,15 +236,15 @@ def _hold_activations(model: nn.Module, step: Quantize, context: Context) -> Not
         step.activation_granularity,
         context.device,
     )
-    hold_inputs(model, grids)
+    parametrize_inputs(model, grids)
     note = uncalled(model, grids)
     return (note,) if note else ()
 
 
-def _walk(model: nn.Module, step: Quantize, bits: Bits, context: Context) -> Notes:
+def _walk(model: nn.Module, step: Quantize, bits: Bits, context: StepContext) -> Notes:
     share, done = (_WALK_SHARE if step.rounding == "reconstruct" else 1.0), 0
 
-    def visit(meeting: Meeting) -> None:
+    def visit(meeting: LayerPair) -> None:
         nonlocal done
         done += 1
         context.report(share * done / len(bits))
@@ -248,7 +252,7 @@ def _walk(model: nn.Module, step: Quantize, bits: Bits, context: Context) -> Not
             _round_well(meeting, step, bits[meeting.name])
 
     asked = ("rounding", step.rounding) if step.rounding != "nearest" else ("repair", step.repair)
-    missed = walk(
+    missed = paired_forward(
         context.reference,
         model,
         context.images(*asked),
@@ -260,32 +264,32 @@ def _walk(model: nn.Module, step: Quantize, bits: Bits, context: Context) -> Not
         return ()
     layers = dict(compressible(model))
     for name in missed:
-        hold(layers[name], None, _grid(weight_of(layers[name]), step, bits[name]))
+        parametrize_weight(layers[name], None, _grid(weight_of(layers[name]), step, bits[name]))
     return (f"Rounded to the nearest, for they are part of attention: {', '.join(missed[:3])}.",)
 
 
-def _round_well(meeting: Meeting, step: Quantize, bits: int) -> None:
+def _round_well(meeting: LayerPair, step: Quantize, bits: int) -> None:
     """Choose a layer's grid and round its weight with what its inputs are known to be."""
     module, groups = meeting.module, groups_of(meeting.module)
     moments = measure_moments(module, meeting.inputs, meeting.reference_inputs)
     weight, held = weight_of(module), part(module, Mask)
     mask = held.mask if isinstance(held, Mask) else torch.ones_like(weight, dtype=torch.bool)
-    target = rows(weight_of(meeting.reference), groups)
-    keep = rows(mask, groups)
-    start = refit(rows(weight, groups), keep, target, moments)
+    target = weight_rows(weight_of(meeting.reference), groups)
+    keep = weight_rows(mask, groups)
+    start = refit(weight_rows(weight, groups), keep, target, moments)
     # what sees nothing but padding has no say in the range
     seen = torch.where(moments.seen, start, 0.0).reshape(weight.shape)
     grid = _grid(seen, step, bits)
     found = gptq(start, target, keep, _for_rows(grid, groups), moments)
-    release(module)
+    remove_parametrization(module)
     put_weight(module, found.reshape(weight.shape))
-    hold(module, mask if isinstance(held, Mask) else None, grid)
+    parametrize_weight(module, mask if isinstance(held, Mask) else None, grid)
 
 
-def _for_rows(grid: Grid, groups: int) -> Grid:
+def _for_rows(grid: QuantizationGrid, groups: int) -> QuantizationGrid:
     """A weight's grid, one scale per output channel or one in all, for its rows."""
 
     def shaped(values: Tensor) -> Tensor:
         return values.reshape(1, 1, 1) if values.numel() == 1 else values.reshape(groups, -1, 1)
 
-    return Grid(shaped(grid.scale), shaped(grid.zero_point), grid.low, grid.high)
+    return QuantizationGrid(shaped(grid.scale), shaped(grid.zero_point), grid.low, grid.high)

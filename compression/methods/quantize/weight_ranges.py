@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compression.models.parametrize import Grid
+from compression.models.parametrize import QuantizationGrid
 
 # Fractions of the full range tried by `mse`, and the finer steps around the best of them.
 _COARSE = (0.94, 0.88, 0.82, 0.76, 0.7, 0.64, 0.58, 0.52, 0.46, 0.4, 0.34, 0.28, 0.22, 0.16, 0.1)
 _FINE = (-0.045, -0.03, -0.015, 0.015, 0.03, 0.045)
 
 
-def grid_from_range(least: Tensor, most: Tensor, bits: int, symmetric: bool) -> Grid:
+def grid_from_range(least: Tensor, most: Tensor, bits: int, symmetric: bool) -> QuantizationGrid:
     """The grid of `2**bits` codes (one fewer if symmetric) that covers [least, most] and zero.
 
     `least` and `most` broadcast against the weight. Symmetric codes run from -(2**(bits-1) - 1)
@@ -25,11 +25,13 @@ def grid_from_range(least: Tensor, most: Tensor, bits: int, symmetric: bool) -> 
     if symmetric:
         high = 2 ** (bits - 1) - 1
         scale = torch.maximum(-least, most) / high
-        return Grid(_positive(scale), torch.zeros_like(scale, dtype=torch.int16), -high, high)
+        return QuantizationGrid(
+            _positive(scale), torch.zeros_like(scale, dtype=torch.int16), -high, high
+        )
     high = 2**bits - 1
     scale = _positive((most - least) / high)
     zero_point = torch.round(-least / scale).clamp(0, high).to(torch.int16)
-    return Grid(scale, zero_point, 0, high)
+    return QuantizationGrid(scale, zero_point, 0, high)
 
 
 def _positive(scale: Tensor) -> Tensor:
@@ -43,12 +45,12 @@ def extremes(weight: Tensor, per_channel: bool) -> tuple[Tensor, Tensor]:
     return weight.amin(axes, keepdim=True), weight.amax(axes, keepdim=True)
 
 
-def minmax(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Grid:
+def minmax(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> QuantizationGrid:
     """The grid from the smallest to the largest weight: nothing is clipped."""
     return grid_from_range(*extremes(weight, per_channel), bits, symmetric)
 
 
-def mse(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Grid:
+def mse(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> QuantizationGrid:
     """The grid with the least squared error among clipped ranges (as in Banner et al., 2019).
 
     For every channel at once: ranges from the full one down to a tenth of it, then finer around
@@ -69,7 +71,7 @@ def mse(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Grid:
         shrink = torch.where(better, factor, shrink)
         scale = torch.where(better, tried.scale, best.scale)
         zero_point = torch.where(better, tried.zero_point, best.zero_point)
-        best = Grid(scale, zero_point, best.low, best.high)
+        best = QuantizationGrid(scale, zero_point, best.low, best.high)
 
     for factor in _COARSE:
         attempt(torch.full_like(error, factor))
@@ -79,11 +81,11 @@ def mse(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Grid:
     return best
 
 
-def _error(weight: Tensor, grid: Grid, axes: list[int]) -> Tensor:
+def _error(weight: Tensor, grid: QuantizationGrid, axes: list[int]) -> Tensor:
     return grid.snap(weight).sub_(weight).square_().sum(axes, keepdim=True)
 
 
-def percentile(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Grid:
+def percentile(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> QuantizationGrid:
     """The grid without the outermost 0.1 % of the weights: half of it, rounded up, at either end
     of at least 1,000 weights, and nothing of fewer."""
     flat = weight.flatten(1) if per_channel else weight.reshape(1, -1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from compression.recipe.presets import governed
+from compression.recipe.presets import method_settings
 from dashboard.state import session
 from dashboard.state.form import (
     KEYS,
@@ -46,7 +46,7 @@ def _choices(form: Form, step: str, names: tuple[str, ...], off: bool) -> None:
         key = KEYS[step][name]
         few = 1 if SETTINGS[key].several else 2
         if without_effect(form, key) is None and len(choices(form, key, session.images())) >= few:
-            changed = session.name_method if name in governed(step) else session.adapt
+            changed = session.name_method if name in method_settings(step) else session.adapt
             widgets.choice(form, key, off, changed)
 
 

@@ -10,7 +10,7 @@ from compression.errors import CompressionError
 from compression.recipe.presets import PRESETS, available
 from compression.recipe.recipe import Recipe
 from compression.runs.results import ACTIVE, State
-from compression.runs.store import Entry
+from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.state import session
 from dashboard.state.choice_labels import word
@@ -112,7 +112,7 @@ def _refused(form: Form, card: Card, weights: Weights | None) -> str | None:
     return refusal(form, weights, (cards()[student] if student else card).architecture)
 
 
-def _distill(card: Card, weights: Weights | None, known: list[Entry]) -> None:
+def _distill(card: Card, weights: Weights | None, known: list[StoredRun]) -> None:
     possible = card.dataset is not None
     st.toggle(
         "**Distillation temperature**",
@@ -132,7 +132,7 @@ def _distill(card: Card, weights: Weights | None, known: list[Entry]) -> None:
         button(card, form, known, _refused(form, card, weights))
 
 
-def _act(card: Card, weights: Weights | None, known: list[Entry]) -> None:
+def _act(card: Card, weights: Weights | None, known: list[StoredRun]) -> None:
     with st.expander("Seed and device", type="compact"):
         st.number_input(
             "Seed",
@@ -174,13 +174,13 @@ def _act(card: Card, weights: Weights | None, known: list[Entry]) -> None:
         st.rerun()
 
 
-def _same(known: list[Entry], recipe: Recipe) -> Entry | None:
+def _same(known: list[StoredRun], recipe: Recipe) -> StoredRun | None:
     """The newest run of this very recipe that is finished or under way."""
     same = [e for e in known if e.run.recipe_key == recipe.key]
     return same[-1] if same else None
 
 
-def _already(same: Entry) -> None:
+def _already(same: StoredRun) -> None:
     under_way = same.run.state in ACTIVE
     text = "These settings are being measured now." if under_way else _measured(same)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -190,7 +190,7 @@ def _already(same: Entry) -> None:
             st.rerun()
 
 
-def _measured(same: Entry) -> str:
+def _measured(same: StoredRun) -> str:
     measured = same.run.compressed
     if measured is None:
         return "These settings have been measured."

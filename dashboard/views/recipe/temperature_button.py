@@ -8,20 +8,20 @@ import streamlit as st
 
 from compression.catalogue.cards import Card
 from compression.recipe.recipe import Recipe
-from compression.runs.store import Entry, new_run
+from compression.runs.store import StoredRun, new_run
 from dashboard.figures import temperature_grid
 from dashboard.state import session
 from dashboard.state.form import Form, to_recipe
 
 
-def missing(form: Form, entries: Sequence[Entry]) -> tuple[Recipe, ...]:
+def missing(form: Form, entries: Sequence[StoredRun]) -> tuple[Recipe, ...]:
     """The runs of the grid that are neither finished nor under way."""
     known = {e.run.recipe_key for e in entries}
     recipes = temperature_grid.grid_recipes(to_recipe({**form, "distill": True}))
     return tuple(r for r in recipes if r.key not in known)
 
 
-def button(card: Card, form: Form, entries: Sequence[Entry], refused: str | None) -> None:
+def button(card: Card, form: Form, entries: Sequence[StoredRun], refused: str | None) -> None:
     """Offer the grid, and say how many runs that is."""
     label = "Which temperature?"
     left: tuple[Recipe, ...] = ()

@@ -27,7 +27,7 @@ _WHAT = (
 def section(run: Run) -> None:
     """What was measured, or the button that asks for it."""
     store = session.store()
-    wish, report = store.latency_wish(run.id), store.latency(run.id)
+    wish, report = store.latency_request(run.id), store.latency(run.id)
     failed = wish is not None and wish["state"] == FAILED
     if report is not None:
         _report(report)
@@ -44,7 +44,7 @@ def section(run: Run) -> None:
 def _ask(run: Run, again: bool) -> None:
     st.button(
         "Measure again" if again else "Measure latency in depth",
-        key="want_latency",
+        key="request_latency",
         icon=":material/speed:",
         type="secondary" if again else "primary",
         on_click=_want,
@@ -60,7 +60,7 @@ def _ask(run: Run, again: bool) -> None:
 
 def _want(run_id: str) -> None:
     try:
-        session.store().want_latency(run_id)
+        session.store().request_latency(run_id)
     except CompressionError as error:
         st.session_state[_PROBLEM] = str(error)
 
@@ -68,7 +68,7 @@ def _want(run_id: str) -> None:
 def _wait(run_id: str) -> None:
     """Look again until it is done; what it says changes when a worker takes it up."""
     try:
-        wish = session.store().latency_wish(run_id)
+        wish = session.store().latency_request(run_id)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
         return

@@ -9,7 +9,7 @@ import streamlit as st
 
 from compression.catalogue.cards import Card
 from compression.runs.results import ACTIVE, Run, State
-from compression.runs.store import Entry
+from compression.runs.store import StoredRun
 from dashboard.figures import trade_off
 from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import (
@@ -32,7 +32,7 @@ from dashboard.views.run.details import ICONS
 _CHART = "trade_off"
 
 
-def show(card: Card, entries: list[Entry], chosen: Entry | None) -> None:
+def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None:
     """Draw the cards and the chart, or what to do when there is nothing yet."""
     done = [e.run for e in entries if e.run.state is State.DONE]
     if chosen is not None:
@@ -79,7 +79,7 @@ def _start(card: Card, name: str, form: Form) -> None:
         )
 
 
-def _selected(card: Card, chosen: Entry) -> None:
+def _selected(card: Card, chosen: StoredRun) -> None:
     run = chosen.run
     _headline(run)
     if run.state is State.DONE and run.compressed is not None and run.delta is not None:
@@ -126,7 +126,7 @@ def _why(run: Run) -> str:
     return run.notes[-1] if run.notes else "No reason was stored."
 
 
-def _again(card: Card, chosen: Entry) -> None:
+def _again(card: Card, chosen: StoredRun) -> None:
     st.button(
         "Run it again",
         key="again",

@@ -8,7 +8,7 @@ import streamlit as st
 
 from compression.errors import CompressionError
 from compression.runs.results import ACTIVE, Run, State
-from compression.runs.store import Entry
+from compression.runs.store import StoredRun
 from dashboard.figures import training_curves
 from dashboard.numbers import format as fmt
 from dashboard.numbers import training_history
@@ -18,7 +18,7 @@ from dashboard.state import session
 MOST = len(training_curves.OVERLAYS)
 
 
-def show(entries: list[Entry], chosen: Entry) -> None:
+def show(entries: list[StoredRun], chosen: StoredRun) -> None:
     """The section, if the run was trained and something of it was written down."""
     if not chosen.run.recipe.trains or chosen.run.state in ACTIVE:
         return

@@ -21,16 +21,16 @@ from torch import Tensor, nn
 from compression.catalogue.cards import card, cards
 from compression.export.onnx.sessions import predict_with, session
 from compression.export.packed.file import pack
-from compression.measure.cpu_pinning import held
-from compression.measure.interleaved_timer import in_turns
+from compression.measure.cpu_pinning import pinned
+from compression.measure.interleaved_timer import time_interleaved
 from compression.methods.pipeline import compress
 from compression.methods.quantize.weight_ranges import mse
 from compression.models.data import load_dataset, prepare
 from compression.models.load import build
 from compression.models.parametrize import (
     compressible,
-    hold,
-    plain,
+    materialize,
+    parametrize_weight,
     weight_of,
 )
 from compression.recipe.presets import apply_preset
@@ -67,7 +67,7 @@ def case_of(name: str, batch: int, threads: int) -> Case:
         images = torch.randn(CALIBRATION // 4, 3, PIXELS, PIXELS)
     made = copy.deepcopy(model)
     for _, layer in compressible(made):
-        hold(layer, None, mse(weight_of(layer), 8, True, True))
+        parametrize_weight(layer, None, mse(weight_of(layer), 8, True, True))
     return Case(name, architecture, model, made, images, batch, threads)
 
 
@@ -85,8 +85,8 @@ def measure(case: Case) -> dict[str, Any]:
     """Milliseconds and ratios of all engines, and bytes of the files."""
     torch.set_num_threads(case.threads)
     calls, missing = make_ready(case)
-    with held(case.threads):
-        seen = in_turns(list(calls.values()))
+    with pinned(case.threads):
+        seen = time_interleaved(list(calls.values()))
     at = {name: place for place, name in enumerate(calls)}
     return {
         "machine": machine(),
@@ -105,7 +105,7 @@ def measure(case: Case) -> dict[str, Any]:
 
 
 def _bytes(case: Case) -> dict[str, int]:
-    state = [t.float().contiguous() for t in plain(case.quantized).state_dict().values()]
+    state = [t.float().contiguous() for t in materialize(case.quantized).state_dict().values()]
     raw = b"".join(t.numpy().tobytes() for t in state)
     found = {
         "float32": len(raw),

@@ -6,7 +6,7 @@ from typing import Any
 
 from compression.methods.pipeline import compress
 from compression.models.load import count_macs
-from compression.models.parametrize import plain
+from compression.models.parametrize import materialize
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize
 from tests.benchmarks.peers.cells import CELLS, INPUT_SHAPE, Job, Made, zeros
@@ -69,7 +69,7 @@ def run(job: Job) -> Made:
     recipe = next(r for r in RECIPES[cell] if r.key == job.variant)
     if job.cell.macs is not None:
         recipe = _fitted(job, recipe, job.cell.macs)
-    model = plain(compress(job.model_id, recipe, device="cpu").model)
+    model = materialize(compress(job.model_id, recipe, device="cpu").model)
     ratio = count_macs(model, INPUT_SHAPE) / count_macs(job.model, INPUT_SHAPE)
     return Made(model, {"zeros": zeros(model), "macs": ratio})
 
@@ -80,7 +80,7 @@ def _fitted(job: Job, recipe: Recipe, target: float) -> Recipe:
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         tried = _with_sparsity(recipe, middle, update="none", repair=())
-        model = plain(compress(job.model_id, tried, device="cpu").model)
+        model = materialize(compress(job.model_id, tried, device="cpu").model)
         macs = count_macs(model, INPUT_SHAPE)
         low, high = (low, middle) if macs <= target * base else (middle, high)
     return _with_sparsity(recipe, high)

@@ -29,8 +29,8 @@ from compression.recipe.steps import Distill, Prune, Quantize
 from compression.runs.progress import Progress
 from compression.runs.results import Run, State
 from compression.runs.store import (
-    Entry,
     Store,
+    StoredRun,
     new_run,
     open_store,
 )
@@ -49,7 +49,7 @@ def queue(store: Store, recipe: Recipe) -> Run:
     return run
 
 
-def wait(store: Store, run: Run, reached: Callable[[Entry], bool]) -> Entry:
+def wait(store: Store, run: Run, reached: Callable[[StoredRun], bool]) -> StoredRun:
     """The run once it is so far; fails if it takes too long or ends in another way."""
     until = time.monotonic() + PATIENCE
     while not reached(entry := store.get(run.id)):
@@ -59,15 +59,15 @@ def wait(store: Store, run: Run, reached: Callable[[Entry], bool]) -> Entry:
     return entry
 
 
-def ended(entry: Entry) -> bool:
+def ended(entry: StoredRun) -> bool:
     return entry.run.state in ENDED
 
 
-def training(entry: Entry) -> bool:
+def training(entry: StoredRun) -> bool:
     return entry.progress is not None and entry.progress.keeps
 
 
-def quantizing(entry: Entry) -> bool:
+def quantizing(entry: StoredRun) -> bool:
     return entry.progress is not None and entry.progress.stage == "Quantizing"
 
 
@@ -254,39 +254,39 @@ def test_bad_settings_are_said_in_one_line(arguments: list[str], said: str) -> N
 # Ways to die, in real worker processes, quickly: these run in the worker in place of the engine
 
 
-def finish_at_once(store_url: str, entry: Entry) -> None:
+def finish_at_once(store_url: str, entry: StoredRun) -> None:
     store = open_store(store_url)
     store.report(entry.run.id, Progress(stage=f"{os.getpid()}", fraction=1.0), entry.owner)
     store.finish(entry.run, entry.owner)
 
 
-def eat_memory(store_url: str, entry: Entry) -> None:
+def eat_memory(store_url: str, entry: StoredRun) -> None:
     kept = []
     while True:
         kept.append(os.urandom(20_000_000))
         time.sleep(0.05)
 
 
-def crash(store_url: str, entry: Entry) -> None:
+def crash(store_url: str, entry: StoredRun) -> None:
     ctypes.string_at(0)
 
 
-def hear_nothing(store_url: str, entry: Entry) -> None:
+def hear_nothing(store_url: str, entry: StoredRun) -> None:
     time.sleep(600)
 
 
-def lose_the_store(store_url: str, entry: Entry) -> None:
+def lose_the_store(store_url: str, entry: StoredRun) -> None:
     raise OSError("disk on fire")
 
 
-def _try(store: Store, entry: Entry) -> int:
+def _try(store: Store, entry: StoredRun) -> int:
     """How often this run has been started, this time included."""
     tries = int((store.fact("tries", entry.run.id) or {"n": 0})["n"]) + 1
     store.put_fact("tries", entry.run.id, {"n": tries})
     return tries
 
 
-def crash_after_each_of_three_checkpoints(store_url: str, entry: Entry) -> None:
+def crash_after_each_of_three_checkpoints(store_url: str, entry: StoredRun) -> None:
     store = open_store(store_url)
     if _try(store, entry) <= 3:
         store.saved(entry.run.id, entry.owner)
@@ -294,21 +294,21 @@ def crash_after_each_of_three_checkpoints(store_url: str, entry: Entry) -> None:
     store.finish(entry.run, entry.owner)
 
 
-def crash_where_the_checkpoint_is(store_url: str, entry: Entry) -> None:
+def crash_where_the_checkpoint_is(store_url: str, entry: StoredRun) -> None:
     store = open_store(store_url)
     if _try(store, entry) == 1:
         store.saved(entry.run.id, entry.owner)
     ctypes.string_at(0)
 
 
-def save_and_eat_memory(store_url: str, entry: Entry) -> None:
+def save_and_eat_memory(store_url: str, entry: StoredRun) -> None:
     store = open_store(store_url)
     _try(store, entry)
     store.saved(entry.run.id, entry.owner)
     eat_memory(store_url, entry)
 
 
-def keep_what_there_is(store_url: str, entry: Entry) -> None:
+def keep_what_there_is(store_url: str, entry: StoredRun) -> None:
     store = open_store(store_url)
     _try(store, entry)
     while not store.report(entry.run.id, Progress(stage="s", fraction=0.5), entry.owner):
@@ -335,7 +335,7 @@ def quick(store: Store, client: Client, deaths: Deaths) -> Runner:
     return Runner(store, client, finish_at_once, deaths)
 
 
-def tick_until_ended(runner: Runner, run: Run) -> Entry:
+def tick_until_ended(runner: Runner, run: Run) -> StoredRun:
     until = time.monotonic() + 60
     while not ended(entry := runner.store.get(run.id)):
         assert time.monotonic() < until, f"still {entry}"

@@ -12,7 +12,7 @@ from compression.jobs import worker
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill
 from compression.runs.progress import Curve, Point, Progress
-from compression.runs.store import Entry, Store, new_run
+from compression.runs.store import Store, StoredRun, new_run
 
 
 def point(step: int) -> Point:
@@ -35,7 +35,7 @@ def trained(at: int, steps: int, **more: Any) -> Progress:
 
 
 @pytest.fixture
-def running(store: Store) -> Entry:
+def running(store: Store) -> StoredRun:
     store.add(new_run("m", None, Recipe(steps=(Distill(epochs=100),))))
     entry = store.claim("one")
     assert entry is not None
@@ -43,7 +43,7 @@ def running(store: Store) -> Entry:
 
 
 def test_curves_are_stored_while_it_trains_and_the_last_of_each_step_always(
-    store: Store, running: Entry, monkeypatch: pytest.MonkeyPatch
+    store: Store, running: StoredRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = worker.Reporter(store, running)
     drawn: list[int] = []
@@ -64,7 +64,9 @@ def test_curves_are_stored_while_it_trains_and_the_last_of_each_step_always(
     assert len(store.curves(running.run.id)[-1].points) == 8
 
 
-def test_a_checkpoint_is_never_dropped_however_soon_it_comes(store: Store, running: Entry) -> None:
+def test_a_checkpoint_is_never_dropped_however_soon_it_comes(
+    store: Store, running: StoredRun
+) -> None:
     report = worker.Reporter(store, running)
     report(trained(0, 1))
     assert not store.resume(running.run, "one")
@@ -73,7 +75,7 @@ def test_a_checkpoint_is_never_dropped_however_soon_it_comes(store: Store, runni
 
 
 def test_a_training_that_is_cancelled_is_asked_to_keep_what_there_is_once(
-    store: Store, running: Entry, monkeypatch: pytest.MonkeyPatch
+    store: Store, running: StoredRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
     report = worker.Reporter(store, running)
@@ -88,7 +90,7 @@ def test_a_training_that_is_cancelled_is_asked_to_keep_what_there_is_once(
 
 
 def test_a_training_that_was_cut_short_stays_so_when_its_worker_dies_while_measuring(
-    store: Store, running: Entry
+    store: Store, running: StoredRun
 ) -> None:
     run = running.run
     store.saved(run.id, "one")
@@ -108,7 +110,7 @@ def test_a_training_that_was_cut_short_stays_so_when_its_worker_dies_while_measu
 
 
 def test_where_nothing_can_be_kept_a_cancelled_run_stays_cancelled(
-    store: Store, running: Entry, monkeypatch: pytest.MonkeyPatch
+    store: Store, running: StoredRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
     report = worker.Reporter(store, running)
@@ -119,7 +121,7 @@ def test_where_nothing_can_be_kept_a_cancelled_run_stays_cancelled(
 
 
 def test_a_stop_that_comes_just_after_the_training_loses_nothing(
-    store: Store, running: Entry, monkeypatch: pytest.MonkeyPatch
+    store: Store, running: StoredRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
     report = worker.Reporter(store, running)

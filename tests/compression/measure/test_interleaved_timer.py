@@ -24,12 +24,12 @@ from compression.export.backends import (
     why_not,
 )
 from compression.measure import cpu_pinning, interleaved_timer
-from compression.measure.backend_timing import forms_of, time_pair
-from compression.measure.cpu_pinning import Others, held
+from compression.measure.backend_timing import deployable, time_pair
+from compression.measure.cpu_pinning import BackgroundLoad, pinned
 from compression.measure.deployed_models import Pair, deploy
-from compression.measure.interleaved_timer import Sample, in_turns, ratio_of_medians
-from compression.models.input_quantizers import hold_inputs
-from compression.models.parametrize import Grid
+from compression.measure.interleaved_timer import CallTimes, ratio_of_medians, time_interleaved
+from compression.models.input_quantizers import parametrize_inputs
+from compression.models.parametrize import QuantizationGrid
 
 EXAMPLE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -40,9 +40,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interleaved_timer, "SECONDS", 0.15)
 
 
-def sample(times: np.ndarray) -> Sample:
+def sample(times: np.ndarray) -> CallTimes:
     """One call in every round."""
-    return Sample(times, np.arange(len(times)))
+    return CallTimes(times, np.arange(len(times)))
 
 
 def spin(milliseconds: float) -> Callable[[], None]:
@@ -83,7 +83,7 @@ def test_interval_covers_no_difference_although_neighbouring_calls_are_alike() -
     for _ in range(100):
         drift = np.repeat(rng.normal(0, 0.05, (2, 40)), 10, axis=1)
         a, b = 1 + drift + rng.normal(0, 0.01, drift.shape)
-        found = ratio_of_medians(Sample(a, rounds), Sample(b, rounds))
+        found = ratio_of_medians(CallTimes(a, rounds), CallTimes(b, rounds))
         covered += found.low <= 1 <= found.high
     assert covered >= 85
 
@@ -109,7 +109,7 @@ def test_a_resampled_median_is_that_of_the_calls_written_out(
 def test_twice_the_work_takes_twice_as_long_and_the_same_work_as_long(short: None) -> None:
     told: list[float] = []
     calls = [[spin(2), spin(2)], [spin(1), spin(1)]]
-    found = in_turns(calls, clock=computing, report=told.append)
+    found = time_interleaved(calls, clock=computing, report=told.append)
     assert found.ratio(0, 1).value == pytest.approx(2, rel=0.05)
     assert found.control(0).value == pytest.approx(1, rel=0.05)
     for model in found.samples:
@@ -127,7 +127,7 @@ def test_every_round_gives_every_call_a_turn_in_an_order_of_its_own(
     monkeypatch.setattr(interleaved_timer, "TURN_SECONDS", 5e-5)
     log: list[int] = []
     calls = [lambda i=i: log.append(i) or 10.0 for i in range(4)]  # type: ignore[func-returns-value]
-    found = in_turns([calls[:2], calls[2:]], clock=lambda call: float(call()))  # type: ignore[arg-type]
+    found = time_interleaved([calls[:2], calls[2:]], clock=lambda call: float(call()))  # type: ignore[arg-type]
     samples = [s for model in found.samples for s in model]
     rounds = int(samples[0].rounds[-1]) + 1
     counts = np.array([np.bincount(s.rounds, minlength=rounds) for s in samples])
@@ -161,7 +161,7 @@ def test_a_call_is_warm_when_its_median_has_stopped_moving(
 # What it is taken under
 
 
-def pinned() -> set[frozenset[int]]:
+def affinities() -> set[frozenset[int]]:
     return {frozenset(os.sched_getaffinity(task)) for task in cpu_pinning._tasks()}
 
 
@@ -180,17 +180,17 @@ def bystander() -> Iterator[None]:
 def test_cores_threads_and_collector_are_held_and_put_back_even_after_an_error(
     bystander: None,
 ) -> None:
-    before, threads = pinned(), torch.get_num_threads()
+    before, threads = affinities(), torch.get_num_threads()
 
     def fails() -> None:
-        with held(1) as cores:
-            assert len(cores) == 1 and pinned() == {frozenset(cores)}
+        with pinned(1) as cores:
+            assert len(cores) == 1 and affinities() == {frozenset(cores)}
             assert torch.get_num_threads() == 1 and not gc.isenabled()
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         fails()
-    assert pinned() == before
+    assert affinities() == before
     assert torch.get_num_threads() == threads and gc.isenabled()
 
 
@@ -201,7 +201,7 @@ def test_others_are_all_but_this_process(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(cpu_pinning, "_own_ticks", lambda: next(own))
     # user nice system idle iowait irq softirq steal guest guest_nice
     stat.write_text("cpu 1000 0 100 5000 50 0 0 0 7 0\ncpu0 1 0 0 1 0 0 0 0 0 0\nintr 5\n")
-    others = Others()
+    others = BackgroundLoad()
     stat.write_text("cpu 1060 10 120 5100 60 0 0 0 9 0\ncpu0 1 0 0 1 0 0 0 0 0 0\nintr 5\n")
     assert others.share() == pytest.approx((90 - 30) / 200)
 
@@ -210,7 +210,7 @@ def test_where_the_system_says_nothing_nothing_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_pinning, "_STAT", tmp_path / "none")
-    assert Others().share() is None
+    assert BackgroundLoad().share() is None
 
 
 # Models
@@ -232,7 +232,7 @@ def net(width: int, seed: int = 0) -> nn.Module:
 def test_a_model_with_far_less_to_do_is_measured_faster_in_every_kind_of_kernel(
     short: None,
 ) -> None:
-    wide, narrow = (forms_of(net(width), "net", EXAMPLE) for width in (64, 4))
+    wide, narrow = (deployable(net(width), "net", EXAMPLE) for width in (64, 4))
     found = time_pair(wide, narrow, ("onnx", "onnx-int8", "eager"), EXAMPLE)
     assert not found.missing
     assert [t.backend for t in found.timings] == ["onnx", "onnx-int8", "eager"]
@@ -248,13 +248,15 @@ def test_a_model_with_far_less_to_do_is_measured_faster_in_every_kind_of_kernel(
 
 def test_inputs_on_grids_are_timed_by_float32_kernels_and_stay_on_them(short: None) -> None:
     model = net(8)
-    grid = Grid(torch.full((1, 1, 1, 1), 0.5), torch.zeros(1, 1, 1, 1, dtype=torch.int16), 0, 3)
+    grid = QuantizationGrid(
+        torch.full((1, 1, 1, 1), 0.5), torch.zeros(1, 1, 1, 1, dtype=torch.int16), 0, 3
+    )
     rounded = copy.deepcopy(model)
-    hold_inputs(rounded, {"0": grid, "3": grid})
+    parametrize_inputs(rounded, {"0": grid, "3": grid})
     before = rounded(EXAMPLE)
     assert not torch.allclose(before, model(EXAMPLE))
     found = time_pair(
-        forms_of(model, "net", EXAMPLE), forms_of(rounded, "net", EXAMPLE), ("onnx",), EXAMPLE
+        deployable(model, "net", EXAMPLE), deployable(rounded, "net", EXAMPLE), ("onnx",), EXAMPLE
     )
     assert not found.missing
     assert torch.equal(rounded(EXAMPLE), before)
@@ -272,7 +274,7 @@ class Branching(nn.Module):
 
 
 def test_what_cannot_be_exported_is_timed_in_pytorch_with_a_note(short: None) -> None:
-    forms = forms_of(Branching().eval(), "branching", EXAMPLE)
+    forms = deployable(Branching().eval(), "branching", EXAMPLE)
     pair = Pair(forms, forms, (None, None), quantized=True)
     found = deploy(pair, EXAMPLE, device="cpu", stage=lambda _: lambda _: None)
     assert "PyTorch" in found.main.baseline.backend
@@ -282,7 +284,7 @@ def test_what_cannot_be_exported_is_timed_in_pytorch_with_a_note(short: None) ->
 
 
 def test_a_run_ships_its_graphs_with_their_bytes_and_their_answers(short: None) -> None:
-    forms = [forms_of(net(16, seed), "net", EXAMPLE) for seed in (0, 1)]
+    forms = [deployable(net(16, seed), "net", EXAMPLE) for seed in (0, 1)]
     pair = Pair(forms[0], forms[1], (None, None), quantized=True)
     found = deploy(pair, EXAMPLE, device="cpu", stage=lambda _: lambda _: None)
     float32, int8 = found.exported
@@ -310,7 +312,7 @@ def test_backends_that_cannot_run_here_say_why() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_backends_on_a_gpu(short: None) -> None:
-    wide, narrow = (forms_of(net(width), "net", EXAMPLE) for width in (256, 8))
+    wide, narrow = (deployable(net(width), "net", EXAMPLE) for width in (256, 8))
     names = ("eager", "float16", "bfloat16")
     found = time_pair(wide, narrow, names, EXAMPLE.expand(64, -1, -1, -1), device="cuda")
     assert not found.missing
@@ -321,7 +323,7 @@ def test_backends_on_a_gpu(short: None) -> None:
 def test_openvino_computes_in_float32_where_the_graph_is(short: None) -> None:
     from compression.export.backends import _in_openvino
 
-    forms = forms_of(net(32), "net", EXAMPLE)
+    forms = deployable(net(32), "net", EXAMPLE)
     (out,) = _in_openvino(forms.subject.float_graph(), EXAMPLE, 1)().values()  # type: ignore[attr-defined]
     expected = forms.subject.model(EXAMPLE).detach()
     # bfloat16, its own choice on many processors, has an error of some thousandths

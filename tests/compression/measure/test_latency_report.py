@@ -34,8 +34,8 @@ from compression.runs.results import (
 )
 from compression.runs.statistics import Ratio
 from compression.runs.store import (
-    Entry,
     Store,
+    StoredRun,
     new_run,
     open_store,
 )
@@ -131,74 +131,74 @@ def test_a_report_goes_with_its_run(store: Store) -> None:
     assert store.latency(run.id) is None
     store.put_latency(run.id, example())
     assert store.latency(run.id) == example()
-    store.want_latency(run.id)
+    store.request_latency(run.id)
     store.delete(run.id)
-    assert store.latency(run.id) is None and store.latency_wish(run.id) is None
+    assert store.latency(run.id) is None and store.latency_request(run.id) is None
     store.put_latency(run.id, example())  # a worker that has not heard of it
     assert store.latency(run.id) is None
 
 
 def test_a_wish_is_taken_once_told_of_and_gone_when_it_is_met(store: Store) -> None:
     first, second = finished(store), finished(store)
-    store.want_latency(first.id)
-    store.want_latency(second.id)
-    store.want_latency(first.id)  # it keeps its place
+    store.request_latency(first.id)
+    store.request_latency(second.id)
+    store.request_latency(first.id)  # it keeps its place
     assert store.claim_latency("one") == first.id
     assert store.claim_latency("two") == second.id
     assert store.claim_latency("one") is None
-    assert store.tell_latency(first.id, "one", "half")
-    assert not store.tell_latency(first.id, "two", "not mine")
-    wish = store.latency_wish(first.id)
+    assert store.report_latency(first.id, "one", "half")
+    assert not store.report_latency(first.id, "two", "not mine")
+    wish = store.latency_request(first.id)
     assert wish is not None and (wish["state"], wish["message"]) == ("running", "half")
-    assert store.tell_latency(first.id, "one")  # still at it
-    wish = store.latency_wish(first.id)
+    assert store.report_latency(first.id, "one")  # still at it
+    wish = store.latency_request(first.id)
     assert wish is not None and wish["message"] == "half"
-    store.meet_latency(first.id, "two", example())
+    store.fulfil_latency(first.id, "two", example())
     assert store.latency(first.id) is None
-    store.meet_latency(first.id, "one", example())
-    assert store.latency(first.id) == example() and store.latency_wish(first.id) is None
+    store.fulfil_latency(first.id, "one", example())
+    assert store.latency(first.id) == example() and store.latency_request(first.id) is None
 
 
 def test_a_wish_that_fails_says_why_and_may_be_made_again(store: Store) -> None:
     run = finished(store)
-    store.want_latency(run.id)
+    store.request_latency(run.id)
     assert store.claim_latency("one") == run.id
-    store.want_latency(run.id)  # under way already
+    store.request_latency(run.id)  # under way already
     assert store.claim_latency("two") is None
     store.fail_latency(run.id, "one", "No way.")
-    wish = store.latency_wish(run.id)
+    wish = store.latency_request(run.id)
     assert wish is not None and (wish["state"], wish["message"]) == ("failed", "No way.")
-    store.want_latency(run.id)
+    store.request_latency(run.id)
     assert store.claim_latency("two") == run.id
     store.release_latency("one")
     assert store.claim_latency("one") is None
     store.release_latency("two")
     assert store.claim_latency("one") == run.id
     store.recover_latency(60)
-    assert store.tell_latency(run.id, "one")
+    assert store.report_latency(run.id, "one")
     store.recover_latency(-1)
-    wish = store.latency_wish(run.id)
+    wish = store.latency_request(run.id)
     assert wish is not None and wish["state"] == "failed" and "interrupted" in wish["message"]
 
 
 def test_what_cannot_be_made_again_cannot_be_wished_for(store: Store) -> None:
     stopped = finished(store, stopped_early=True)
     with pytest.raises(InvalidInput, match="stopped early"):
-        store.want_latency(stopped.id)
+        store.request_latency(stopped.id)
     store.put_file(stopped.id, b"kept")
-    store.want_latency(stopped.id)
+    store.request_latency(stopped.id)
     queued = new_run(MODEL.id, MODEL.dataset, RECIPE)
     store.add(queued)
     with pytest.raises(InvalidInput, match="a run that is done; this one is queued"):
-        store.want_latency(queued.id)
+        store.request_latency(queued.id)
     with pytest.raises(InvalidInput, match="run: got 'nothing'"):
-        store.want_latency("nothing")
+        store.request_latency("nothing")
 
 
 # In a real worker process, with less effort: these run there in place of what a runner has done
 
 
-def hold_a_while(store_url: str, entry: Entry) -> None:
+def hold_a_while(store_url: str, entry: StoredRun) -> None:
     time.sleep(1.0)
     open_store(store_url).finish(entry.run, entry.owner)
 
@@ -206,24 +206,24 @@ def hold_a_while(store_url: str, entry: Entry) -> None:
 def time_shortly(store_url: str, run_id: str, owner: str) -> None:
     interleaved_timer.SECONDS, layer_profile.SECONDS, worker.CURVE_SECONDS = 0.05, 0.05, 0.0
     worker.plan = partial(plan, backends=["onnx"], batches=[1, 2])  # type: ignore[attr-defined]
-    worker.meet(store_url, run_id, owner)
+    worker.make_latency_report(store_url, run_id, owner)
 
 
 def test_a_runner_meets_wishes_when_no_run_is_under_way(store: Store) -> None:
     done, gone = finished(store), finished(store, model="no/such")
     for run in (done, gone):
-        store.want_latency(run.id)
+        store.request_latency(run.id)
     waiting = new_run(MODEL.id, MODEL.dataset, RECIPE)
     store.add(waiting, "cpu")
     said: dict[str, set[str]] = {done.id: set(), gone.id: set()}
     with start_cluster(1, 3_000_000_000, warm=__name__) as cluster, Client(cluster) as client:
-        runner = Runner(store, client, hold_a_while, meet=time_shortly)
+        runner = Runner(store, client, hold_a_while, make_latency_report=time_shortly)
         until = time.monotonic() + 150
-        while any(w and w["state"] != "failed" for w in map(store.latency_wish, said)):
+        while any(w and w["state"] != "failed" for w in map(store.latency_request, said)):
             assert time.monotonic() < until
             runner.tick()
             for run_id, seen in said.items():
-                wish = store.latency_wish(run_id)
+                wish = store.latency_request(run_id)
                 if wish is not None and wish["state"] == "running":
                     assert store.get(waiting.id).run.state is State.DONE
                     seen.add(wish["message"].split(",")[0])
@@ -232,7 +232,7 @@ def test_a_runner_meets_wishes_when_no_run_is_under_way(store: Store) -> None:
     found = store.latency(done.id)
     assert found is not None and {t.compressed.batch for t in found.sweep} == {1, 2}
     assert any("recipe was applied again" in note for note in found.notes)
-    wish = store.latency_wish(gone.id)
+    wish = store.latency_request(gone.id)
     assert wish is not None and "no/such" in wish["message"]
     assert store.latency(gone.id) is None
 

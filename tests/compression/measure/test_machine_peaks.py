@@ -22,7 +22,7 @@ from compression.measure.layer_profile import (
     in_runtime,
     side_by_side,
 )
-from compression.measure.machine_peaks import Machine
+from compression.measure.machine_peaks import MachinePeaks
 from compression.models.load import build, count_macs
 from compression.models.parametrize import compressible
 from tests.compression.tiny import net
@@ -34,13 +34,13 @@ IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
     monkeypatch.setattr(layer_profile, "SECONDS", 0.05)
-    machine_peaks.probe.cache_clear()
+    machine_peaks.machine_peaks.cache_clear()
     yield
-    machine_peaks.probe.cache_clear()
+    machine_peaks.machine_peaks.cache_clear()
 
 
 def test_machine_does_what_any_processor_does() -> None:
-    found = machine_peaks.look(1)
+    found = machine_peaks.measure_peaks(1)
     assert found.threads == 1 and set(found.macs) == {"float32", "int8"}
     # however busy: a hundred million a second, and no more than a GPU
     assert all(1e8 < rate < 1e14 for rate in found.macs.values())
@@ -52,16 +52,16 @@ def test_machine_does_what_any_processor_does() -> None:
 def test_machine_is_looked_at_again_only_while_it_was_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def seen(rate: float, start: float, busy: float | None) -> Machine:
-        return Machine(1, {"float32": rate}, ((8, 2 * rate),), {"onnx": start}, busy)
+    def seen(rate: float, start: float, busy: float | None) -> MachinePeaks:
+        return MachinePeaks(1, {"float32": rate}, ((8, 2 * rate),), {"onnx": start}, busy)
 
     looks = iter([seen(5, 3, 0.9), seen(4, 1, 0.1)])
-    monkeypatch.setattr(machine_peaks, "look", lambda _: next(looks))
-    assert machine_peaks.probe(1) == seen(5, 3, 0.9)
-    assert machine_peaks.probe(1) == seen(5, 3, 0.9)  # within a process it stays
+    monkeypatch.setattr(machine_peaks, "measure_peaks", lambda _: next(looks))
+    assert machine_peaks.machine_peaks(1) == seen(5, 3, 0.9)
+    assert machine_peaks.machine_peaks(1) == seen(5, 3, 0.9)  # within a process it stays
     for _ in range(2):  # the second time it is read
-        machine_peaks.probe.cache_clear()
-        assert machine_peaks.probe(1) == seen(5, 1, 0.1)
+        machine_peaks.machine_peaks.cache_clear()
+        assert machine_peaks.machine_peaks(1) == seen(5, 1, 0.1)
 
 
 @pytest.mark.parametrize("numbers", ["float32", "int8"])

@@ -13,8 +13,8 @@ from compression.methods.quantize.weight_ranges import mse
 from compression.models.load import build
 from compression.models.parametrize import (
     compressible,
-    hold,
-    plain,
+    materialize,
+    parametrize_weight,
     weight_of,
 )
 from tests.compression.tiny import remove_channels
@@ -58,7 +58,7 @@ def test_sparsity_is_of_the_compressible_weights() -> None:
         weight = weight_of(layer)
         mask = torch.rand_like(weight) > 0.75
         zeros += int((~mask).sum())
-        hold(layer, mask, None)
+        parametrize_weight(layer, mask, None)
     total = sum(weight_of(layer).numel() for layer in layers)
     sizes = _sizes(model)
     assert sizes.sparsity == pytest.approx(zeros / total, abs=1e-6)
@@ -70,8 +70,8 @@ def test_sparsity_is_of_the_compressible_weights() -> None:
 def test_gzip_is_close_to_gzip_of_the_whole() -> None:
     model = _model()
     for _, layer in compressible(model):
-        hold(layer, weight_of(layer).abs() > 0.05, None)
-    state = plain(model).state_dict().values()
+        parametrize_weight(layer, weight_of(layer).abs() > 0.05, None)
+    state = materialize(model).state_dict().values()
     whole = len(gzip.compress(b"".join(t.numpy().tobytes() for t in state), 6))
     assert _sizes(model).gzip_bytes == pytest.approx(whole, rel=0.002)
 
@@ -82,9 +82,9 @@ def test_only_context_brings_a_file_below_the_bound(name: str, bits: int | None)
     model = _model(name)
     for _, layer in compressible(model):
         weight = weight_of(layer)
-        hold(layer, weight.abs() > weight.abs().median(), None)
+        parametrize_weight(layer, weight.abs() > weight.abs().median(), None)
         if bits:
-            hold(layer, None, mse(weight_of(layer), bits, True, True))
+            parametrize_weight(layer, None, mse(weight_of(layer), bits, True, True))
     sizes = _sizes(model, name)
     older = pack(model, architecture=name, classes=10, details={}, newest=2)
     assert sizes.entropy_bound_bytes <= len(older) < sizes.gzip_bytes
@@ -95,7 +95,9 @@ def test_only_context_brings_a_file_below_the_bound(name: str, bits: int | None)
 def test_measuring_leaves_the_model_alone() -> None:
     model = _model()
     for _, layer in compressible(model):
-        hold(layer, weight_of(layer).abs() > 0.01, mse(weight_of(layer), 4, False, True))
+        parametrize_weight(
+            layer, weight_of(layer).abs() > 0.01, mse(weight_of(layer), 4, False, True)
+        )
     before = {k: v.clone() for k, v in model.state_dict().items()}
     _sizes(model)
     after = model.state_dict()

@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compression.measure.layer_profile import Cost
-from compression.measure.machine_peaks import Machine
+from compression.measure.machine_peaks import MachinePeaks
 from compression.measure.speedup_analysis import (
-    REASONS,
+    BOTTLENECKS,
     SHORT,
-    Case,
-    Work,
-    account,
+    SpeedupCase,
+    Workload,
+    analyse_speedup,
     expected,
 )
 from compression.runs.results import Latency, Timing
 from compression.runs.statistics import Ratio
 
 # 100 G float32 and 400 G int8 MACs a second, 10 GB a second, 1 µs to start an operator
-MACHINE = Machine(
+MACHINE = MachinePeaks(
     threads=1,
     macs={"float32": 1e11, "int8": 4e11},
     bytes=((1 << 20, 1e10), (1 << 26, 1e10)),
@@ -47,19 +47,19 @@ def timing(before: float, after: float, backend: str = "onnx", threads: int = 1)
     )
 
 
-def work(macs: int = 10**8, zeros: float = 0.0, numbers: int = 1000, layers: int = 4) -> Work:
+def work(macs: int = 10**8, zeros: float = 0.0, numbers: int = 1000, layers: int = 4) -> Workload:
     cost = Cost("Conv2d", macs // layers, (1 - zeros) * macs / layers, numbers // layers, 0)
-    return Work(macs, {f"layer{i}": cost for i in range(layers)}, 3 * layers)
+    return Workload(macs, {f"layer{i}": cost for i in range(layers)}, 3 * layers)
 
 
-def given_reasons(case: Case) -> set[str]:
+def given_reasons(case: SpeedupCase) -> set[str]:
     """Which reasons an account gives, by their own words."""
-    said = account(case).reasons
-    return {name for name, reason in REASONS.items() if reason(case) in said}
+    said = analyse_speedup(case).reasons
+    return {name for name, reason in BOTTLENECKS.items() if reason(case) in said}
 
 
 # At the best rates, 1e8 MACs take 1 ms in float32 and 0.25 ms in int8.
-PLAIN = Case(timing(4, 1.2), work(4 * 10**8), work(), MACHINE)
+PLAIN = SpeedupCase(timing(4, 1.2), work(4 * 10**8), work(), MACHINE)
 
 
 @given(st.integers(10**3, 10**9), st.integers(10**3, 10**9), st.floats(0, 0.95), st.floats(1.5, 8))
@@ -67,7 +67,7 @@ def test_expected_is_the_ratio_of_needed_products_times_that_of_the_kernels(
     before: int, after: int, zeros: float, faster: float
 ) -> None:
     machine = replace(MACHINE, macs={"float32": 1e11, "int8": faster * 1e11})
-    case = Case(timing(1, 1), work(4 * before), work(4 * after, zeros), machine)
+    case = SpeedupCase(timing(1, 1), work(4 * before), work(4 * after, zeros), machine)
     less = before / (after * (1 - zeros))
     assert expected(case) == pytest.approx(less, rel=1e-6)
     int8 = replace(case, timing=timing(1, 1, "onnx-int8"))
@@ -78,12 +78,12 @@ def test_expected_is_the_ratio_of_needed_products_times_that_of_the_kernels(
 @given(st.floats(0.05, 20))
 def test_there_are_reasons_exactly_where_less_is_measured_than_expected(after: float) -> None:
     case = replace(PLAIN, timing=timing(4, after))
-    found = account(case)
+    found = analyse_speedup(case)
     assert found.expected == 4 and found.measured == case.timing.ratio
     assert bool(found.reasons) == (found.measured.high < SHORT * found.expected)
 
 
-def _unquantized() -> Work:
+def _unquantized() -> Workload:
     return replace(work(), floats={"layer0": "", "layer1": "its input has no scale"})
 
 
@@ -118,14 +118,14 @@ def test_each_reason_is_given_exactly_when_it_applies(
 ) -> None:
     case = replace(PLAIN, **change)
     assert given_reasons(case) == reasons
-    said = account(case).reasons
+    said = analyse_speedup(case).reasons
     assert len(said) == max(1, len(reasons))  # there is always something to say
     assert all(re.search(r"\d", sentence) and sentence.endswith(".") for sentence in said)
 
 
 def test_figures_in_the_sentences_are_those_measured() -> None:
     def said(name: str, **change: Any) -> str:
-        return str(REASONS[name](replace(PLAIN, **change)))
+        return str(BOTTLENECKS[name](replace(PLAIN, **change)))
 
     assert said("zeros", after=work(zeros=0.75)).startswith("75 % of its multiplications")
     assert "4 times less work" in said("zeros", after=work(zeros=0.75))
@@ -140,14 +140,17 @@ def test_figures_in_the_sentences_are_those_measured() -> None:
 
 def test_what_is_bound_by_starting_operators_says_how_long_one_takes() -> None:
     many = work(10**5, layers=100)
-    near = Case(timing(0.5, 0.3), work(10**6), many, MACHINE)  # 3 µs each, and 1 µs at least
-    assert "it is bound by starting operators, 3 µs for each of 100" in account(near).reasons[0]
+    near = SpeedupCase(timing(0.5, 0.3), work(10**6), many, MACHINE)  # 3 µs each, and 1 µs at least
+    assert (
+        "it is bound by starting operators, 3 µs for each of 100"
+        in analyse_speedup(near).reasons[0]
+    )
     far = replace(near, timing=timing(5, 3))
-    assert "starting" not in account(far).reasons[0]
-    assert "too small to come near that" in account(far).reasons[0]
+    assert "starting" not in analyse_speedup(far).reasons[0]
+    assert "too small to come near that" in analyse_speedup(far).reasons[0]
     # PyTorch starts three operators for each layer here, and takes five times as long for it
     eager = replace(near, timing=timing(5, 3, "eager"))
-    assert "10 µs for each of 300" in account(eager).reasons[0]
+    assert "10 µs for each of 300" in analyse_speedup(eager).reasons[0]
 
 
 def test_machine_is_held_against_the_size_of_what_is_moved() -> None:

@@ -17,7 +17,7 @@ from compression.methods import pipeline, step_cache
 from compression.methods.pipeline import compress
 from compression.methods.quantize import block_reconstruction
 from compression.models.load import original_of
-from compression.models.parametrize import compressible, plain, weight_of
+from compression.models.parametrize import compressible, materialize, weight_of
 from compression.recipe.presets import PRESETS, apply_preset
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import Distill, Prune, Quantize
@@ -53,7 +53,7 @@ def little_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def accuracy(model: nn.Module) -> float:
     """Accuracy on the few validation images."""
-    right = predict(plain(model), pipeline.load_dataset(DATA).validation).right
+    right = predict(materialize(model), pipeline.load_dataset(DATA).validation).right
     return float(right.float().mean())
 
 
@@ -124,12 +124,12 @@ def test_bundled_models_are_pruned_compensated_and_rounded(
 
 def test_as_much_as_accuracy_allows_by_each_way_of_pruning() -> None:
     original, split = original_of(MODEL), pipeline.load_dataset(DATA).validation
-    before = predict(plain(original), split)
+    before = predict(materialize(original), split)
     found = []
     for how in ({}, {"scope": "layer", "update": "obs", "repair": ["batchnorm", "bias"]}):
         step = Prune.model_validate({"max_drop": 2.0, **how})
         made = compress(MODEL, Recipe(steps=(step,)))
-        changed = flips(before, predict(plain(made.model), split))
+        changed = flips(before, predict(materialize(made.model), split))
         assert changed.right_to_wrong - changed.wrong_to_right <= 0.02 * len(split)
         assert any("Bisection found a sparsity" in note for note in made.notes)
         found.append(float((flat(made.model) == 0).float().mean()))
@@ -145,9 +145,9 @@ def test_compensation_after_quantization_is_refused() -> None:
 def test_a_model_whose_layers_mean_something_else_is_its_own_reference() -> None:
     original = original_of(MODEL)
     for steps in ((), (Prune(sparsity=0.5), Quantize(bits=4, rounding="gptq"))):
-        assert pipeline._reference(plain(original), original, steps) is original
+        assert pipeline._reference(materialize(original), original, steps) is original
     for steps in ((Quantize(equalization="cross-layer"),), (Distill(), Prune(sparsity=0.5))):
-        model = plain(original)
+        model = materialize(original)
         found = pipeline._reference(model, original, steps)
         assert found is not original and found is not model
         assert torch.equal(flat(found), flat(model))

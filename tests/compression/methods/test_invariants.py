@@ -17,7 +17,7 @@ from compression.methods.quantize import block_reconstruction
 from compression.methods.quantize.step import quantize
 from compression.methods.quantize.weight_ranges import CLIPPINGS
 from compression.models.parametrize import (
-    Grid,
+    QuantizationGrid,
     compressible,
     put_weight,
     weight_of,
@@ -143,7 +143,7 @@ def rounded(name: str, **how: Any) -> nn.Module:
     return model
 
 
-def ends(grid: Grid) -> tuple[Tensor, Tensor]:
+def ends(grid: QuantizationGrid) -> tuple[Tensor, Tensor]:
     zero = grid.zero_point.float()
     return (grid.low - zero) * grid.scale, (grid.high - zero) * grid.scale
 

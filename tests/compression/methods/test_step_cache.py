@@ -8,15 +8,15 @@ from torch import nn
 
 from compression.methods import step_cache
 from compression.methods.quantize.weight_ranges import mse
-from compression.methods.step_cache import Prefix
-from compression.models.input_quantizers import hold_inputs, input_grids
+from compression.methods.step_cache import CompressedModel
+from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.load import build
 from compression.models.parametrize import (
     FakeQuantize,
-    Grid,
     Mask,
+    QuantizationGrid,
     compressible,
-    hold,
+    parametrize_weight,
     part,
     weight_of,
 )
@@ -46,12 +46,14 @@ def held() -> nn.Module:
     remove_channels(model, architecture=NAME, example=IMAGE, sparsity=0.4)
     for at, (name, layer) in enumerate(compressible(model)):
         weight = weight_of(layer)
-        hold(layer, weight.abs() > weight.abs().median() if at % 2 else None, None)
+        parametrize_weight(layer, weight.abs() > weight.abs().median() if at % 2 else None, None)
         if at % 3:
-            hold(layer, None, mse(weight_of(layer), 4, True, True))
+            parametrize_weight(layer, None, mse(weight_of(layer), 4, True, True))
         if weight.ndim == 4 and at % 4:
             zero = torch.full((1, 1, 1, 1), at, dtype=torch.int16)
-            hold_inputs(model, {name: Grid(torch.full((1, 1, 1, 1), 0.1), zero, 0, 255)})
+            parametrize_inputs(
+                model, {name: QuantizationGrid(torch.full((1, 1, 1, 1), 0.1), zero, 0, 255)}
+            )
     return model
 
 
@@ -70,7 +72,7 @@ def _assert_alike(a: nn.Module, b: nn.Module) -> None:
 
 @pytest.mark.parametrize("from_disk", [False, True])
 def test_it_comes_back_as_it_was(held: nn.Module, from_disk: bool) -> None:
-    step_cache.keep("key", Prefix(held, ("a note",)), seconds=60)
+    step_cache.keep("key", CompressedModel(held, ("a note",)), seconds=60)
     if from_disk:
         step_cache._memory.clear()
     found = step_cache.find("key", _blank())
@@ -79,7 +81,7 @@ def test_it_comes_back_as_it_was(held: nn.Module, from_disk: bool) -> None:
 
 
 def test_a_file_of_another_architecture_is_computed_again(held: nn.Module, own_cache: Path) -> None:
-    step_cache.keep("key", Prefix(held, ()), seconds=60)
+    step_cache.keep("key", CompressedModel(held, ()), seconds=60)
     step_cache._memory.clear()
     assert step_cache.find("key", build("squeezenet1_1", 10)) is None
     assert not list((own_cache / "prefixes").iterdir())

@@ -19,15 +19,15 @@ from compression.methods.quantize.weight_ranges import minmax
 from compression.models.input_quantizers import (
     InputQuantizer,
     depthwise,
-    hold_inputs,
     input_grids,
-    release_inputs,
+    parametrize_inputs,
+    remove_input_quantizers,
 )
 from compression.models.parametrize import (
-    Grid,
+    QuantizationGrid,
     compressible,
-    hold,
-    plain,
+    materialize,
+    parametrize_weight,
     weight_of,
 )
 
@@ -62,7 +62,7 @@ def _vit() -> nn.Module:
     return model.eval()
 
 
-def _one(values: Tensor, bits: int, clipping: str, per_channel: bool = False) -> Grid:
+def _one(values: Tensor, bits: int, clipping: str, per_channel: bool = False) -> QuantizationGrid:
     """The grid for one layer that is given `values` [n, c, 1, 1]."""
     channels = values.shape[1]
     layer = nn.Sequential(nn.Conv2d(channels, channels, 1, groups=channels))
@@ -70,7 +70,7 @@ def _one(values: Tensor, bits: int, clipping: str, per_channel: bool = False) ->
     return calibrate_inputs(layer, values.split(500), bits, clipping, granularity)["0"]
 
 
-def _error(values: Tensor, grid: Grid) -> float:
+def _error(values: Tensor, grid: QuantizationGrid) -> float:
     return float((InputQuantizer(grid)(values) - values).square().mean())
 
 
@@ -164,13 +164,13 @@ def test_every_called_layer_is_held_and_only_depthwise_ones_per_channel() -> Non
     assert [g.scale.numel() for g in grids.values()] == [1, 8, 1, 1]
     assert [depthwise(m) for _, m in compressible(net)] == [False, True, False, False]
     assert input_grids(net) == {}
-    hold_inputs(net, grids)
+    parametrize_inputs(net, grids)
     assert uncalled(net, input_grids(net)) is None
 
 
 def test_what_layers_are_given_lies_on_the_grid() -> None:
     net, given = _net(), {}
-    hold_inputs(net, calibrate_inputs(net, [_images()], 4, "mse"))
+    parametrize_inputs(net, calibrate_inputs(net, [_images()], 4, "mse"))
     for name, module in compressible(net):
         module.register_forward_pre_hook(lambda m, x, name=name: given.update({name: x[0]}))
     net(_images())
@@ -184,26 +184,26 @@ def test_copies_predict_the_same_with_the_keys_of_the_architecture(bits: int) ->
     net, images = _net(), _images()
     keys = list(net.state_dict())
     float_out = net(images)
-    hold_inputs(net, calibrate_inputs(net, [images], bits, "percentile", "channel"))
+    parametrize_inputs(net, calibrate_inputs(net, [images], bits, "percentile", "channel"))
     for _, layer in compressible(net):
-        hold(
+        parametrize_weight(
             layer, torch.rand_like(weight_of(layer)) > 0.3, minmax(weight_of(layer), 6, True, True)
         )
     with torch.no_grad():
         out = net(images)
     assert not torch.equal(out, float_out)
-    for twin in (copy.deepcopy(net), plain(net), copy.deepcopy(plain(net))):
+    for twin in (copy.deepcopy(net), materialize(net), copy.deepcopy(materialize(net))):
         with torch.inference_mode():
             assert torch.equal(twin(images), out)
         assert torch.equal(twin(images.requires_grad_()).detach(), out)
         assert input_grids(twin).keys() == input_grids(net).keys()
-    twin = plain(net)
+    twin = materialize(net)
     assert list(twin.state_dict()) == keys
     file = io.BytesIO()
     torch.save(twin, file)
     file.seek(0)
     assert torch.equal(torch.load(file, weights_only=False)(images).detach(), out)
-    release_inputs(twin)
+    remove_input_quantizers(twin)
     assert torch.equal(net(images).detach(), out)
     assert input_grids(twin) == {} and not torch.equal(twin(images).detach(), out)
 
@@ -212,23 +212,23 @@ def test_weights_do_not_matter_to_what_is_seen_first_and_holding_again_replaces(
     net, images = _net(), [_images()]
     first = calibrate_inputs(net, images, 8, "minmax")
     coarse = calibrate_inputs(net, images, 4, "minmax")
-    hold_inputs(net, coarse)
+    parametrize_inputs(net, coarse)
     again = calibrate_inputs(net, images, 8, "minmax")
     for name in first:
         assert torch.equal(first[name].scale, again[name].scale)
     assert {n: g.high for n, g in input_grids(net).items()} == dict.fromkeys(coarse, 15)
-    hold_inputs(net, first)
+    parametrize_inputs(net, first)
     assert {g.high for g in input_grids(net).values()} == {255}
     assert all(len(m._forward_pre_hooks) == 1 for _, m in compressible(net))
 
 
 def test_gradients_pass_inside_the_range_and_training_goes_on() -> None:
-    quantizer = InputQuantizer(Grid(torch.tensor([0.5]), torch.tensor([2]), 0, 15))
+    quantizer = InputQuantizer(QuantizationGrid(torch.tensor([0.5]), torch.tensor([2]), 0, 15))
     x = torch.tensor([-1.1, -1.0, 0.3, 6.5, 6.6], requires_grad=True)
     quantizer(x).sum().backward()
     assert x.grad is not None and x.grad.tolist() == [0, 1, 1, 1, 0]
     net = _net().train()
-    hold_inputs(net, calibrate_inputs(net, [_images()], 4, "mse"))
+    parametrize_inputs(net, calibrate_inputs(net, [_images()], 4, "mse"))
     assert net.training and net[1].training
     first = net[0].weight.clone()
     loss = net(_images()).square().mean()
@@ -248,9 +248,9 @@ def test_transformer_layers_are_held_but_for_the_attention_projections() -> None
     assert note is not None
     assert "encoder.layers.encoder_layer_0.self_attention.out_proj" in note
     out = model(images)
-    hold_inputs(model, grids)
+    parametrize_inputs(model, grids)
     with torch.inference_mode():
-        held, out = plain(model)(images), out.detach()
+        held, out = materialize(model)(images), out.detach()
     assert 0 < float((held - out).abs().max()) < 0.1
 
 
@@ -258,9 +258,9 @@ def test_more_bits_come_nearer_to_the_float_outputs() -> None:
     net, images = _net(), _images()
     out, errors = net(images), []
     for bits in (4, 6, 8):
-        hold_inputs(net, calibrate_inputs(net, [images], bits, "mse"))
+        parametrize_inputs(net, calibrate_inputs(net, [images], bits, "mse"))
         errors.append((net(images) - out).square().mean().item())
-        release_inputs(net)
+        remove_input_quantizers(net)
     assert errors[0] > errors[1] > errors[2]
     assert torch.equal(net(images), out)
 
@@ -283,7 +283,7 @@ def test_bad_input_is_named(change: dict[str, object], field: str) -> None:
 
 def test_an_input_that_is_not_finite_is_refused_and_leaves_the_model_alone() -> None:
     net = _net()
-    hold_inputs(net, {"0": Grid(torch.tensor([0.1]), torch.tensor([3]), 0, 15)})
+    parametrize_inputs(net, {"0": QuantizationGrid(torch.tensor([0.1]), torch.tensor([3]), 0, 15)})
     with torch.no_grad():
         net[3].weight.fill_(1e38)
     with pytest.raises(CompressionError, match="layer 4: its input"):
@@ -294,7 +294,7 @@ def test_an_input_that_is_not_finite_is_refused_and_leaves_the_model_alone() -> 
 
 def test_a_model_with_inputs_on_grids_is_compiled_and_exported_whole() -> None:
     model, images = _net(), _images()
-    hold_inputs(model, calibrate_inputs(model, [images], 8, "percentile"))
+    parametrize_inputs(model, calibrate_inputs(model, [images], 8, "percentile"))
     with torch.inference_mode():
         expected = model(images)
         compiled = torch.compile(model, backend="eager", fullgraph=True)(images)

@@ -13,26 +13,28 @@ from torch.nn.utils import parametrize
 
 from compression.models.parametrize import (
     FakeQuantize,
-    Grid,
     Mask,
+    QuantizationGrid,
     compressible,
-    hold,
+    materialize,
+    parametrize_weight,
     part,
-    plain,
-    release,
+    remove_parametrization,
     stored_weight,
     weight_of,
 )
 
 
-def _grid(weight: Tensor, bits: int = 4, affine: bool = False, per_channel: bool = True) -> Grid:
+def _grid(
+    weight: Tensor, bits: int = 4, affine: bool = False, per_channel: bool = True
+) -> QuantizationGrid:
     shape = (weight.shape[0] if per_channel else 1,) + (1,) * (weight.ndim - 1)
     step = 0.02 + 0.02 * torch.rand(shape)
     if not affine:
         high = 2 ** (bits - 1) - 1
-        return Grid(step, torch.zeros(shape, dtype=torch.int16), -high, high)
+        return QuantizationGrid(step, torch.zeros(shape, dtype=torch.int16), -high, high)
     high = 2**bits - 1
-    return Grid(step, torch.randint(0, high + 1, shape, dtype=torch.int16), 0, high)
+    return QuantizationGrid(step, torch.randint(0, high + 1, shape, dtype=torch.int16), 0, high)
 
 
 def _net(seed: int = 0) -> nn.Sequential:
@@ -45,7 +47,7 @@ def _held(seed: int = 0, affine: bool = False) -> nn.Sequential:
     net = _net(seed)
     for _, layer in compressible(net):
         weight = weight_of(layer)
-        hold(layer, torch.rand_like(weight) > 0.6, _grid(weight, affine=affine))
+        parametrize_weight(layer, torch.rand_like(weight) > 0.6, _grid(weight, affine=affine))
     return net
 
 
@@ -104,7 +106,7 @@ def test_a_held_weight_lies_in_memory_as_the_stored_one(
     out, inputs, size = shape
     layer = nn.Conv2d(8, out, size, groups=8 // inputs).to(memory_format=torch.channels_last)
     weight = weight_of(layer)
-    hold(layer, torch.rand_like(weight) > 0.5, _grid(weight))
+    parametrize_weight(layer, torch.rand_like(weight) > 0.5, _grid(weight))
     layer.to(memory_format=torch.channels_last)
     quantizer = part(layer, FakeQuantize)
     assert isinstance(quantizer, FakeQuantize)
@@ -116,7 +118,7 @@ def test_a_held_weight_lies_in_memory_as_the_stored_one(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradient_passes_inside_the_range_only(dtype: torch.dtype) -> None:
-    grid = Grid(torch.full((1, 1), 0.25), torch.zeros(1, 1), -3, 3)
+    grid = QuantizationGrid(torch.full((1, 1), 0.25), torch.zeros(1, 1), -3, 3)
     values = [[-0.8, -0.75, -0.3, 0.0, 0.4, 0.75, 0.8]]
     weight = torch.tensor(values, dtype=dtype, requires_grad=True)
     out = FakeQuantize(grid)(weight)
@@ -139,9 +141,9 @@ def test_mask_and_grid_in_either_order_agree(grid_first: bool) -> None:
     layer = nn.Linear(20, 10)
     weight = weight_of(layer).clone()
     mask, grid = torch.rand(10, 20) > 0.5, _grid(weight)
-    order: list[tuple[Tensor | None, Grid | None]] = [(mask, None), (None, grid)]
+    order: list[tuple[Tensor | None, QuantizationGrid | None]] = [(mask, None), (None, grid)]
     for step in reversed(order) if grid_first else order:
-        hold(layer, *step)
+        parametrize_weight(layer, *step)
     assert torch.equal(weight_of(layer), grid.decode(grid.encode(torch.where(mask, weight, 0.0))))
     assert [type(p) for p in layer.parametrizations["weight"]] == [Mask, FakeQuantize]  # type: ignore
 
@@ -150,10 +152,10 @@ def test_holding_again_adds_zeros_and_replaces_the_grid() -> None:
     layer = nn.Linear(20, 10)
     first, second = torch.rand(10, 20) > 0.3, torch.rand(10, 20) > 0.3
     coarse, fine = _grid(weight_of(layer), 3), _grid(weight_of(layer), 8)
-    hold(layer, first, coarse)
-    hold(layer, second, None)
+    parametrize_weight(layer, first, coarse)
+    parametrize_weight(layer, second, None)
     assert not weight_of(layer)[~(first & second)].any() and _on_grid(layer, weight_of(layer))
-    hold(layer, None, fine)
+    parametrize_weight(layer, None, fine)
     held = part(layer, FakeQuantize)
     assert isinstance(held, FakeQuantize) and held.high == 127
     assert not weight_of(layer)[~(first & second)].any() and _on_grid(layer, weight_of(layer))
@@ -164,7 +166,7 @@ def test_holding_again_adds_zeros_and_replaces_the_grid() -> None:
 def test_plain_predicts_the_same_and_leaves_the_original_alone(training: bool) -> None:
     net = _held().train(training)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    twin = plain(net)
+    twin = materialize(net)
     assert not any(parametrize.is_parametrized(m) for m in twin.modules())
     assert torch.equal(net.eval()(_images()), twin.eval()(_images()))
     assert before.keys() == net.state_dict().keys()
@@ -179,8 +181,8 @@ def test_plain_predicts_the_same_and_leaves_the_original_alone(training: bool) -
 
 
 def test_plain_has_the_state_dict_of_a_fresh_model() -> None:
-    assert list(plain(_held()).state_dict()) == list(_net().state_dict())
-    assert type(next(layer for _, layer in compressible(plain(_held())))) is nn.Conv2d
+    assert list(materialize(_held()).state_dict()) == list(_net().state_dict())
+    assert type(next(layer for _, layer in compressible(materialize(_held())))) is nn.Conv2d
 
 
 def test_changing_a_copy_leaves_the_original_held() -> None:
@@ -188,8 +190,8 @@ def test_changing_a_copy_leaves_the_original_held() -> None:
     out = net.eval()(_images())
     again = copy.deepcopy(net)
     for _, layer in compressible(again):
-        hold(layer, torch.zeros_like(weight_of(layer), dtype=torch.bool), None)
-    release(again[0])
+        parametrize_weight(layer, torch.zeros_like(weight_of(layer), dtype=torch.bool), None)
+    remove_parametrization(again[0])
     assert torch.equal(net(_images()), out)
     assert not weight_of(again[0]).any() and not weight_of(again[4]).any()
     assert isinstance(part(net[0], Mask), Mask)
@@ -209,9 +211,9 @@ def test_deepcopy_and_state_dict_carry_everything() -> None:
 @pytest.mark.parametrize("scale", [0.0, -0.1, float("nan"), float("inf")])
 def test_a_scale_that_is_no_scale_is_refused(scale: float) -> None:
     with pytest.raises(ValueError, match="scale"):
-        FakeQuantize(Grid(torch.tensor([[0.1, scale]]), torch.zeros(1, 2), -7, 7))
+        FakeQuantize(QuantizationGrid(torch.tensor([[0.1, scale]]), torch.zeros(1, 2), -7, 7))
 
 
 def test_a_grid_without_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="zero_point"):
-        FakeQuantize(Grid(torch.ones(1, 1), torch.full((1, 1), 16), 0, 15))
+        FakeQuantize(QuantizationGrid(torch.ones(1, 1), torch.full((1, 1), 16), 0, 15))

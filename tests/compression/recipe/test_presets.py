@@ -12,13 +12,13 @@ from compression.errors import InvalidInput
 from compression.recipe import presets
 from compression.recipe.calibration_need import needs_images
 from compression.recipe.fields import settings
-from compression.recipe.inactive_fields import goes_with, idle
+from compression.recipe.inactive_fields import inactive_reasons, is_compatible
 from compression.recipe.presets import (
     PRESETS,
     apply_preset,
     available,
-    governed,
     merge,
+    method_settings,
     preset_of,
 )
 from compression.recipe.recipe import Recipe, parse
@@ -56,8 +56,8 @@ def test_a_preset_never_makes_a_refused_step_nor_touches_what_is_asked(
     made = apply_preset(name, values)
     parse(STEPS[values["step"]], made)
     assert {k: made[k] for k in values} == values
-    assert made.keys() - values.keys() <= set(governed(values["step"]))
-    assert not made.keys() & idle(values["step"], made).keys() - values.keys()
+    assert made.keys() - values.keys() <= set(method_settings(values["step"]))
+    assert not made.keys() & inactive_reasons(values["step"], made).keys() - values.keys()
 
 
 @given(names, asked)
@@ -71,10 +71,12 @@ def test_a_recipe_made_by_a_preset_is_recognised(name: str, values: dict[str, An
 @given(names, asked, st.data())
 def test_explicit_settings_win(name: str, values: dict[str, Any], data: st.DataObject) -> None:
     step = values["step"]
-    choices = [s for s in settings(STEPS[step]) if s.name in governed(step) and not s.several]
+    choices = [
+        s for s in settings(STEPS[step]) if s.name in method_settings(step) and not s.several
+    ]
     setting = data.draw(st.sampled_from(choices))
     value = data.draw(st.sampled_from(setting.choices))
-    if goes_with(step, values, setting.name, value):
+    if is_compatible(step, values, setting.name, value):
         made = apply_preset(name, {**values, setting.name: value})
         assert made[setting.name] == value
         parse(STEPS[step], made)
@@ -97,7 +99,7 @@ def test_presets_name_settings_that_exist_and_values_that_are_allowed() -> None:
     for preset in PRESETS.values():
         for step, values in preset.values.items():
             parse(STEPS[step], {**beside[step], **values})
-            assert values.keys() <= set(governed(step))
+            assert values.keys() <= set(method_settings(step))
 
 
 def test_a_threshold_keeps_magnitude_and_channels_get_a_score_of_their_own() -> None:
@@ -121,7 +123,7 @@ def test_of_what_is_wished_only_what_goes_with_the_given_is_taken() -> None:
     wished = {"sparsity": 0.9, "score": "fisher", "scope": "layer", "round_to": 4, "update": "obs"}
     fitting = {"scope": "layer", "round_to": 4, "update": "obs"}
     assert merge("prune", given_, wished) == {**given_, **fitting}
-    assert set(idle("quantize", {"bits": 4})) == {
+    assert set(inactive_reasons("quantize", {"bits": 4})) == {
         "sensitivity",
         "margin",
         "activation_clipping",

@@ -24,8 +24,8 @@ from compression.runs.results import ACTIVE, Run, State
 from compression.runs.statistics import Interval
 from compression.runs.store import (
     MAX_ATTEMPTS,
-    Entry,
     Store,
+    StoredRun,
     new_run,
     open_store,
 )
@@ -39,7 +39,7 @@ def queue(store: Store, model: str = "m") -> Run:
     return run
 
 
-def claim(store: Store, owner: str) -> Entry:
+def claim(store: Store, owner: str) -> StoredRun:
     entry = store.claim(owner)
     assert entry is not None
     return entry
@@ -349,7 +349,7 @@ class Life(RuleBasedStateMachine):
         self.store = open_store("sqlite://")
         self.ended: dict[str, Run] = {}
 
-    def _running(self) -> list[Entry]:
+    def _running(self) -> list[StoredRun]:
         return self.store.entries(states=(State.RUNNING,))
 
     @rule()

@@ -16,7 +16,7 @@ from compression.recipe.presets import (
     PRESETS,
     WHOLE,
     available,
-    governed,
+    method_settings,
 )
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import STEPS
@@ -131,7 +131,7 @@ def test_every_choice_that_is_offered_can_be_taken(form: Form) -> None:
 def test_a_preset_is_recognised_and_touches_only_how_steps_work(form: Form, name: str) -> None:
     made = with_preset(form, name)
     assert method_of(made, first=name) == name
-    how = {KEYS[step][name] for step in KEYS for name in governed(step)}
+    how = {KEYS[step][name] for step in KEYS for name in method_settings(step)}
     assert {k: v for k, v in made.items() if k not in how} == {
         k: v for k, v in form.items() if k not in how
     }

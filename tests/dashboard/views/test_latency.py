@@ -185,20 +185,20 @@ def test_it_is_asked_for_waited_for_and_shown(page: Open, store: Store) -> None:
     store.add(run)
     at = opened(page)
     assert "layer by layer" in text_of(at)
-    healthy(at.button(key="want_latency").click().run())
-    wish = store.latency_wish(run.id)
+    healthy(at.button(key="request_latency").click().run())
+    wish = store.latency_request(run.id)
     assert wish is not None and wish["state"] == "queued"
     assert "Waiting until no run is under way" in text_of(at)
-    assert "want_latency" not in {b.key for b in at.button}
+    assert "request_latency" not in {b.key for b in at.button}
 
     assert store.claim_latency("somebody") == run.id
-    store.tell_latency(run.id, "somebody", "Timing layers")
+    store.report_latency(run.id, "somebody", "Timing layers")
     assert "Measuring: Timing layers" in text_of(healthy(at.run()))
 
-    store.meet_latency(run.id, "somebody", report())
+    store.fulfil_latency(run.id, "somebody", report())
     said = plain(text_of(healthy(at.run())))
     assert "ONNX Runtime, int8 runs the compressed model fastest" in said
-    assert at.button(key="want_latency").label == "Measure again"
+    assert at.button(key="request_latency").label == "Measure again"
     assert tabs(at) == [
         "What runs it",
         "Batches and threads",
@@ -220,18 +220,18 @@ def test_it_is_asked_for_waited_for_and_shown(page: Open, store: Store) -> None:
 def test_a_failure_is_said_and_can_be_tried_again(page: Open, store: Store) -> None:
     run = done(recipe(bits=4))
     store.add(run)
-    store.want_latency(run.id)
+    store.request_latency(run.id)
     store.claim_latency("somebody")
     store.fail_latency(run.id, "somebody", "The worker ran out of memory.")
     at = opened(page)
     assert "It did not work. The worker ran out of memory." in text_of(at)
-    healthy(at.button(key="want_latency").click().run())
-    assert (store.latency_wish(run.id) or {})["state"] == "queued"
+    healthy(at.button(key="request_latency").click().run())
+    assert (store.latency_request(run.id) or {})["state"] == "queued"
 
 
 def test_a_run_that_cannot_be_made_again_cannot_be_asked_for(page: Open, store: Store) -> None:
     store.add(done(recipe(bits=4)).model_copy(update={"stopped_early": True}))
-    assert opened(page).button(key="want_latency").disabled
+    assert opened(page).button(key="request_latency").disabled
 
 
 def test_a_report_of_few_figures_is_shown_as_far_as_it_goes(page: Open, store: Store) -> None:

@@ -17,9 +17,9 @@ from compression.export.onnx import float_graph as float_graph_module
 from compression.export.onnx.float_graph import fixed_batch, float_graph
 from compression.export.onnx.sessions import check, predict_with, session
 from compression.methods.quantize.weight_ranges import mse
-from compression.models.input_quantizers import hold_inputs
+from compression.models.input_quantizers import parametrize_inputs
 from compression.models.load import build, load_model
-from compression.models.parametrize import Grid, compressible, hold
+from compression.models.parametrize import QuantizationGrid, compressible, parametrize_weight
 from tests.compression.architectures import FAMILIES, small
 from tests.compression.tiny import images, net, remove_channels
 
@@ -88,10 +88,12 @@ def test_weights_are_what_is_held_and_grids_of_inputs_are_let_go() -> None:
     free = copy.deepcopy(model)
     for name, module in compressible(model):
         grid = mse(module.weight.detach(), 3, True, True)
-        hold(module, None, grid)
+        parametrize_weight(module, None, grid)
         free.get_submodule(name).weight.data = grid.decode(grid.encode(module.weight.detach()))
-    whole = Grid(torch.tensor([[[[0.5]]]]), torch.zeros(1, 1, 1, 1, dtype=torch.int16), 0, 3)
-    hold_inputs(model, {"0.0": whole})
+    whole = QuantizationGrid(
+        torch.tensor([[[[0.5]]]]), torch.zeros(1, 1, 1, 1, dtype=torch.int16), 0, 3
+    )
+    parametrize_inputs(model, {"0.0": whole})
     before = model(pictures(2))
     assert check(float_graph(model, "net", pictures(1)), free, pictures(4)) < AGREES
     assert torch.equal(model(pictures(2)), before)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from compression.export.onnx.calibration import Seen, best_range, grid
+from compression.export.onnx.calibration import ActivationRange, best_range, grid
 from compression.export.onnx.cpu_features import saturates
 from compression.export.onnx.int8_graph import Int8, int8_graph
 from compression.export.onnx.sessions import predict_with, session
@@ -24,14 +24,14 @@ from compression.export.onnx.weight_codes import weight_codes
 from compression.methods.quantize.observers import calibrate_inputs
 from compression.methods.quantize.weight_ranges import CLIPPINGS
 from compression.models.data import load_dataset, prepare
-from compression.models.input_quantizers import hold_inputs, input_grids
+from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.load import load_model
 from compression.models.parametrize import (
     FakeQuantize,
     compressible,
-    hold,
+    materialize,
+    parametrize_weight,
     part,
-    plain,
     weight_of,
 )
 from tests.compression.architectures import FAMILIES, small
@@ -65,10 +65,12 @@ def compress(
 ) -> nn.Module:
     """Put weights on grids, in place, and inputs if asked."""
     for _, module in compressible(model):
-        hold(module, None, CLIPPINGS["mse"](weight_of(module), bits, symmetric, per_channel))
+        parametrize_weight(
+            module, None, CLIPPINGS["mse"](weight_of(module), bits, symmetric, per_channel)
+        )
     if activation_bits:
         grids = calibrate_inputs(model, [images()], activation_bits, "mse", granularity)
-        hold_inputs(model, grids)
+        parametrize_inputs(model, grids)
     return model
 
 
@@ -198,7 +200,7 @@ def test_a_chain_of_layers_rounds_where_the_model_rounds(activation_bits: int, m
 
 def test_plain_weights_that_lie_on_grids_have_the_same_graph() -> None:
     model = compress(net("convolutional"), 3)
-    held, seen = made_of(model, "convolutional"), made_of(plain(model), "convolutional")
+    held, seen = made_of(model, "convolutional"), made_of(materialize(model), "convolutional")
     assert not any("rounded" in note for note in (*held.notes, *seen.notes))
     a, b = numbers(held), numbers(seen)
     assert a.keys() == b.keys()
@@ -350,6 +352,6 @@ def test_the_best_range_beats_the_whole_one(spread: float, middle: float, seed: 
         codes = np.clip(np.rint(values / scale) + zero, 0, 255)
         return float((((codes - zero) * scale - values) ** 2).sum())
 
-    found = best_range(Seen(low, high, values))
+    found = best_range(ActivationRange(low, high, values))
     assert low <= found[0] <= 0 <= found[1] <= high
     assert error(found) <= 1.02 * error((low, high))

@@ -32,13 +32,13 @@ from compression.export.packed.file import save as save_artifact
 from compression.export.packed.order0_coder import read_numbers, write_numbers
 from compression.measure.size import measure_sizes
 from compression.methods.quantize.weight_ranges import minmax, mse
-from compression.models.input_quantizers import hold_inputs, input_grids
+from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.load import build, load_model
 from compression.models.parametrize import (
-    Grid,
+    QuantizationGrid,
     compressible,
-    hold,
-    plain,
+    materialize,
+    parametrize_weight,
     weight_of,
 )
 from compression.models.widths import resize, widths
@@ -55,12 +55,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def _grid(weight: Tensor, bits: int, affine: bool, per_channel: bool) -> Grid:
+def _grid(weight: Tensor, bits: int, affine: bool, per_channel: bool) -> QuantizationGrid:
     shape = (weight.shape[0] if per_channel else 1,) + (1,) * (weight.ndim - 1)
     step = (0.2 + torch.rand(shape)) * weight.std() / 2 ** (bits - 1) * 4
     high = 2**bits - 1 if affine else 2 ** (bits - 1) - 1
     zero = torch.randint(0, high + 1, shape) if affine else torch.zeros(shape)
-    return Grid(step, zero.to(torch.int16), 0 if affine else -high, high)
+    return QuantizationGrid(step, zero.to(torch.int16), 0 if affine else -high, high)
 
 
 def _model(name: str, seed: int = 0) -> nn.Module:
@@ -85,7 +85,7 @@ def _version(data: bytes) -> int:
 
 def _assert_same(model: nn.Module, loaded: nn.Module) -> None:
     """Equal names, bits and memory layout; so also equal predictions."""
-    twin = plain(model).eval()
+    twin = materialize(model).eval()
     expected, found = twin.state_dict(), loaded.state_dict()
     assert list(expected) == list(found)
     for name, tensor in expected.items():
@@ -126,7 +126,7 @@ def test_any_mixture_loads_back_bit_for_bit(
         sparsity, quantize = choices[i % len(choices)]
         weight = weight_of(layer)
         mask = None if sparsity is None else torch.rand_like(weight) >= sparsity
-        hold(layer, mask, _grid(weight, *quantize) if quantize else None)
+        parametrize_weight(layer, mask, _grid(weight, *quantize) if quantize else None)
     data = _pack(model, name)
     assert data == _pack(model, name)
     loaded = unpack(data)
@@ -135,7 +135,7 @@ def test_any_mixture_loads_back_bit_for_bit(
     assert _version(older) == 1 and len(data) <= len(older)
     _assert_same(model, unpack(older))
     assert not loaded.training and all(p.requires_grad for p in loaded.parameters())
-    assert _pack(plain(model), name)  # without its grids, too
+    assert _pack(materialize(model), name)  # without its grids, too
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -143,7 +143,7 @@ def test_any_mixture_loads_back_bit_for_bit(
 def test_every_bit_width(bits: int, affine: bool) -> None:
     model = _model("squeezenet1_1")
     for i, (_, layer) in enumerate(compressible(model)):
-        hold(layer, None, minmax(weight_of(layer), bits, not affine, i % 2 == 0))
+        parametrize_weight(layer, None, minmax(weight_of(layer), bits, not affine, i % 2 == 0))
     data = _pack(model, "squeezenet1_1")
     _assert_same(model, unpack(data))
     weights = sum(weight_of(layer).numel() for _, layer in compressible(model))
@@ -179,8 +179,10 @@ def resnet() -> nn.Module:
     model = load_model("fashion-mnist/resnet18")
     for _, layer in compressible(model):
         size = weight_of(layer).abs()
-        hold(layer, size > size.flatten().kthvalue(int(0.8 * size.numel())).values, None)
-        hold(layer, None, mse(weight_of(layer), 4, True, True))
+        parametrize_weight(
+            layer, size > size.flatten().kthvalue(int(0.8 * size.numel())).values, None
+        )
+        parametrize_weight(layer, None, mse(weight_of(layer), 4, True, True))
     for key, value in model.state_dict().items():
         if "running" in key:
             value.mul_(1.0001)
@@ -205,7 +207,7 @@ def both() -> dict[int, bytes]:
     model = _model("shufflenet_v2_x0_5")
     for _, layer in compressible(model):
         weight = weight_of(layer)
-        hold(layer, torch.rand_like(weight) > 0.8, _grid(weight, 3, True, True))
+        parametrize_weight(layer, torch.rand_like(weight) > 0.8, _grid(weight, 3, True, True))
     files = (_pack(model, "shufflenet_v2_x0_5", n, model="a", steps=[1]) for n in (2, 3))
     return {_version(data): data for data in files}
 
@@ -427,10 +429,10 @@ def narrow() -> nn.Module:
         for name, layer in compressible(model)
     }
     grids = {
-        name: Grid(scale, torch.full_like(scale, 3).to(torch.int16), 0, 255)
+        name: QuantizationGrid(scale, torch.full_like(scale, 3).to(torch.int16), 0, 255)
         for name, scale in scales.items()
     }
-    hold_inputs(model, grids)
+    parametrize_inputs(model, grids)
     return model
 
 
@@ -452,7 +454,7 @@ def test_fewer_channels_and_inputs_on_grids_load_back(narrow: nn.Module, version
 def test_a_scale_for_every_input_channel_loads_back() -> None:
     model = _model("mobilenet_v3_small")
     grids = {
-        name: Grid(
+        name: QuantizationGrid(
             0.01 + torch.rand(1, layer.in_channels, 1, 1),
             torch.randint(0, 15, (1, layer.in_channels, 1, 1), dtype=torch.int16),
             0,
@@ -461,7 +463,7 @@ def test_a_scale_for_every_input_channel_loads_back() -> None:
         for name, layer in compressible(model)
         if isinstance(layer, nn.Conv2d) and layer.groups > 1
     }
-    hold_inputs(model, grids)
+    parametrize_inputs(model, grids)
     loaded = unpack(_pack(model, "mobilenet_v3_small"))
     _assert_same(model, loaded)
     assert input_grids(loaded).keys() == grids.keys()

@@ -24,17 +24,17 @@ from compression.export.packed.context_coder import (
 )
 from compression.export.packed.context_model import (
     Shape,
-    bins,
+    log_bins,
     middle,
-    rounds,
+    phases,
 )
 from compression.export.packed.format_v2 import dissect
 from compression.export.packed.format_v3 import read, write
 from compression.export.packed.order0_coder import Coded, entropy_bytes, write_numbers
 from compression.models.parametrize import (
-    Grid,
-    hold,
-    plain,
+    QuantizationGrid,
+    materialize,
+    parametrize_weight,
     weight_of,
 )
 
@@ -66,12 +66,12 @@ def layers(draw: Callable[..., Any]) -> nn.Module:
     weight = weight_of(layer)
     sparsity = draw(st.sampled_from([None, 0.0, 0.5, 0.95, 1.0]))
     mask = None if sparsity is None else torch.rand_like(weight) >= sparsity
-    hold(layer, mask, draw(st.none() | grids(weight)))
+    parametrize_weight(layer, mask, draw(st.none() | grids(weight)))
     return layer
 
 
 @st.composite
-def grids(draw: Callable[..., Any], weight: Tensor) -> Grid:
+def grids(draw: Callable[..., Any], weight: Tensor) -> QuantizationGrid:
     bits, affine = draw(st.integers(2, 8)), draw(st.booleans())
     shape = (weight.shape[0] if draw(st.booleans()) else 1,) + (1,) * (weight.ndim - 1)
     high = 2**bits - 1 if affine else 2 ** (bits - 1) - 1
@@ -79,11 +79,11 @@ def grids(draw: Callable[..., Any], weight: Tensor) -> Grid:
     scale = (0.1 + torch.rand(shape)) / 2**bits
     if draw(st.booleans()):
         scale = scale.half().float()
-    return Grid(scale, zero.to(torch.int16), 0 if affine else -high, high)
+    return QuantizationGrid(scale, zero.to(torch.int16), 0 if affine else -high, high)
 
 
 def _numbers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in plain(model).state_dict().items():
+    for name, tensor in materialize(model).state_dict().items():
         yield name, torch.empty_like(tensor, device="meta")
 
 
@@ -101,7 +101,7 @@ def test_any_small_model_comes_back_bit_for_bit(parts: list[nn.Module], odd: lis
     norm = model[-1]
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
     norm.running_mean[: len(odd)] = torch.tensor(odd)
-    state = plain(model).state_dict()
+    state = materialize(model).state_dict()
     coded = write(model, state)
     assert coded == write(model, state)
     found = _read(coded, model)
@@ -120,9 +120,9 @@ def model() -> nn.Module:
     for layer in (found[0], found[2]):
         weight = weight_of(layer)
         step = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True) / 7
-        grid = Grid(step, torch.zeros_like(step, dtype=torch.int16), -7, 7)
-        hold(layer, torch.rand_like(weight) > 0.7, grid)
-    hold(found[0], None, None)
+        grid = QuantizationGrid(step, torch.zeros_like(step, dtype=torch.int16), -7, 7)
+        parametrize_weight(layer, torch.rand_like(weight) > 0.7, grid)
+    parametrize_weight(found[0], None, None)
     return found
 
 
@@ -130,7 +130,7 @@ def model() -> nn.Module:
 @given(data=st.data())
 def test_no_crafted_stream_does_harm(model: nn.Module, data: st.DataObject) -> None:
     """It is refused, or read as what the architecture asks for, in little memory."""
-    coded = write(model, plain(model).state_dict())
+    coded = write(model, materialize(model).state_dict())
     index, words, raw = list(coded.index), bytearray(coded.words), bytearray(coded.raw)
     hostile = st.sampled_from([0, 1, 2, 7, 8, 255, 256, 257, 1 << 14, 1 << 33, (1 << 63) - 1])
     for _ in range(data.draw(st.integers(1, 4))):
@@ -158,7 +158,7 @@ def test_no_crafted_stream_does_harm(model: nn.Module, data: st.DataObject) -> N
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 9))
 def test_every_weight_is_visited_once(outputs: int, inputs: int, kernel: int) -> None:
-    visits = rounds(Shape(outputs, inputs, kernel))
+    visits = phases(Shape(outputs, inputs, kernel))
     places = np.concatenate([v.places for v in visits])
     assert sorted(places.tolist()) == list(range(outputs * inputs * kernel))
     for visit in visits:
@@ -170,10 +170,10 @@ def test_every_weight_is_visited_once(outputs: int, inputs: int, kernel: int) ->
 @given(st.lists(st.floats(1e-6, 1e6), min_size=2), st.integers(1, 3))
 def test_bins_keep_order_and_their_middle_lies_in_them(values: list[float], steps: int) -> None:
     ordered = np.sort(np.array(values))
-    found = bins(ordered, steps)
+    found = log_bins(ordered, steps)
     assert (np.diff(found) >= 0).all()
     for value, number in zip(ordered, found, strict=True):
-        assert bins(np.array([middle(int(number), steps)]), steps)[0] == number
+        assert log_bins(np.array([middle(int(number), steps)]), steps)[0] == number
         assert middle(int(number), steps) == pytest.approx(value, rel=2.0**-steps)
 
 
@@ -236,9 +236,9 @@ def test_unlike_rows_and_columns_bring_it_below_the_order_0_entropy() -> None:
     model = nn.Sequential(layer)
     density = torch.rand(64, 1, 1, 1) * torch.rand(1, 64, 1, 1)
     step = torch.full((64, 1, 1, 1), 0.01)
-    grid = Grid(step, torch.zeros_like(step, dtype=torch.int16), -7, 7)
-    hold(layer, torch.rand(64, 64, 3, 3) < density, grid)
-    state = plain(model).state_dict()
+    grid = QuantizationGrid(step, torch.zeros_like(step, dtype=torch.int16), -7, 7)
+    parametrize_weight(layer, torch.rand(64, 64, 3, 3) < density, grid)
+    state = materialize(model).state_dict()
     coded = write(model, state)
     arrays = dissect(model, state)[1]
     bound = sum(map(entropy_bytes, arrays))
@@ -250,10 +250,12 @@ def test_what_has_no_pattern_costs_next_to_nothing_more() -> None:
     layer = nn.Linear(200, 300, bias=False)
     model = nn.Sequential(layer)
     step = torch.full((300, 1), 1.0)
-    hold(layer, None, Grid(step, torch.zeros_like(step, dtype=torch.int16), -7, 7))
+    parametrize_weight(
+        layer, None, QuantizationGrid(step, torch.zeros_like(step, dtype=torch.int16), -7, 7)
+    )
     weight = torch.randint(-7, 8, (300, 200)).float()
     layer.parametrizations["weight"].original.data = weight  # type: ignore
-    state = plain(model).state_dict()
+    state = materialize(model).state_dict()
     coded = write(model, state)
     bound = entropy_bytes(dissect(model, state)[1][0])
     assert bound < _length(coded) < 1.01 * bound + 100

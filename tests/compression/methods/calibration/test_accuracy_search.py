@@ -17,14 +17,14 @@ from compression.measure.accuracy import flips, predict
 from compression.methods.calibration.accuracy_search import (
     LARGEST,
     RESOLUTION,
+    decide_from_interval,
     largest,
-    most_that_keeps,
-    verdict,
+    largest_amount_within_drop,
 )
 from compression.methods.prune.masks import smallest_global
 from compression.models.data import Split, load_dataset
 from compression.models.load import original_of
-from compression.models.parametrize import compressible, hold, weight_of
+from compression.models.parametrize import compressible, parametrize_weight, weight_of
 from compression.runs.statistics import Interval, paired_difference
 
 
@@ -63,8 +63,11 @@ def test_amounts_have_no_digits_of_their_own() -> None:
 def test_verdict_follows_the_interval(n: int, data: st.DataObject, allowed: float) -> None:
     gained = data.draw(st.integers(0, n))
     found = paired_difference(gained, data.draw(st.integers(0, n - gained)), n)
-    early, final = verdict(found, allowed, False), verdict(found, allowed, True)
-    surely = verdict(found, allowed, True, surely=True)
+    early, final = (
+        decide_from_interval(found, allowed, False),
+        decide_from_interval(found, allowed, True),
+    )
+    surely = decide_from_interval(found, allowed, True, use_lower_bound=True)
     assert surely == (found.low >= -allowed - 1e-12) and surely <= final
     assert final == (found.value >= -allowed - 1e-12)
     assert early == (True if found.low >= -allowed else False if found.high < -allowed else None)
@@ -73,8 +76,8 @@ def test_verdict_follows_the_interval(n: int, data: st.DataObject, allowed: floa
 
 def test_a_drop_of_just_what_is_allowed_passes() -> None:
     exact = Interval(value=(3 - 10) / 700, low=-0.03, high=0.01, n=700)
-    assert verdict(exact, 0.01, True) is True
-    assert verdict(exact, 0.00999, True) is False
+    assert decide_from_interval(exact, 0.01, True) is True
+    assert decide_from_interval(exact, 0.00999, True) is False
 
 
 def _split(n: int = 2000) -> Split:
@@ -88,14 +91,14 @@ def _pruned(model: nn.Module, sparsity: float) -> nn.Module:
     if not all(bool(m.any()) for m in masks.values()):
         raise InvalidInput("sparsity", sparsity, "less")
     for name, module in layers.items():
-        hold(module, masks[name], None)
+        parametrize_weight(module, masks[name], None)
     return twin
 
 
 def test_magnitude_pruning_of_a_bundled_model() -> None:
     original, split = original_of("fashion-mnist/squeezenet1_1"), _split()
     told: list[float] = []
-    amount, model, sentence = most_that_keeps(
+    amount, model, sentence = largest_amount_within_drop(
         lambda a: _pruned(original, a), original, split, 1.0, "cpu", told.append
     )
     before = predict(original, split)
@@ -156,7 +159,7 @@ def test_early_looks_that_err_are_found_out() -> None:
     def wrong(amount: float) -> tuple[int, int]:
         return 2600 - round(100 * amount), 2600
 
-    amount, model, sentence = most_that_keeps(_attempts(wrong), _Coin(0, 0), split, 1.0)
+    amount, model, sentence = largest_amount_within_drop(_attempts(wrong), _Coin(0, 0), split, 1.0)
     assert amount == 0.265 and isinstance(model, _Coin)  # 26 of 2,600
     assert "-1.00 points" in sentence
 
@@ -168,7 +171,7 @@ def test_a_clear_case_looks_at_few_images() -> None:
         tallies.append([])
         return _Coin(0, 2600 if amount > 0.4 else 0, tallies[-1])
 
-    amount, _, _ = most_that_keeps(attempt, _Coin(0, 0), split, 1.0)
+    amount, _, _ = largest_amount_within_drop(attempt, _Coin(0, 0), split, 1.0)
     assert amount == 0.4
     # the one that is given back is then looked at on all images
     assert sorted(sum(t) for t in tallies) == [500] * (len(tallies) - 1) + [500 + 2600]
@@ -180,19 +183,19 @@ def test_amounts_that_cannot_be_had_are_refused_but_not_zero() -> None:
             raise InvalidInput("sparsity", amount, "less")
         return _Coin(0, 0)
 
-    assert most_that_keeps(attempt, _Coin(0, 0), _zeros(600), 0.0)[0] == 0.61
+    assert largest_amount_within_drop(attempt, _Coin(0, 0), _zeros(600), 0.0)[0] == 0.61
 
     def never(amount: float) -> nn.Module:
         raise InvalidInput("score", "taylor", "a model with a data set")
 
     with pytest.raises(InvalidInput, match="score: got 'taylor'"):
-        most_that_keeps(never, _Coin(0, 0), _zeros(600), 1.0)
+        largest_amount_within_drop(never, _Coin(0, 0), _zeros(600), 1.0)
 
 
 def test_what_cannot_be_is_named() -> None:
     with pytest.raises(InvalidInput, match=r"max_drop: got 2\.0, allowed: at least 10, which"):
-        most_that_keeps(lambda a: _Coin(0, 60), _Coin(0, 0), _zeros(600), 2.0)
+        largest_amount_within_drop(lambda a: _Coin(0, 60), _Coin(0, 0), _zeros(600), 2.0)
     with pytest.raises(InvalidInput, match="max_drop: got nan"):
-        most_that_keeps(lambda a: _Coin(0, 0), _Coin(0, 0), _zeros(600), math.nan)
+        largest_amount_within_drop(lambda a: _Coin(0, 0), _Coin(0, 0), _zeros(600), math.nan)
     with pytest.raises(InvalidInput, match="images: got 0"):
-        most_that_keeps(lambda a: _Coin(0, 0), _Coin(0, 0), _zeros(0), 1.0)
+        largest_amount_within_drop(lambda a: _Coin(0, 0), _Coin(0, 0), _zeros(0), 1.0)

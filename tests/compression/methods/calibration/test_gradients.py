@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from compression.methods.calibration import gradients
 from compression.methods.calibration.gradients import output_gradients, weight_gradients
-from compression.models.parametrize import compressible, hold, weight_of
+from compression.models.parametrize import compressible, parametrize_weight, weight_of
 from tests.compression.tiny import NETS, images, net, small_data
 
 every_net = pytest.mark.parametrize("name", NETS)
@@ -42,7 +42,7 @@ def test_taylor_and_fisher_are_means_over_small_batches(name: str) -> None:
 def test_the_model_is_left_as_it_was(name: str) -> None:
     model, (x, y) = net(name), batch()
     for _, module in compressible(model):
-        hold(module, weight_of(module) > 0, None)
+        parametrize_weight(module, weight_of(module) > 0, None)
     weight_gradients(model, x, y)
     output_gradients(model, x, 0)
     assert all(p.grad is None for p in model.parameters())
@@ -52,7 +52,7 @@ def test_the_model_is_left_as_it_was(name: str) -> None:
 def test_a_masked_weight_has_no_taylor_score_but_can_have_a_gradient() -> None:
     model, (x, y) = net("convolutional"), batch()
     for _, module in compressible(model):
-        hold(module, weight_of(module) > 0, None)
+        parametrize_weight(module, weight_of(module) > 0, None)
     for n, module in ((n, m) for n, m in compressible(model)):
         found = weight_gradients(model, x, y)[n]
         assert bool((found.taylor[weight_of(module) == 0] == 0).all())

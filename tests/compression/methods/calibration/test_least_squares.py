@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from compression.methods.calibration.least_squares import refit
 from compression.methods.calibration.second_moments import (
-    Moments,
+    SecondMoments,
     measure_moments,
     output_error,
-    rows,
+    weight_rows,
 )
 
 LAYERS: dict[str, Callable[[], nn.Linear | nn.Conv2d]] = {
@@ -44,7 +44,7 @@ def given_to(layer: nn.Module, kind: str, generator: torch.Generator, n: int = 6
     return x * {"all zero": 0.0, "huge": 1e4, "tiny": 1e-4}.get(kind, 1.0)
 
 
-def distance(target: Tensor, weight: Tensor, moments: Moments, power: Tensor) -> Tensor:
+def distance(target: Tensor, weight: Tensor, moments: SecondMoments, power: Tensor) -> Tensor:
     """E|target r - weight x|² of each row [g, o], with power = E[r r']."""
     seen = moments.seen
     t, w = (v[..., seen].double() for v in (target, weight))
@@ -52,7 +52,7 @@ def distance(target: Tensor, weight: Tensor, moments: Moments, power: Tensor) ->
     return ((t @ power.double()) * t - 2 * (t @ cross) * w + (w @ gram) * w).sum(2)
 
 
-Case = tuple[Tensor, Tensor, Tensor, Moments, Tensor]
+Case = tuple[Tensor, Tensor, Tensor, SecondMoments, Tensor]
 
 
 def case(layer_name: str, kind: str, seed: int, apart: float) -> Case:
@@ -66,7 +66,7 @@ def case(layer_name: str, kind: str, seed: int, apart: float) -> Case:
     if kind == "a group is zero":
         inputs[:, :2] = 0
     groups = int(getattr(layer, "groups", 1))
-    target = rows(layer.weight.detach(), groups)
+    target = weight_rows(layer.weight.detach(), groups)
     weight = target + 0.1 * torch.randn(target.shape, generator=g)
     mask = torch.rand(target.shape, generator=g) < torch.rand((), generator=g)
     moments = measure_moments(layer, inputs, reference)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torchvision import models as tv
 
 from compression.methods.calibration.batchnorm import estimate_batchnorm
-from compression.methods.calibration.paired_forward import Meeting, same_structure, walk
+from compression.methods.calibration.paired_forward import LayerPair, paired_forward, same_structure
 from compression.methods.quantize.observers import calibrate_inputs
 from compression.methods.quantize.weight_ranges import minmax
-from compression.models.input_quantizers import hold_inputs, input_grids
+from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.parametrize import (
     compressible,
-    hold,
+    parametrize_weight,
     put_weight,
     weight_of,
 )
@@ -27,7 +27,7 @@ every_net = pytest.mark.parametrize("name", NETS)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def nothing(_: Meeting) -> None:
+def nothing(_: LayerPair) -> None:
     """Change nothing."""
 
 
@@ -38,7 +38,7 @@ def hooks(model: nn.Module) -> int:
 def rounded(name: str, bits: int = 3) -> nn.Module:
     model = net(name)
     for _, module in compressible(model):
-        hold(module, None, minmax(weight_of(module), bits, True, True))
+        parametrize_weight(module, None, minmax(weight_of(module), bits, True, True))
     return model
 
 
@@ -78,13 +78,13 @@ def test_an_unchanged_model_is_given_what_its_reference_is(name: str) -> None:
     before, state = model(x), copy.deepcopy(model.state_dict())
     met: list[str] = []
 
-    def visit(meeting: Meeting) -> None:
+    def visit(meeting: LayerPair) -> None:
         assert torch.allclose(meeting.inputs, meeting.reference_inputs, atol=1e-5)
         assert meeting.module is model.get_submodule(meeting.name)
         assert meeting.reference is reference.get_submodule(meeting.name)
         met.append(meeting.name)
 
-    missed = walk(reference, model, x, visit)
+    missed = paired_forward(reference, model, x, visit)
     assert set(met) | set(missed) == set(dict(compressible(model))) and len(set(met)) == len(met)
     assert torch.equal(model(x), before)
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
@@ -96,11 +96,11 @@ def test_inputs_are_those_of_either_model_alone(name: str) -> None:
     reference, model, x = net(name), rounded(name), images()
     theirs, ours = inputs(reference, x), inputs(model, x)
 
-    def visit(meeting: Meeting) -> None:
+    def visit(meeting: LayerPair) -> None:
         assert torch.allclose(meeting.reference_inputs, theirs[meeting.name], atol=1e-4)
         assert torch.allclose(meeting.inputs, ours[meeting.name], atol=1e-4)
 
-    walk(reference, model, x, visit)
+    paired_forward(reference, model, x, visit)
 
 
 def test_what_is_changed_in_a_layer_is_felt_by_the_later_ones_alone() -> None:
@@ -108,13 +108,13 @@ def test_what_is_changed_in_a_layer_is_felt_by_the_later_ones_alone() -> None:
     order: list[str] = []
     apart: dict[str, float] = {}
 
-    def visit(meeting: Meeting) -> None:
+    def visit(meeting: LayerPair) -> None:
         order.append(meeting.name)
         apart[meeting.name] = float((meeting.inputs - meeting.reference_inputs).abs().max())
         if len(order) == 2:
             put_weight(meeting.module, 2 * weight_of(meeting.module))
 
-    walk(reference, model, x, visit)
+    paired_forward(reference, model, x, visit)
     assert order == list(dict(compressible(model)))
     assert max(apart[n] for n in order[:2]) < 1e-5 < 1e-2 < min(apart[n] for n in order[2:])
     untouched = net("convolutional")
@@ -123,10 +123,10 @@ def test_what_is_changed_in_a_layer_is_felt_by_the_later_ones_alone() -> None:
 
 def test_projections_inside_attention_are_reported_as_not_called() -> None:
     model = net("transformer")
-    missed = walk(net("transformer"), model, images(), nothing)
+    missed = paired_forward(net("transformer"), model, images(), nothing)
     assert missed == tuple(n for n, _ in compressible(model) if n.endswith("out_proj"))
     assert len(missed) == 2
-    assert walk(net("convolutional"), net("convolutional"), images(), nothing) == ()
+    assert paired_forward(net("convolutional"), net("convolutional"), images(), nothing) == ()
 
 
 @every_net
@@ -135,34 +135,34 @@ def test_no_hook_and_no_mode_is_left_when_a_visit_raises(name: str, batchnorm: b
     reference, model = net(name), net(name)
     momenta = [(m.momentum, m.training) for m in model.modules() if isinstance(m, NORMS)]
 
-    def visit(meeting: Meeting) -> None:
+    def visit(meeting: LayerPair) -> None:
         raise RuntimeError(meeting.name)
 
     with pytest.raises(RuntimeError):
-        walk(reference, model, images(), visit, batchnorm=batchnorm)
+        paired_forward(reference, model, images(), visit, batchnorm=batchnorm)
     assert not hooks(model) and not hooks(reference)
     assert momenta == [(m.momentum, m.training) for m in model.modules() if isinstance(m, NORMS)]
 
 
 def test_input_grids_are_for_the_compressed_half_and_stay() -> None:
     reference, model, x = net("convolutional"), net("convolutional"), images()
-    hold_inputs(model, calibrate_inputs(model, [x], 4, "minmax"))
+    parametrize_inputs(model, calibrate_inputs(model, [x], 4, "minmax"))
     grids = input_grids(model)
     theirs = inputs(reference, x)
 
-    def visit(meeting: Meeting) -> None:
+    def visit(meeting: LayerPair) -> None:
         grid = grids[meeting.name]
         assert torch.allclose(grid.decode(grid.encode(meeting.inputs)), meeting.inputs)
         assert torch.allclose(meeting.reference_inputs, theirs[meeting.name], atol=1e-4)
 
     before = model(x)
-    walk(reference, model, x, visit)
+    paired_forward(reference, model, x, visit)
     assert torch.equal(model(x), before)
 
 
 def test_running_statistics_become_those_of_the_images() -> None:
     reference, model, x = net("convolutional"), rounded("convolutional"), images()
-    walk(reference, model, x, nothing, batchnorm=True)
+    paired_forward(reference, model, x, nothing, batchnorm=True)
     first = model.get_submodule("0.0")(x)
     norm = model.get_submodule("0.1")
     assert isinstance(norm, nn.BatchNorm2d)
@@ -219,7 +219,7 @@ def test_bias_correction_leaves_no_mean_error_where_there_is_a_bias(
     reference, model, x = net(name), rounded(name), images()
     before = outputs(model, x)
     wanted = outputs(reference, x)
-    walk(reference, model, x, nothing, batchnorm=batchnorm, bias=True)
+    paired_forward(reference, model, x, nothing, batchnorm=batchnorm, bias=True)
     after = outputs(model, x)
     corrected = [n for n, m in compressible(model) if n in wanted and m.bias is not None]
     assert corrected
@@ -236,7 +236,7 @@ def test_bias_correction_leaves_no_mean_error_where_there_is_a_bias(
 
 def test_a_biasless_layer_gets_none() -> None:
     model = rounded("convolutional")
-    walk(net("convolutional"), model, images(), nothing, bias=True)
+    paired_forward(net("convolutional"), model, images(), nothing, bias=True)
     assert [n for n, m in compressible(model) if m.bias is None] == ["0.0", "4.0"]
 
 
@@ -252,13 +252,13 @@ def test_branching_architectures_walk_to_the_same_answers(name: str) -> None:
     model = tv.get_model(name, weights=None, num_classes=4).eval()
     reference = copy.deepcopy(model)
     for _, module in compressible(model):
-        hold(module, None, minmax(weight_of(module), 4, True, True))
+        parametrize_weight(module, None, minmax(weight_of(module), 4, True, True))
     x = images()[:4]
     theirs, ours = inputs(reference, x), inputs(model, x)
 
-    def visit(meeting: Meeting) -> None:
+    def visit(meeting: LayerPair) -> None:
         for got, alone in ((meeting.reference_inputs, theirs), (meeting.inputs, ours)):
             expected = alone[meeting.name]
             assert torch.allclose(got, expected, atol=1e-3 * float(expected.abs().max()))
 
-    walk(reference, model, x, visit)
+    paired_forward(reference, model, x, visit)

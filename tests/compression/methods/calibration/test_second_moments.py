@@ -14,11 +14,11 @@ from compression.methods.calibration import second_moments as module_of_moments
 from compression.methods.calibration.second_moments import (
     damped,
     groups_of,
+    im2col,
     measurable,
     measure_moments,
     output_error,
-    patches,
-    rows,
+    weight_rows,
 )
 
 Make = Callable[[], nn.Linear | nn.Conv2d]
@@ -61,8 +61,8 @@ def output_rows(layer: nn.Linear | nn.Conv2d, outputs: Tensor) -> Tensor:
 def test_rows_times_patches_are_the_layers_output(name: str) -> None:
     layer, x = LAYERS[name](), inputs_of(name)
     layer.register_parameter("bias", None)
-    weight = rows(layer.weight.detach(), groups_of(layer))
-    found = weight @ patches(layer, x)
+    weight = weight_rows(layer.weight.detach(), groups_of(layer))
+    found = weight @ im2col(layer, x)
     assert torch.allclose(found, output_rows(layer, layer(x)), atol=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_output_error_is_what_really_happens_to_the_output(name: str, seed: int)
         layer.weight.add_(change)
     really = output_rows(layer, (layer(x) - before).detach()).square().mean(2)
     moments = measure_moments(layer, x)
-    said = output_error(rows(change, groups_of(layer))[..., moments.seen], moments.gram)
+    said = output_error(weight_rows(change, groups_of(layer))[..., moments.seen], moments.gram)
     assert torch.allclose(said, really, rtol=1e-3, atol=1e-6)
 
 
@@ -87,7 +87,7 @@ def test_moments_are_means_over_positions_however_they_are_summed(
 ) -> None:
     layer, x, r = LAYERS[name](), inputs_of(name, 1), inputs_of(name, 2)
     whole = measure_moments(layer, x, r)
-    px, pr = (patches(layer, v)[:, whole.seen].double() for v in (x, r))
+    px, pr = (im2col(layer, v)[:, whole.seen].double() for v in (x, r))
     gram, cross = (a @ px.transpose(1, 2) / px.shape[2] for a in (px, pr))
     assert torch.allclose(whole.gram.double(), gram, atol=1e-5)
     assert torch.allclose(whole.cross.double(), cross, atol=1e-5)
@@ -138,4 +138,4 @@ def test_other_layers_are_not_measured() -> None:
     for other in (nn.Conv1d(2, 2, 1), nn.Conv3d(2, 2, 1)):
         assert not measurable(other)
         with pytest.raises(TypeError, match=f"no moments for a {type(other).__name__}"):
-            patches(other, torch.zeros(1, 2, 3))
+            im2col(other, torch.zeros(1, 2, 3))

@@ -20,17 +20,17 @@ from torch.nn import functional as F
 from compression.errors import Cancelled, CompressionError, InvalidInput
 from compression.measure.accuracy import predict
 from compression.methods.distill import loop
-from compression.methods.distill.loop import Lesson, Outcome, distill
+from compression.methods.distill.loop import Outcome, TrainingConfig, distill
 from compression.methods.distill.mixed_precision import arithmetic
 from compression.methods.distill.optimizers import OPTIMIZERS, SCHEDULES, Schedule, make_optimizer
-from compression.methods.distill.student import silence
+from compression.methods.distill.student import freeze_dead_channels
 from compression.methods.quantize.weight_ranges import minmax
 from compression.models.data import Split, augment, prepare
 from compression.models.parametrize import (
     FakeQuantize,
     Mask,
     compressible,
-    hold,
+    parametrize_weight,
     part,
     stored_weight,
     weight_of,
@@ -85,12 +85,12 @@ def look(model: nn.Module) -> Interval:
     return proportion(int(seen.right.sum()), len(seen.labels))
 
 
-def lesson(report: Callable[[Progress], None] | None = None, **values: Any) -> Lesson:
+def lesson(report: Callable[[Progress], None] | None = None, **values: Any) -> TrainingConfig:
     checkpoint = values.pop("checkpoint", None)
     judge = values.pop("look", look)
     seed = values.pop("seed", 3)
     step = Distill(**{"batch_size": 32, "learning_rate": 0.05, **values})
-    return Lesson(step, TRAIN, judge, seed, report=report, checkpoint=checkpoint)
+    return TrainingConfig(step, TRAIN, judge, seed, report=report, checkpoint=checkpoint)
 
 
 def taught(**values: Any) -> tuple[nn.Module, Outcome]:
@@ -135,7 +135,9 @@ def test_gradients_lie_in_memory_as_their_weights_which_fused_optimizers_rely_on
     model = make().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     for _, layer in list(compressible(model))[1:]:
         weight = weight_of(layer)
-        hold(layer, weight.abs() > weight.abs().median(), minmax(weight, 4, True, True))
+        parametrize_weight(
+            layer, weight.abs() > weight.abs().median(), minmax(weight, 4, True, True)
+        )
     model(prepare(TRAIN.images[:8])).logsumexp(1).sum().backward()
     found = [p for p in model.parameters() if p.grad is not None]
     assert len(found) > 8
@@ -174,7 +176,9 @@ def held(bits: int = 4) -> Net:
     student = net()
     for _, module in compressible(student):
         weight = weight_of(module)
-        hold(module, weight.abs() > weight.abs().median(), minmax(weight, bits, True, True))
+        parametrize_weight(
+            module, weight.abs() > weight.abs().median(), minmax(weight, bits, True, True)
+        )
     return student
 
 
@@ -208,7 +212,7 @@ def test_learned_step_size_has_the_gradient_of_its_paper() -> None:
     with torch.no_grad():
         module.weight.copy_(weight)
     grid = minmax(torch.full((1, 5), 7.0), 4, True, True)
-    hold(module, None, grid)
+    parametrize_weight(module, None, grid)
     quantizer = part(module, FakeQuantize)
     assert isinstance(quantizer, FakeQuantize)
     quantizer.learn()
@@ -248,7 +252,7 @@ def dead(student: Net) -> Net:
     """Half of the first stage's channels constant, as pruning leaves them."""
     mask = torch.ones_like(weight_of(student.first[0]), dtype=torch.bool)
     mask[::2] = False
-    hold(student.first[0], mask, None)
+    parametrize_weight(student.first[0], mask, None)
     norm = student.first[1]
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
     with torch.no_grad():
@@ -263,13 +267,13 @@ CALIBRATION = prepare(TRAIN.images[:64])
 def test_silencing_constant_channels_changes_no_answer() -> None:
     student = dead(net())
     before = predict(student, VALIDATION).logits
-    held_back = silence(student, CALIBRATION)
+    held_back = freeze_dead_channels(student, CALIBRATION)
     assert len(held_back) == 1
     norm = student.first[1]
     assert isinstance(norm, nn.BatchNorm2d)
     assert bool((norm.weight[::2] == 0).all()) and bool((norm.weight[1::2] != 0).all())
     assert torch.allclose(predict(student, VALIDATION).logits, before, atol=1e-5)
-    assert silence(net(), CALIBRATION) == []
+    assert freeze_dead_channels(net(), CALIBRATION) == []
 
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
@@ -278,7 +282,7 @@ def test_silenced_channels_stay_silent_and_statistics_are_those_of_the_last_weig
 ) -> None:
     student = dead(net())
     step = Distill(batch_size=32, learning_rate=0.02, optimizer=optimizer)
-    distill(student, net(1), Lesson(step, TRAIN, look, 3, calibration=CALIBRATION))
+    distill(student, net(1), TrainingConfig(step, TRAIN, look, 3, calibration=CALIBRATION))
     norm = student.first[1]
     assert isinstance(norm, nn.BatchNorm2d) and not norm.weight._backward_hooks
     assert norm.running_mean is not None and norm.running_var is not None
@@ -313,8 +317,8 @@ def test_labels_are_not_needed_to_match_raw_answers() -> None:
     mixed = Split("train", TRAIN.images, TRAIN.labels.flip(0))
     one, other = net(), net()
     step = Distill(loss="logits", batch_size=32)
-    distill(one, net(1), Lesson(step, TRAIN, look, 0))
-    distill(other, net(1), Lesson(step, mixed, look, 0))
+    distill(one, net(1), TrainingConfig(step, TRAIN, look, 0))
+    distill(other, net(1), TrainingConfig(step, mixed, look, 0))
     assert same(one, other)
 
 
@@ -360,7 +364,7 @@ def test_fewer_images_are_the_first_ones() -> None:
     student, outcome = taught(images=128)
     less = net()
     few = Split("train", TRAIN.images[:128], TRAIN.labels[:128])
-    distill(less, net(1), Lesson(Distill(batch_size=32, learning_rate=0.05), few, look, 3))
+    distill(less, net(1), TrainingConfig(Distill(batch_size=32, learning_rate=0.05), few, look, 3))
     assert same(student, less) and outcome.curve.points[-1].step == 4
 
 

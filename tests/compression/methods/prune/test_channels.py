@@ -26,16 +26,16 @@ from compression.methods.prune.channels import (
 )
 from compression.methods.prune.step import prune
 from compression.methods.quantize.weight_ranges import mse
-from compression.models.input_quantizers import hold_inputs, input_grids
+from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.load import build, count_macs, skeleton
 from compression.models.parametrize import (
     FakeQuantize,
-    Grid,
     Mask,
+    QuantizationGrid,
     compressible,
-    hold,
+    materialize,
+    parametrize_weight,
     part,
-    plain,
     weight_of,
 )
 from compression.models.widths import resize, widths
@@ -65,7 +65,7 @@ def _remove(model: nn.Module, name: str, sparsity: float = 0.5, **how: object) -
 
 
 def _parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in plain(model).parameters())
+    return sum(p.numel() for p in materialize(model).parameters())
 
 
 # How many go
@@ -237,13 +237,13 @@ def test_masks_and_grids_stay_with_the_channels_that_stay() -> None:
     generator = torch.Generator().manual_seed(0)
     for name, layer in compressible(model):
         weight = weight_of(layer)
-        hold(layer, torch.rand(weight.shape, generator=generator) > 0.5, None)
-        hold(layer, None, mse(weight_of(layer), 4, True, True))
+        parametrize_weight(layer, torch.rand(weight.shape, generator=generator) > 0.5, None)
+        parametrize_weight(layer, None, mse(weight_of(layer), 4, True, True))
         channels = weight.shape[0] if getattr(layer, "groups", 1) > 1 else 1
         scale = 0.01 + torch.arange(channels).view(1, -1, 1, 1) / 1000
         if weight.ndim == 4:
             zero = torch.zeros(scale.shape, dtype=torch.int16)
-            hold_inputs(model, {name: Grid(scale, zero, -128, 127)})
+            parametrize_inputs(model, {name: QuantizationGrid(scale, zero, -128, 127)})
     # ordinary weights with the same values: pruned alike, they must come out alike
     for (_, layer), (_, other) in zip(compressible(model), compressible(twin), strict=True):
         with torch.no_grad():
@@ -262,17 +262,17 @@ def test_masks_and_grids_stay_with_the_channels_that_stay() -> None:
             assert bool((grids[name].scale.diff(dim=1) > 0).all())
     loaded = unpack(pack(model, architecture="mobilenet_v2", classes=10, details={}))
     with torch.no_grad():
-        assert torch.equal(loaded(IMAGE), plain(model).eval()(IMAGE))
+        assert torch.equal(loaded(IMAGE), materialize(model).eval()(IMAGE))
 
 
 def test_a_model_can_be_quantized_afterwards_and_ships() -> None:
     model = _model("resnet18")
     _remove(model, "resnet18")
     for _, layer in compressible(model):
-        hold(layer, None, mse(weight_of(layer), 4, True, True))
+        parametrize_weight(layer, None, mse(weight_of(layer), 4, True, True))
     data = pack(model, architecture="resnet18", classes=10, details={})
     assert len(data) < _parameters(model) * 4 / 8 * 1.1
-    assert torch.equal(unpack(data)(IMAGE), plain(model)(IMAGE))
+    assert torch.equal(unpack(data)(IMAGE), materialize(model)(IMAGE))
 
 
 # Compensation
@@ -290,7 +290,7 @@ def test_masked_the_model_answers_as_it_will_when_the_channels_are_gone(name: st
     stays = what_stays(model, plan)
     assert widths(model) == before and set(stays) == {n for n, _ in compressible(model)}
     for layer, module in compressible(model):
-        hold(module, stays[layer], None)
+        parametrize_weight(module, stays[layer], None)
     estimate_batchnorm(model, torch.randn(16, *SHAPE, generator=generator))
     with torch.no_grad():
         masked = model(IMAGE)
@@ -340,7 +340,9 @@ def test_what_was_held_before_compensation_stays_held() -> None:
     generator = torch.Generator().manual_seed(0)
     layers = dict(compressible(model))
     for layer in list(layers.values())[1:]:
-        hold(layer, torch.rand(weight_of(layer).shape, generator=generator) > 0.3, None)
+        parametrize_weight(
+            layer, torch.rand(weight_of(layer).shape, generator=generator) > 0.3, None
+        )
     pruned = _pruned(model, update="obs", repair=("bias",))
     masks = [part(layer, Mask) for _, layer in compressible(pruned)]
     assert masks[0] is None
@@ -354,7 +356,7 @@ def test_quantized_weights_keep_their_grids_but_are_not_compensated() -> None:
     def quantized() -> nn.Module:
         model = net("convolutional")
         for _, layer in compressible(model):
-            hold(layer, None, mse(weight_of(layer), 4, True, True))
+            parametrize_weight(layer, None, mse(weight_of(layer), 4, True, True))
         return model
 
     with pytest.raises(InvalidInput, match="prune before quantizing"):

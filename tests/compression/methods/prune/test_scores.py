@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from compression.errors import InvalidInput
-from compression.methods.calibration.second_moments import Moments, damped
+from compression.methods.calibration.second_moments import SecondMoments, damped
 from compression.methods.prune.masks import (
     below,
     best_of_each,
@@ -86,7 +86,7 @@ def evidence(seed: int) -> Evidence:
     weight, slopes = (torch.randn(2, 4, 6, generator=g) for _ in range(2))
     return Evidence(
         weight,
-        Moments(seen, gram, gram),
+        SecondMoments(seen, gram, gram),
         (weight * slopes).abs(),
         slopes.square(),
         torch.rand(weight.shape, generator=g),

@@ -15,7 +15,7 @@ from compression.methods.quantize.weight_ranges import minmax
 from compression.models.parametrize import (
     FakeQuantize,
     compressible,
-    hold,
+    parametrize_weight,
     part,
     weight_of,
 )
@@ -133,7 +133,7 @@ def test_what_needs_no_images_works_without(how: dict[str, Any], score: str) -> 
 def test_quantized_weights_are_pruned_but_not_compensated() -> None:
     model = net("convolutional")
     for _, module in compressible(model):
-        hold(module, None, minmax(weight_of(module), 4, True, True))
+        parametrize_weight(module, None, minmax(weight_of(module), 4, True, True))
     with pytest.raises(InvalidInput, match=r"^update: got 'obs'.*prune before quantizing"):
         prune(model, Prune(sparsity=0.5, update="obs"), context("convolutional"))
     step = Prune(sparsity=0.5, score="obs", repair=("batchnorm", "bias"))

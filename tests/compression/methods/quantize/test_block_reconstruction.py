@@ -17,7 +17,7 @@ from compression.methods.quantize.weight_ranges import mse
 from compression.models.load import build
 from compression.models.parametrize import (
     compressible,
-    hold,
+    parametrize_weight,
     stored_weight,
     weight_of,
 )
@@ -32,7 +32,7 @@ def crushed(name: str, bits: int = 3) -> nn.Module:
     model = net(name)
     keep = smallest_per_layer({n: weight_of(m).abs() for n, m in compressible(model)}, 0.5)
     for n, module in compressible(model):
-        hold(module, keep[n], mse(weight_of(module) * keep[n], bits, True, True))
+        parametrize_weight(module, keep[n], mse(weight_of(module) * keep[n], bits, True, True))
     return model
 
 

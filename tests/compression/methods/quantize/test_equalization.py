@@ -13,13 +13,13 @@ from compression.methods.quantize.equalization import equalize
 from compression.methods.quantize.observers import calibrate_inputs
 from compression.methods.quantize.weight_ranges import minmax, mse
 from compression.models.data import batches, load_dataset
-from compression.models.input_quantizers import hold_inputs
+from compression.models.input_quantizers import parametrize_inputs
 from compression.models.load import build, original_of
 from compression.models.parametrize import (
-    Grid,
     Mask,
+    QuantizationGrid,
     compressible,
-    hold,
+    parametrize_weight,
     part,
     weight_of,
 )
@@ -105,8 +105,8 @@ def test_four_bit_activations_and_weights_per_tensor_come_nearer() -> None:
         if errors:
             equalize(net)
         for _, layer in compressible(net):
-            hold(layer, None, mse(weight_of(layer), 4, True, False))
-        hold_inputs(net, calibrate_inputs(net, [images], 4, "mse"))
+            parametrize_weight(layer, None, mse(weight_of(layer), 4, True, False))
+        parametrize_inputs(net, calibrate_inputs(net, [images], 4, "mse"))
         errors.append(float((net(images).detach() - out).square().mean()))
     assert errors[1] < errors[0] / 2
 
@@ -115,7 +115,7 @@ def test_masked_weights_stay_zero_and_held() -> None:
     model = _bundled("mobilenet_v2")
     masks = {n: torch.rand_like(weight_of(m)) > 0.5 for n, m in compressible(model)}
     for name, layer in compressible(model):
-        hold(layer, masks[name], None)
+        parametrize_weight(layer, masks[name], None)
     with torch.inference_mode():
         out = model(_images())
         equalize(model)
@@ -127,12 +127,12 @@ def test_masked_weights_stay_zero_and_held() -> None:
 
 def test_layers_on_a_grid_are_left_alone() -> None:
     net = _uneven()
-    hold(net[2], None, minmax(weight_of(net[2]), 8, True, True))
+    parametrize_weight(net[2], None, minmax(weight_of(net[2]), 8, True, True))
     state = {k: v.clone() for k, v in net.state_dict().items()}
     assert equalize(net) == 0
     assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
     net = _uneven()
-    hold_inputs(net, {"2": Grid(torch.tensor([0.1]), torch.tensor([0]), 0, 255)})
+    parametrize_inputs(net, {"2": QuantizationGrid(torch.tensor([0.1]), torch.tensor([0]), 0, 255)})
     assert equalize(net) == 0
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compression.methods.quantize.gptq import gptq
 from compression.methods.quantize.weight_ranges import CLIPPINGS
-from compression.models.parametrize import Grid
+from compression.models.parametrize import QuantizationGrid
 from tests.compression.methods.calibration.test_least_squares import (
     INPUTS,
     LAYERS,
@@ -21,14 +21,16 @@ from tests.compression.methods.calibration.test_least_squares import (
 )
 
 
-def grid_of(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> Grid:
+def grid_of(weight: Tensor, bits: int, symmetric: bool, per_channel: bool) -> QuantizationGrid:
     """An ordinary grid of the rows [g, o, d], a scale for each or one for all."""
     flat = CLIPPINGS["mse"](weight.flatten(0, 1), bits, symmetric, per_channel)
     shape = (*weight.shape[:2], 1) if per_channel else (1, 1, 1)
-    return Grid(flat.scale.view(shape), flat.zero_point.view(shape), flat.low, flat.high)
+    return QuantizationGrid(
+        flat.scale.view(shape), flat.zero_point.view(shape), flat.low, flat.high
+    )
 
 
-def nearest(weight: Tensor, mask: Tensor, grid: Grid) -> Tensor:
+def nearest(weight: Tensor, mask: Tensor, grid: QuantizationGrid) -> Tensor:
     return torch.where(mask, grid.decode(grid.encode(weight)), 0.0)
 
 

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compression.methods.calibration.second_moments import Moments, damped
+from compression.methods.calibration.second_moments import SecondMoments, damped
 from compression.methods.quantize import rate_distortion
 from compression.methods.quantize.gptq import gptq
 from compression.methods.quantize.rate_distortion import (
     Problem,
-    cheapest,
     code_lengths,
-    descend,
+    coordinate_descent,
+    minimize_rate_distortion,
     rate_grid,
     solve,
 )
-from compression.models.parametrize import Grid
+from compression.models.parametrize import QuantizationGrid
 from tests.compression.methods.calibration.test_least_squares import (
     INPUTS,
     LAYERS,
@@ -31,33 +31,35 @@ from tests.compression.methods.calibration.test_least_squares import (
 )
 
 
-def grid_of(weight: Tensor, steps: float) -> Grid:
+def grid_of(weight: Tensor, steps: float) -> QuantizationGrid:
     """Codes from -7 to 7, so many steps to the largest weight of a row."""
     scale = weight.abs().amax(2, keepdim=True) / steps
-    return Grid(scale, torch.zeros_like(scale, dtype=torch.int16), -7, 7)
+    return QuantizationGrid(scale, torch.zeros_like(scale, dtype=torch.int16), -7, 7)
 
 
-def problem_of(target: Tensor, mask: Tensor, moments: Moments, grid: Grid, price: float) -> Problem:
+def problem_of(
+    target: Tensor, mask: Tensor, moments: SecondMoments, grid: QuantizationGrid, price: float
+) -> Problem:
     gram = damped(moments.gram, 0.01)
     prices = torch.full((*target.shape[:2], 1), price)
     seen = moments.seen
     return Problem(gram, target[..., seen] @ moments.cross, mask[..., seen], grid, prices)
 
 
-def entropy(weight: Tensor, grid: Grid) -> float:
+def entropy(weight: Tensor, grid: QuantizationGrid) -> float:
     """Bits of the codes by their own frequencies."""
     counts = torch.bincount((grid.encode(weight).long() - grid.low).flatten()).double()
     share = counts[counts > 0] / counts.sum()
     return float(-(counts.sum() * (share * share.log2()).sum()))
 
 
-def wide(seed: int) -> tuple[Tensor, Moments]:
+def wide(seed: int) -> tuple[Tensor, SecondMoments]:
     """A linear layer of 24 rows whose 48 inputs depend on each other."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(400, 48, generator=g) @ torch.randn(48, 48, generator=g) / 7
     gram = (x.T @ x / len(x))[None]
     weight = torch.randn(1, 24, 48, generator=g) ** 3  # few large ones, as trained layers have
-    return weight, Moments(torch.ones(48, dtype=torch.bool), gram, gram)
+    return weight, SecondMoments(torch.ones(48, dtype=torch.bool), gram, gram)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -67,7 +69,9 @@ def wide(seed: int) -> tuple[Tensor, Moments]:
 def test_on_the_grid_and_zero_where_masked(layer: str, kind: str, seed: int, price: float) -> None:
     _, mask, target, moments, _ = case(layer, kind, seed, 0.1)
     grid = grid_of(target, 5)
-    found = cheapest(target, mask, grid, moments, torch.full((*target.shape[:2], 1), price + 1e-9))
+    found = minimize_rate_distortion(
+        target, mask, grid, moments, torch.full((*target.shape[:2], 1), price + 1e-9)
+    )
     assert bool(torch.isfinite(found).all()) and bool((found[~mask] == 0).all())
     assert bool((found[..., ~moments.seen] == 0).all())
     assert torch.equal(grid.decode(grid.encode(found)), found)
@@ -83,7 +87,7 @@ def test_a_sweep_never_makes_it_dearer(seed: int, price: float) -> None:
     w = problem.grid.decode(problem.grid.encode(target))
     for _ in range(4):
         lengths = problem.lengths(w)
-        after = descend(problem, w, lengths)
+        after = coordinate_descent(problem, w, lengths)
         before, now = problem.cost(w, lengths), problem.cost(after, lengths)
         assert now <= before + 1e-4 * abs(before)
         w = after
@@ -95,7 +99,9 @@ def test_the_dearer_a_bit_the_fewer_there_are() -> None:
         grid, keep = grid_of(target, 5), torch.ones_like(target, dtype=torch.bool)
         bits, errors = [], []
         for price in (1e-4, 0.03, 0.3, 3.0, 30.0, 1e5):
-            found = cheapest(target, keep, grid, moments, torch.full((1, 24, 1), price))
+            found = minimize_rate_distortion(
+                target, keep, grid, moments, torch.full((1, 24, 1), price)
+            )
             bits.append(entropy(found, grid))
             errors.append(float(distance(target, found, moments, moments.gram).sum()))
         assert all(after <= 1.03 * before for before, after in itertools.pairwise(bits))
@@ -110,7 +116,10 @@ def test_less_error_than_gptq_at_no_more_bits() -> None:
         coarse, fine = grid_of(target, 1.5), grid_of(target, 3)
         plain = gptq(target, target, keep, coarse, moments)
         prices = [0.5 * 1.3**k for k in range(16)]
-        made = [cheapest(target, keep, fine, moments, torch.full((1, 24, 1), p)) for p in prices]
+        made = [
+            minimize_rate_distortion(target, keep, fine, moments, torch.full((1, 24, 1), p))
+            for p in prices
+        ]
         small = [w for w in made if entropy(w, fine) <= entropy(plain, coarse)]
         errors = [float(distance(target, w, moments, moments.gram).sum()) for w in small]
         assert min(errors) < 0.8 * float(distance(target, plain, moments, moments.gram).sum())
@@ -138,7 +147,8 @@ def test_the_same_each_time_and_free_of_price_as_good_as_gptq() -> None:
     target, moments = wide(1)
     grid, keep = grid_of(target, 3), torch.ones_like(target, dtype=torch.bool)
     first, again = (
-        cheapest(target, keep, grid, moments, torch.full((1, 24, 1), 1e-9)) for _ in range(2)
+        minimize_rate_distortion(target, keep, grid, moments, torch.full((1, 24, 1), 1e-9))
+        for _ in range(2)
     )
     assert torch.equal(first, again)
     plain = gptq(target, target, keep, grid, moments)
@@ -174,8 +184,8 @@ def test_layers_wider_than_a_block_are_the_same_as_in_one_block(
     target, moments = wide(2)
     grid, keep = grid_of(target, 3), torch.ones_like(target, dtype=torch.bool)
     price = torch.full((1, 24, 1), 0.1)
-    whole = cheapest(target, keep, grid, moments, price)
+    whole = minimize_rate_distortion(target, keep, grid, moments, price)
     monkeypatch.setattr(rate_distortion, "_BLOCK", 7)
-    parts = cheapest(target, keep, grid, moments, price)
+    parts = minimize_rate_distortion(target, keep, grid, moments, price)
     # other sums, other last digits: hardly a code may differ
     assert float((whole != parts).double().mean()) < 0.1

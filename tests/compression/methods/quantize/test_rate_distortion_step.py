@@ -18,13 +18,13 @@ from compression.methods.prune.step import prune
 from compression.methods.quantize.rate_distortion_step import (
     few_digits,
     on_steps,
-    output_powers,
-    quantize_by_rate,
+    output_fisher,
+    rate_distortion_quantize,
 )
 from compression.methods.quantize.step import quantize
 from compression.models.load import load_model
-from compression.models.parametrize import compressible, plain, weight_of
-from compression.recipe.inactive_fields import idle
+from compression.models.parametrize import compressible, materialize, weight_of
+from compression.recipe.inactive_fields import inactive_reasons
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import (
     Distill,
@@ -95,7 +95,7 @@ def test_zeros_stay_zero_and_batch_norms_are_a_factor_and_a_shift() -> None:
 def test_a_dead_filter_leaves_the_mean_of_its_channel() -> None:
     model, about = net("convolutional"), context("convolutional")
     step = Quantize.model_validate({"rounding": "gptq", "rate": 1e4})
-    quantize_by_rate(model, step, 1e9, about, output_powers(step, about), lambda _: None)
+    rate_distortion_quantize(model, step, 1e9, about, output_fisher(step, about), lambda _: None)
     assert nonzero(model) == 0
     wanted, found = (m[2][:2](_to(m, images())) for m in (net("convolutional"), model))  # type: ignore[index]
     assert torch.allclose(found.mean((0, 2, 3)), wanted.mean((0, 2, 3)), atol=0.1)
@@ -122,9 +122,11 @@ def test_the_file_gives_the_model_back() -> None:
     model = compress(name, recipe, device="cpu").model
     data = file.pack(model, architecture="shufflenet_v2_x0_5", classes=10, details={})
     few = small_data().validation
-    assert torch.equal(predict(file.unpack(data), few).logits, predict(plain(model), few).logits)
+    assert torch.equal(
+        predict(file.unpack(data), few).logits, predict(materialize(model), few).logits
+    )
     before, after = (
-        predict(m, few).logits.argmax(1) for m in (load_model(name).eval(), plain(model))
+        predict(m, few).logits.argmax(1) for m in (load_model(name).eval(), materialize(model))
     )
     assert float((before == after).float().mean()) > 0.95
     assert len(data) < 60_000  # GPTQ needs 132,000 bytes for 3 bits
@@ -149,8 +151,10 @@ def test_what_the_rate_decides_has_no_effect_beside_it() -> None:
         for how in ({}, {"clipping": "minmax", "scheme": "affine", "repair": ("bias",)})
     )
     assert torch.equal(first(images()), again(images()))
-    assert {"clipping", "scheme", "repair", "rounding"} <= set(idle("quantize", {"rate": 1.0}))
-    assert "rate" in idle("quantize", {"rate": 1.0, "keep_accuracy": 0.9})
+    assert {"clipping", "scheme", "repair", "rounding"} <= set(
+        inactive_reasons("quantize", {"rate": 1.0})
+    )
+    assert "rate" in inactive_reasons("quantize", {"rate": 1.0, "keep_accuracy": 0.9})
 
 
 @pytest.mark.parametrize("step", [Distill(), Prune(sparsity=0.5), Quantize()])
@@ -185,7 +189,7 @@ def test_the_share_that_is_asked_for_is_kept(margin: str) -> None:
     step = parse(Quantize, {"keep_accuracy": share, "margin": margin})
     model, notes = quantize(net("convolutional"), step, about)
     few = small_data().validation
-    before, after = (predict(m, few) for m in (net("convolutional"), plain(model)))
+    before, after = (predict(m, few) for m in (net("convolutional"), materialize(model)))
     right = [int(p.right.sum()) for p in (before, after)]
     assert right[1] >= share * right[0]
     if margin == "interval":

@@ -12,7 +12,7 @@ from compression.methods.quantize.sensitivity import direct_costs
 from compression.methods.quantize.weight_ranges import mse
 from compression.models.data import Split, batches, load_dataset
 from compression.models.load import original_of
-from compression.models.parametrize import compressible, hold, weight_of
+from compression.models.parametrize import compressible, parametrize_weight, weight_of
 
 
 class _Branches(nn.Module):
@@ -39,7 +39,7 @@ def _split(n: int = 200) -> Split:
 
 def _quantize(model: nn.Module, name: str, bits: int) -> None:
     module = model.get_submodule(name)
-    hold(module, None, mse(weight_of(module), bits, True, True))
+    parametrize_weight(module, None, mse(weight_of(module), bits, True, True))
 
 
 def _model() -> nn.Module:
@@ -70,7 +70,7 @@ def test_the_model_is_left_as_it_was() -> None:
     model = _model()
     model.norm.train()
     mask = torch.rand_like(weight_of(model.side)) > 0.5  # type: ignore[arg-type]
-    hold(model.side, mask, None)  # type: ignore[arg-type]
+    parametrize_weight(model.side, mask, None)  # type: ignore[arg-type]
     modules, state = list(model.modules()), {k: v.clone() for k, v in model.state_dict().items()}
     told: list[float] = []
     direct_costs(model, ["first", "side"], [2, 3], _quantize, _split(), "cpu", told.append)

@@ -15,7 +15,7 @@ from torch import nn
 from compression.errors import InvalidInput
 from compression.export.packed.format_v2 import dissect
 from compression.export.packed.order0_coder import entropy_bytes
-from compression.methods.calibration.step_context import Context
+from compression.methods.calibration.step_context import StepContext
 from compression.methods.prune.step import prune
 from compression.methods.quantize import block_reconstruction
 from compression.methods.quantize.step import _fisher, quantize
@@ -24,8 +24,8 @@ from compression.models.load import original_of
 from compression.models.parametrize import (
     FakeQuantize,
     compressible,
+    materialize,
     part,
-    plain,
     stored_weight,
     weight_of,
 )
@@ -169,7 +169,7 @@ def test_activations_are_held_beside_weights(name: str, rounding: str) -> None:
 def test_equalization_is_the_same_function_in_eight_bits(rounding: str) -> None:
     """squeezenet1_1 has nothing but ReLUs between its layers."""
     original = original_of("fashion-mnist/squeezenet1_1")
-    known = Context(
+    known = StepContext(
         context("convolutional").card, original, original, small_data(), 0, "cpu", lambda _: None
     )
     for granularity in ("channel", "tensor"):
@@ -278,7 +278,8 @@ def test_the_rest_in_half_precision_is_exact_there_and_makes_the_file_smaller(
     floats = [t for t in rest if t.dtype == torch.float32]
     assert floats and all(torch.equal(t.half().float(), t) for t in floats)
     sizes = [
-        sum(entropy_bytes(a) for a in dissect(m, plain(m).state_dict())[1]) for m in (halved, whole)
+        sum(entropy_bytes(a) for a in dissect(m, materialize(m).state_dict())[1])
+        for m in (halved, whole)
     ]
     assert sizes[0] < sizes[1]
     assert distance(halved, whole) < 1e-4 * power(whole)
