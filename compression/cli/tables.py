@@ -99,7 +99,8 @@ def conditions(run: Run) -> str:
     """Where and how the figures were measured, in one line."""
     said = run.environment
     images = run.compressed.top1.n if run.compressed and run.compressed.top1 else None
-    parts = [f"{images} {said.get('split', '')} images" if images else ""]
+    split = "validation" if said.get("split") == "report" else said.get("split", "")
+    parts = [f"{images} {split} images" if images else ""]
     timed = run.compressed.latency if run.compressed else None
     if timed:
         threads = "1 thread" if timed.threads == 1 else f"{timed.threads} threads"

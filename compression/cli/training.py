@@ -158,7 +158,8 @@ def verdict(found: Sequence[tuple[Cell, Run]], best: Run) -> str:
     others = [(cell, run) for cell, run in found if run.recipe_key != best.recipe_key]
     worse = [cell.title for cell, run in others if clearly_worse(run, best)]
     overlapping = len(others) - len(worse)
-    lines = [f"Best: {title} (run {best.id})."]
+    by = ", by the other half of the validation images" if best.search_top1 is not None else ""
+    lines = [f"Best: {title} (run {best.id}){by}."]
     if worse:
         lines.append(f"Clearly worse: {'; '.join(worse)}.")
     if overlapping:
@@ -178,6 +179,7 @@ def _document(model: str, found: Sequence[tuple[Cell, Run]], best: Run | None) -
             "run": run.id,
             "recipe_key": run.recipe_key,
             "top1": run.compressed and run.compressed.top1 and run.compressed.top1.model_dump(),
+            "search_top1": run.search_top1 and run.search_top1.model_dump(),
             "delta_top1": run.delta and run.delta.top1 and run.delta.top1.model_dump(),
             "best": best is not None and run.id == best.id,
             "clearly_worse": best is not None and clearly_worse(run, best),

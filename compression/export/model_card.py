@@ -14,6 +14,7 @@ from compression.runs.format import (
     points,
     ratio,
     size,
+    unsearched_images,
 )
 from compression.runs.results import (
     Exported,
@@ -182,6 +183,9 @@ def _measured(page: Page) -> str:
         f"Measured {said.get('created', 'at an unknown time')} on {said.get('device', 'a machine')}"
         f" ({where}).",
     ]
+    top1 = page.run.compressed.top1 if page.run.compressed else None
+    if said.get("split") == "report" and top1 is not None:
+        lines.append(unsearched_images(top1.n))
     if page.certificate is None:
         lines.append("The test images have not been looked at.")
     if own.difference is not None:

@@ -144,7 +144,7 @@ def _compare(source: Source, form: str, made: _Made) -> Exported:
     )
     if source.data is None:
         return exported
-    own, before = predictions_of(opened, subject), predict(model, source.data.validation)
+    own, before = predictions_of(opened, subject), predict(model, source.data.split(subject.split))
     same = agreement(before, own)
     top1 = proportion(int(own.right.sum()), len(own.labels))
     return exported.model_copy(update={"agreement": same, "top1": top1})

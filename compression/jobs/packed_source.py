@@ -15,7 +15,7 @@ from compression.errors import InvalidInput
 from compression.export.packed.file import pack, unpack
 from compression.measure.evaluate_file import EvaluationTarget
 from compression.methods.pipeline import compress
-from compression.models.data import Dataset, load_dataset
+from compression.models.data import REPORT, Dataset, load_dataset
 from compression.runs.progress import Report
 from compression.runs.results import Run, State
 from compression.runs.store import Store
@@ -40,7 +40,8 @@ class Source:
 
     @property
     def subject(self) -> EvaluationTarget:
-        return EvaluationTarget(card(self.run.model), self.data, "validation", 1, "prepared")
+        split = REPORT if self.run.environment.get("split") == REPORT else "validation"
+        return EvaluationTarget(card(self.run.model), self.data, split, 1, "prepared")
 
     @property
     def about(self) -> dict[str, Any]:

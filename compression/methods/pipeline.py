@@ -29,7 +29,7 @@ from compression.methods.prune.channels import try_channels
 from compression.methods.prune.step import prune
 from compression.methods.quantize.step import quantize
 from compression.methods.step_cache import CompressedModel
-from compression.models.data import Dataset, load_dataset
+from compression.models.data import SEARCH, Dataset, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import materialize
 from compression.paths import cache_dir
@@ -191,4 +191,6 @@ def _known(found: Card, prefix: Recipe, device: str) -> CompressedModel | None:
 
 def _key(found: Card, prefix: Recipe, device: str) -> str:
     made_of = f"{found.id}|{found.date}|{prefix.key}|{device}|{torch.__version__}"
+    if prefix.searches:
+        made_of += f"|{SEARCH}"  # earlier versions chose by all validation images
     return hashlib.sha256(made_of.encode()).hexdigest()[:24]

@@ -1,7 +1,8 @@
 """Data sets held as tensors, with seeded splits that never overlap.
 
 `train` is for training, `calibration` (part of train) for statistics, `validation` for every
-choice a person or a search makes, `test` for the one look when a run is certified.
+choice a person makes, `test` for the one look when a run is certified. Validation has two halves:
+`search` is what a search or a training chooses by, `report` is what such a run is reported on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ SPLIT_SEED = 20170828
 INPUT_SHAPE = (3, 32, 32)
 VALIDATION_SIZE = 5_000
 CALIBRATION_SIZE = 2_000
+SEARCH, REPORT = "search", "report"
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
@@ -60,7 +62,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its four splits."""
+    """A data set with its four splits, of which validation is halved for what searches."""
 
     id: str
     classes: tuple[str, ...]
@@ -69,16 +71,35 @@ class Dataset:
     validation: Split
     test: Split
 
+    @cached_property
+    def search(self) -> Split:
+        """The half of validation by which bisection and training choose."""
+        return self._half(SEARCH, 0)
+
+    @cached_property
+    def report(self) -> Split:
+        """The other half of validation: what a run that searched is reported on."""
+        return self._half(REPORT, 1)
+
+    def _half(self, name: str, which: int) -> Split:
+        """Every second validation image of each class, in seeded order, as they are stored."""
+        labels = self.validation.labels
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
+        by_class = order[labels[order].argsort(stable=True)]
+        half = by_class[which::2].sort().values
+        return Split(name, self.validation.images[half], labels[half])
+
     def split(self, name: str) -> Split:
         """The split of that name.
 
         Raises:
             InvalidInput: there is no such split.
         """
-        splits = {s.name: s for s in (self.train, self.calibration, self.validation, self.test)}
-        if name not in splits:
-            raise InvalidInput("split", name, ", ".join(splits))
-        return splits[name]
+        names = ("train", "calibration", "validation", "test", SEARCH, REPORT)
+        if name not in names:
+            raise InvalidInput("split", name, ", ".join(names))
+        split: Split = getattr(self, name)
+        return split
 
 
 def prepare(images: Tensor) -> Tensor:

@@ -12,6 +12,11 @@ class BaseStep(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @property
+    def searches(self) -> bool:
+        """Whether validation accuracy chooses something in this step."""
+        return False
+
     def sentence(self) -> str:
         """What this step does, as a clause in plain words."""
         raise NotImplementedError

@@ -226,6 +226,11 @@ class Distill(BaseStep):
         "machine has it.",
     )
 
+    @property
+    def searches(self) -> bool:
+        # Validation accuracy may end a training, and then chooses the model that is kept.
+        return True
+
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.mixup and self.loss == "dkd":

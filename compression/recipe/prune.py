@@ -84,6 +84,10 @@ class Prune(BaseStep):
         """Whether the pattern itself says how many weights go."""
         return ":" in self.pattern
 
+    @property
+    def searches(self) -> bool:
+        return self.max_drop is not None
+
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         amounts = sum(v is not None for v in (self.threshold, self.sparsity, self.max_drop))

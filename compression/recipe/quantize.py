@@ -129,6 +129,10 @@ class Quantize(BaseStep):
         """Whether bits are paid for: each layer then has as many as they are worth."""
         return self.rate > 0 or self.keep_accuracy is not None
 
+    @property
+    def searches(self) -> bool:
+        return self.keep_accuracy is not None
+
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.average_bits is not None and self.average_bits > self.bits:

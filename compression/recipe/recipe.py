@@ -74,6 +74,15 @@ class Recipe(BaseModel):
         """Whether a step trains, so that there are curves to read."""
         return any(isinstance(step, Distill) for step in self.steps)
 
+    @property
+    def searches(self) -> bool:
+        """Whether a step chooses by validation accuracy.
+
+        Such a step looks at one half of the validation images only, and the run is reported on the
+        other: figures on images that something was chosen by are too good.
+        """
+        return any(step.searches for step in self.steps)
+
     def sentence(self) -> str:
         """What will happen, in one sentence."""
         if not self.steps:

@@ -46,6 +46,11 @@ def points(value: Interval | None) -> str:
     return f"{figures[0]} points ({figures[1]} to {figures[2]})"
 
 
+def unsearched_images(n: int) -> str:
+    """Which images the accuracy of a run that searches is on."""
+    return f"Accuracy is on the {n:,} validation images that the search did not look at."
+
+
 def ratio(value: Ratio | float | None) -> str:
     """Original / compressed, with its 95 % interval if it has one."""
     if value is None:

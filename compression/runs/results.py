@@ -178,7 +178,11 @@ class Evaluation(FrozenValue):
 
 
 class Run(FrozenValue):
-    """One recipe applied to one model and measured on one data set."""
+    """One recipe applied to one model and measured on one data set.
+
+    `search_top1` is the accuracy on the images that a run which searches has chosen by: it is for
+    choosing among such runs, while all other figures are on images that none of them has seen.
+    """
 
     id: str
     state: State
@@ -197,6 +201,7 @@ class Run(FrozenValue):
     timings: tuple[Timing, ...] = ()
     accounts: tuple[SpeedupAnalysis, ...] = ()
     exported: tuple[Exported, ...] = ()
+    search_top1: Interval | None = None
 
     @field_serializer("recipe")
     def _canonical(self, recipe: Recipe) -> dict[str, Any]:

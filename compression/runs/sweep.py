@@ -64,9 +64,16 @@ def _with(recipe: Recipe, at: int, temperature: float, alpha: float) -> Recipe:
 
 
 def best_of(runs: Iterable[Run]) -> Run | None:
-    """The run with the highest validation accuracy, the first of equals; None without any."""
+    """The run to choose, the first of equals; None without any.
+
+    By accuracy on the images of the search, so that the accuracy that the chosen run reports, on
+    other images, is not the luckiest of several; where a run has none, which earlier versions did
+    not measure, by what all report.
+    """
     known = [run for run in runs if _top1(run) is not None]
-    return max(known, key=lambda run: _value(_top1(run)), default=None)
+    searched = all(run.search_top1 is not None for run in known)
+    by = (lambda run: run.search_top1) if searched else _top1
+    return max(known, key=lambda run: _value(by(run)), default=None)
 
 
 def clearly_worse(run: Run, best: Run) -> bool:

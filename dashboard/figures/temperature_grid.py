@@ -67,7 +67,9 @@ class Grid:
 
     @property
     def best(self) -> Cell:
-        return max(self.cells, key=lambda c: c.accuracy)
+        """The cell to choose: by the images that the runs were trained and chosen by."""
+        chosen = sweep.best_of([c.run for c in self.cells])
+        return next(c for c in self.cells if c.run is chosen)
 
 
 def grid_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
@@ -143,13 +145,15 @@ def notice(grid: Grid) -> str:
     best = grid.best
     others = [c for c in grid.cells if c is not best]
     near = [c for c in others if not sweep.clearly_worse(c.run, best.run)]
-    said = (
-        f"T = {best.temperature:g} with alpha {best.alpha:g} did best, at "
-        f"{fmt.percent(best.accuracy)}"
-    )
+    accuracy = fmt.percent(best.accuracy)
+    said = f"T = {best.temperature:g} with alpha {best.alpha:g} did best, "
+    if best.run.search_top1 is None:
+        said += f"at {accuracy}"
+    else:
+        said += f"on the images that training looked at; it has {accuracy} on those shown here"
     if len(near) == len(others):
-        lowest = min(c.accuracy for c in grid.cells)
-        spread = fmt.points(best.accuracy - lowest).removeprefix("+")
+        accuracies = [c.accuracy for c in grid.cells]
+        spread = fmt.points(max(accuracies) - min(accuracies)).removeprefix("+")
         return (
             f"{said}, but all {len(grid.cells)} lie within {spread} and their 95 % intervals "
             "overlap: the differences may be chance."

@@ -17,7 +17,7 @@ from compression.runs.statistics import Interval, paired_difference
 LARGEST = 0.999
 RESOLUTION = 0.0025
 # Images after which to look whether the interval decides; then all of them.
-CHECKPOINT_SIZES = (500, 1000, 2000)
+CHECKPOINT_SIZES = (500, 1250)
 # Bisection of 400 steps, and a last look at all images.
 _ATTEMPTS = 10
 
@@ -75,7 +75,7 @@ def largest_amount_within_drop(
             f"at least {-100 * (search.last.low if use_lower_bound else search.last.value):.3g}, "
             f"which is lost at {amounts.words(0.0)} already",
         )
-    return amount, search.passed.model, _sentence(search.passed, split.name, amounts)
+    return amount, search.passed.model, _sentence(search.passed, amounts)
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class _Passed:
     difference: Interval
 
 
-def _sentence(passed: _Passed, images: str, amounts: Amounts) -> str:
+def _sentence(passed: _Passed, amounts: Amounts) -> str:
     found = passed.difference
     value, low, high = (100 * v for v in (found.value, found.low, found.high))
     return (
-        f"Bisection found {amounts.words(passed.amount)}, at which {images} accuracy "
-        f"changes by {value:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}, "
-        f"{found.n:,} images)."
+        f"Bisection found {amounts.words(passed.amount)}, at which accuracy changes by "
+        f"{value:+.2f} points on the {found.n:,} images that it looked at (95 % interval "
+        f"{low:+.2f} to {high:+.2f})."
     )
 
 

@@ -15,7 +15,7 @@ State = dict[str, Any]
 # One for every training that was interrupted, or stopped early, and not taken up again.
 MOST_FILES = 8
 # To be raised with every change of what a state holds.
-FORMAT = 2
+FORMAT = 3
 
 
 def write(path: Path, state: State) -> bool:

@@ -61,8 +61,7 @@ class BestModelTracker:
         student.load_state_dict(self.best.state)
         return (
             f"{'Stopped early' if stopped else 'Validation accuracy had stopped rising'} after "
-            f"{done}: the best model so far was kept, from epoch {self.best.epoch:.3g}. It was "
-            "chosen on validation images, so its accuracy there flatters it a little."
+            f"{done}: the best model so far was kept, from epoch {self.best.epoch:.3g}."
         )
 
     def state(self) -> dict[str, Any]:

@@ -57,5 +57,5 @@ def _student(step: Distill, seed: int) -> nn.Module:
 
 
 def _look(model: nn.Module, data: Dataset, device: str) -> Interval:
-    seen = predict(model, data.validation, device)
+    seen = predict(model, data.search, device)
     return proportion(int(seen.right.sum()), len(seen.labels))

@@ -104,7 +104,7 @@ def _search(
     _, found, sentence = largest_amount_within_drop(
         tried,
         context.original,
-        data.validation,
+        data.search,
         step.max_drop or 0.0,
         context.device,
         context.report,

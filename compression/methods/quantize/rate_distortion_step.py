@@ -127,13 +127,13 @@ def rate_distortion_quantize(
 def smallest_that_keeps(
     model: nn.Module, step: Quantize, share: float, context: StepContext
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model at the highest rate, by bisection, that keeps a share of validation accuracy.
+    """The model at the highest rate, by bisection, that keeps a share of accuracy on search images.
 
     Raises:
         InvalidInput: even the lowest rate loses more.
     """
     powers, made = output_fisher(step, context), dict[int, tuple[str, ...]]()
-    images = context.dataset("keep_accuracy", share).validation
+    images = context.dataset("keep_accuracy", share).search
 
     def attempt(amount: float) -> nn.Module:
         twin = copy.deepcopy(model)

@@ -1,11 +1,14 @@
 """Splits never overlap, are the same every time, and images arrive as models expect them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from compression.errors import InvalidInput
 from compression.models.data import (
     INPUT_SHAPE,
+    Split,
     augment,
     load_dataset,
     prepare,
@@ -40,6 +43,22 @@ def test_validation_and_test_images_are_not_trained_on() -> None:
 def test_every_class_is_held_out_about_equally() -> None:
     counts = load_dataset("fashion-mnist").validation.labels.bincount()
     assert counts.min() > 430 and counts.max() < 570
+
+
+def test_validation_is_halved_into_what_is_searched_and_what_is_reported() -> None:
+    data = load_dataset("fashion-mnist")
+    search, report = data.split("search"), data.split("report")
+    assert (search.name, report.name) == ("search", "report")
+    assert len(search) == len(report) == len(data.validation) // 2
+    counts = [half.labels.bincount(minlength=10) for half in (search, report)]
+    assert int((counts[0] - counts[1]).abs().max()) <= 1
+    assert torch.equal(counts[0] + counts[1], data.validation.labels.bincount())
+    images = torch.arange(21, dtype=torch.uint8).view(21, 1, 1, 1)
+    few = replace(data, validation=Split("validation", images, torch.arange(21) % 3))
+    parts = [half.images.flatten().tolist() for half in (few.search, few.report)]
+    assert sorted(parts[0] + parts[1]) == list(range(21))  # each image in just one half
+    again = replace(few)
+    assert [half.images.flatten().tolist() for half in (again.search, again.report)] == parts
 
 
 def test_an_unknown_split_or_data_set_is_refused_by_name() -> None:

@@ -1,0 +1,92 @@
+"""A run that searches is reported on images that the search has not looked at."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+from compression.jobs.execute import execute
+from compression.measure.accuracy import compare, predict
+from compression.methods.pipeline import compress
+from compression.models.data import REPORT, load_dataset
+from compression.models.load import original_of
+from compression.models.parametrize import materialize
+from compression.recipe.recipe import Recipe
+from compression.recipe.steps import Distill, Prune, Quantize
+from compression.runs.results import Run, State
+from compression.runs.store import new_run
+
+MODEL = "fashion-mnist/squeezenet1_1"
+SEARCHED = Recipe(steps=(Prune(max_drop=1.0),))
+PLAIN = Recipe(steps=(Prune(sparsity=0.5),))
+NOTE = "Accuracy is on the 2,500 validation images that the search did not look at."
+
+
+@cache
+def done(recipe: Recipe, split: str = "validation") -> Run:
+    return execute(
+        new_run(MODEL, "fashion-mnist", recipe, State.RUNNING), device="cpu", split=split
+    )
+
+
+def test_a_search_is_reported_on_the_other_half_of_validation() -> None:
+    run, data = done(SEARCHED), load_dataset("fashion-mnist")
+    assert run.environment["split"] == REPORT and NOTE in run.notes
+    assert run.compressed is not None and run.baseline is not None and run.delta is not None
+    model = materialize(compress(MODEL, SEARCHED, device="cpu").model)
+    found = compare(predict(original_of(MODEL), data.report), predict(model, data.report))
+    assert (run.baseline.top1, run.compressed.top1) == (found.before, found.after)
+    assert run.delta.top1 == found.change and found.change.n == 2_500
+    on_search = compare(predict(original_of(MODEL), data.search), predict(model, data.search))
+    assert run.search_top1 == on_search.after
+    assert on_search.change.value >= -0.01 - 1e-12  # the search keeps its word where it looked
+    sentence = next(note for note in run.notes if note.startswith("Bisection found"))
+    assert f"{100 * on_search.change.value:+.2f} points on the 2,500 images" in sentence
+
+
+def test_what_searches_nothing_is_reported_on_all_validation_images() -> None:
+    run = done(PLAIN)
+    assert run.environment["split"] == "validation" and run.search_top1 is None
+    assert run.compressed is not None and run.compressed.top1 is not None
+    assert run.compressed.top1.n == 5_000
+    assert not any("search" in note for note in run.notes)
+
+
+def test_certifying_looks_at_all_test_images_whatever_was_searched() -> None:
+    run = done(SEARCHED, "test")
+    assert run.environment["split"] == "test" and NOTE not in run.notes
+    assert run.compressed is not None and run.compressed.top1 is not None
+    assert run.compressed.top1.n == 10_000
+
+
+@pytest.mark.parametrize(
+    ("recipe", "searches"),
+    [
+        (PLAIN, False),
+        (Recipe(), False),
+        (Recipe(steps=(Quantize(bits=4, margin="interval"),)), False),
+        (SEARCHED, True),
+        (Recipe(steps=(Quantize(keep_accuracy=0.99),)), True),
+        (Recipe(steps=(Distill(), Quantize(bits=4))), True),  # which model is kept
+    ],
+)
+def test_a_recipe_says_whether_it_searches(recipe: Recipe, searches: bool) -> None:
+    assert recipe.searches is searches
+
+
+def test_a_search_never_sees_an_image_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_dataset("fashion-mnist")
+    seen: list[torch.Tensor] = []
+
+    def see(model: object, split: object, *rest: object) -> object:
+        seen.append(split.images)  # type: ignore[attr-defined]
+        return predict(model, split, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("compression.methods.calibration.accuracy_search.predict", see)
+    compress(MODEL, Recipe(steps=(Prune(max_drop=3.0),), seed=1), device="cpu")
+    rows = {image.numpy().tobytes() for images in seen for image in images}
+    report = {image.numpy().tobytes() for image in data.report.images}
+    search = {image.numpy().tobytes() for image in data.search.images}
+    assert rows <= search and len(rows & report) == len(search & report)
