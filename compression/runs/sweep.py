@@ -66,9 +66,9 @@ def _with(recipe: Recipe, at: int, temperature: float, alpha: float) -> Recipe:
 def best_of(runs: Iterable[Run]) -> Run | None:
     """The run to choose, the first of equals; None without any.
 
-    By accuracy on the images of the search, so that the accuracy that the chosen run reports, on
-    other images, is not the luckiest of several; where a run has none, which earlier versions did
-    not measure, by what all report.
+    It is the most accurate on the images of the search, so that the accuracy that it reports, on
+    other images, is not the luckiest of several. Earlier versions did not measure that: if it is
+    missing anywhere, the most accurate on what is reported.
     """
     known = [run for run in runs if _top1(run) is not None]
     searched = all(run.search_top1 is not None for run in known)

@@ -97,6 +97,20 @@ def test_the_best_is_found_and_only_intervals_apart_are_a_difference() -> None:
     assert not clearly_worse(BEST, WORSE)
 
 
+def searched(run: Run, accuracy: float) -> Run:
+    top1 = Interval(value=accuracy, low=accuracy - 0.01, high=accuracy + 0.01, n=2500)
+    return run.model_copy(update={"search_top1": top1})
+
+
+def test_the_best_is_chosen_by_the_images_of_the_search_and_not_by_those_it_reports() -> None:
+    close, best = searched(CLOSE, 0.91), searched(BEST, 0.90)
+    assert best_of([best, close]) == close
+    assert "alpha 0.9 (run" in verdict([(CELLS[0], close)], close)
+    assert "by the other half of the validation images" in verdict([(CELLS[0], close)], close)
+    # runs of an earlier version among them have no such accuracy
+    assert best_of([BEST, close]) == BEST
+
+
 def test_the_verdict_says_what_can_be_told_and_what_not() -> None:
     found = list(zip(CELLS, (CLOSE, BEST, WORSE), strict=True))
     said = verdict(found, BEST)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from compression.recipe.steps import Distill
 from compression.runs.results import Run, State
+from compression.runs.statistics import Interval
 from dashboard.figures import temperature_grid
 from tests.dashboard.runs import done, ended, recipe, sweep
 
@@ -87,6 +88,20 @@ def test_what_may_be_chance_is_said(value: float, says: str) -> None:
     found = grid(dict.fromkeys(PAIRS, 0.9) | {(2.0, 0.9): value})
     assert temperature_grid.notice(found).startswith("T = 2 with alpha 0.9 did best")
     assert says in temperature_grid.notice(found)
+
+
+def test_the_best_is_chosen_by_the_images_of_the_search() -> None:
+    runs = sweep(BASE, dict.fromkeys(PAIRS, 0.9) | {(4.0, 0.5): 0.91})
+    runs = [
+        run.model_copy(update={"search_top1": Interval(value=v, low=v, high=v, n=2500)})
+        for run, v in zip(runs, (0.9, 0.9, 0.93, 0.9, 0.92, 0.9), strict=True)
+    ]
+    found = temperature_grid.grid_of(runs, None)
+    assert found is not None
+    assert (found.best.temperature, found.best.alpha, found.best.accuracy) == (2.0, 0.5, 0.9)
+    said = temperature_grid.notice(found)
+    assert "on the images that training looked at; it has 90.0" in said
+    assert "all 6 lie within 1.00 points" in said
 
 
 def test_some_within_the_interval_are_counted() -> None:
