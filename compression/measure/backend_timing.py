@@ -33,6 +33,7 @@ from compression.measure.interleaved_timer import (
 from compression.measure.layer_profile import costs
 from compression.measure.machine_peaks import MachinePeaks
 from compression.measure.speedup_analysis import SpeedupCase, Workload, analyse_speedup
+from compression.models.hooks import hooked, leaves
 from compression.models.load import parameter_bytes
 from compression.runs.results import SpeedupAnalysis, Timing
 
@@ -97,12 +98,8 @@ def work_of(
         nonlocal started
         started += 1
 
-    hooks = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
-    try:
+    with hooked(leaves(model), post=count):
         layers = costs(model, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     floats = dict(forms.int8().layers) if int8 else {}
     total = sum(c.macs for c in layers.values()) if macs is None else macs * len(images)
     return Workload(total, layers, max(started, 1), floats)

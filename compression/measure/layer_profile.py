@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.export.onnx.sessions import session_options
+from compression.models.hooks import hooked, leaves
 from compression.models.parametrize import compressible, weight_of
 from compression.runs.results import LayerTime
 
@@ -52,9 +53,9 @@ def costs(model: nn.Module, images: Tensor) -> dict[str, Cost]:
     """What the layers with weights do for images [n, c, h, w], by name, in the order of use."""
     found: dict[str, Cost] = {}
 
-    def see(name: str, module: nn.Module, given: Tensor, made: Tensor) -> None:
+    def see(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         weight = weight_of(module)
-        macs = made.numel() * weight[0].numel()
+        macs = output.numel() * weight[0].numel()
         share = float(weight.count_nonzero()) / weight.numel()
         before = found.get(name, Cost("", 0, 0.0, 0, 0))
         found[name] = Cost(
@@ -62,18 +63,11 @@ def costs(model: nn.Module, images: Tensor) -> dict[str, Cost]:
             before.macs + macs,
             before.nonzero_macs + share * macs,
             weight.numel(),
-            before.activations + given.numel() + made.numel(),
+            before.activations + inputs[0].numel() + output.numel(),
         )
 
-    hooks = [
-        module.register_forward_hook(lambda m, x, y, name=name: see(name, m, x[0], y))
-        for name, module in compressible(model)
-    ]
-    try:
+    with hooked(dict(compressible(model)), post=see):
         model.eval()(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return found
 
 
@@ -204,23 +198,15 @@ def _watched(
 ) -> Iterator[None]:
     started: dict[str, float] = {}
 
-    def begin(name: str) -> None:
+    def begin(name: str, *_: object) -> None:
         started[name] = perf_counter()
 
-    def end(name: str, module: nn.Module) -> None:
+    def end(name: str, module: nn.Module, *_: object) -> None:
         taken[name].append(1e3 * (perf_counter() - started[name]))
         kinds[name] = type(module).__name__
 
-    hooks = []
-    for name, module in model.named_modules():
-        if name and not list(module.children()):
-            hooks.append(module.register_forward_pre_hook(lambda *_, n=name: begin(n)))
-            hooks.append(module.register_forward_hook(lambda m, *_, n=name: end(n, m)))
-    try:
+    with hooked(leaves(model), pre=begin, post=end):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def side_by_side(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from compression.export.onnx.operators import Flow
 from compression.export.onnx.sessions import session
+from compression.models.hooks import hooked
 from compression.models.parametrize import compressible
 
 Array = NDArray[Any]
@@ -32,24 +33,15 @@ def wanted_means(model: nn.Module, flow: Flow, images: Tensor) -> dict[str, Arra
     """Mean of every channel [c] that a layer gives, with what is folded into it, by its name."""
     found: dict[str, Array] = {}
 
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, _: object, out: Tensor) -> None:
-            axes = (
-                range(out.ndim - 1) if isinstance(module, nn.Linear) else (0, *range(2, out.ndim))
-            )
-            mean = out.mean(tuple(axes))
-            bias = module.bias
-            mean = mean - bias if isinstance(bias, Tensor) else mean
-            found[name] = mean.double().cpu().numpy()
+    def keep(name: str, module: nn.Module, _: object, out: Tensor) -> None:
+        axes = range(out.ndim - 1) if isinstance(module, nn.Linear) else (0, *range(2, out.ndim))
+        mean = out.mean(tuple(axes))
+        bias = module.bias
+        mean = mean - bias if isinstance(bias, Tensor) else mean
+        found[name] = mean.double().cpu().numpy()
 
-        return hook
-
-    handles = [m.register_forward_hook(keep(n)) for n, m in compressible(model)]
-    try:
+    with hooked(dict(compressible(model)), post=keep):
         model(images[:IMAGES].to(next(model.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
     wanted: dict[str, Array] = {}
     for op in flow.ops:
         if op.kind in ("conv", "gemm") and op.bias is not None and op.layer in found:

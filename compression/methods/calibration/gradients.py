@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.models.hooks import hooked
 from compression.models.parametrize import compressible, materialize
 
 # Small batches, so that the gradients of single images do not cancel in their mean.
@@ -58,7 +57,8 @@ def output_gradients(model: nn.Module, images: Tensor, seed: int) -> dict[str, T
     twin = materialize(model).eval()
     sums: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(seed)
-    with torch.enable_grad(), _collecting(twin, sums):
+    layers = dict(compressible(twin))
+    with torch.enable_grad(), hooked(layers, post=partial(_add_squares, sums)):
         for x in images.split(_OUTPUT_BATCH):
             logits = twin(x.detach().requires_grad_())
             chances = logits.detach().softmax(1).cpu()
@@ -67,22 +67,14 @@ def output_gradients(model: nn.Module, images: Tensor, seed: int) -> dict[str, T
     return {name: total / len(images) for name, total in sums.items()}
 
 
-@contextmanager
-def _collecting(model: nn.Module, sums: dict[str, Tensor]) -> Iterator[None]:
-    def watch(name: str, module: nn.Module) -> Any:
-        def collect(g: Tensor) -> None:
-            axis = g.ndim - 1 if isinstance(module, nn.Linear) else 1
-            power = g.square().sum([d for d in range(g.ndim) if d != axis])
-            sums[name] = sums[name] + power if name in sums else power
+def _add_squares(
+    sums: dict[str, Tensor], name: str, module: nn.Module, _: object, output: Tensor
+) -> None:
+    """Let the gradient of a layer's output add its squares, summed over all but channels."""
 
-        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            output.register_hook(collect)
+    def add(gradient: Tensor) -> None:
+        axis = gradient.ndim - 1 if isinstance(module, nn.Linear) else 1
+        power = gradient.square().sum([d for d in range(gradient.ndim) if d != axis])
+        sums[name] = sums[name] + power if name in sums else power
 
-        return module.register_forward_hook(hook)
-
-    held = [watch(name, module) for name, module in compressible(model)]
-    try:
-        yield
-    finally:
-        for hook in held:
-            hook.remove()
+    output.register_hook(add)

@@ -1,4 +1,4 @@
-"""One forward pass in which a compressed model walks beside its reference, layer by layer.
+"""One forward pass of a compressed model and its reference together, layer by layer.
 
 The batch holds every calibration image twice. In each layer the first half goes through the
 reference's weights and the second through the compressed ones, so that both inputs of a layer are
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compression.methods.calibration.batchnorm import Norm
+from compression.models.hooks import hooked
 from compression.models.input_quantizers import on_grid
 from compression.models.parametrize import compressible
 
@@ -56,67 +58,101 @@ def paired_forward(
 ) -> tuple[str, ...]:
     """Call `visit` for every layer in the order of use, before it is used; change what it likes.
 
-    `reference` is another object than `model`, of the same structure; `images` [n, c, h, w] are on
-    the models' device. With `batchnorm`, the running statistics of `model` become the reference's,
-    moved by as much as the two models' statistics differ on these images: estimated anew, but
-    without the noise of few images, so that an unchanged model stays what it is; or, if given,
-    `normalise` sets each norm. With `bias`, each layer's mean output error, per channel, is taken
-    off its bias where it has one (Nagel et al., 2019).
+    Args:
+        reference: another object than `model`, of the same structure.
+        images: prepared images [n, c, h, w] on the models' device.
+        batchnorm: set the running statistics of `model` to the reference's, moved by as much as the
+            two models' statistics differ on these images: estimated anew, but without the noise of
+            few images, so that an unchanged model stays what it is.
+        bias: take each layer's mean output error, per channel, off its bias where it has one
+            (Nagel et al., 2019).
+        normalise: with `batchnorm`, sets each norm instead.
 
     Returns:
         The names of compressible layers that are never called by themselves (in attention).
     """
-    n, called = len(images), set[str]()
-    others = dict(reference.named_modules())
-    held: list[Any] = []
-
-    def meet(name: str, module: nn.Module) -> None:
-        other = others[name]
-        kept: list[Tensor] = []
-
-        def before(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-            if isinstance(module, nn.MultiheadAttention):  # query, key and value
-                kept.extend(x[:n] for x in given)
-                return tuple(x[n:] for x in given)
-            theirs, ours = given[0][:n], given[0][n:]
-            kept.append(theirs)
-            if isinstance(module, Norm):
-                if batchnorm:
-                    (normalise or _move_statistics)(module, ours, other, theirs)
-            else:
-                called.add(name)
-                visit(LayerPair(name, module, other, on_grid(module, ours), theirs))
-            return (ours, *given[1:])
-
-        def after(_: nn.Module, __: Any, ours: Any) -> Any:
-            if isinstance(module, nn.MultiheadAttention):
-                theirs = other(*kept, need_weights=False)[0]
-                kept.clear()
-                return torch.cat([theirs, ours[0]]), None
-            theirs = other(kept.pop())
-            own = None if isinstance(module, Norm) or not bias else module._parameters.get("bias")
-            if own is not None:
-                error = _channel_means(theirs - ours, module)
-                own.add_(error)
-                ours = ours + _shaped(error, ours, module)
-            return torch.cat([theirs, ours])
-
-        # Before anything else that waits there: an input quantizer is for the second half only.
-        held.append(module.register_forward_pre_hook(before, prepend=True))
-        held.append(module.register_forward_hook(after))
-
     layers = dict(compressible(model))
-    whole = {
-        k: m for k, m in model.named_modules() if isinstance(m, (*Norm, nn.MultiheadAttention))
-    }
-    try:
-        for name, module in {**layers, **whole}.items():
-            meet(name, module)
+    pairs = _Pairs(reference, len(images), visit, bias)
+    modules = dict(model.named_modules())
+    norms = {name: m for name, m in modules.items() if isinstance(m, Norm)}
+    attention = {name: m for name, m in modules.items() if isinstance(m, nn.MultiheadAttention)}
+    before_norm = partial(pairs.before_norm, normalise or _move_statistics) if batchnorm else None
+    with (
+        # before anything else that waits there: an input quantizer is for the second half only
+        hooked(layers, pre=pairs.before_layer, post=pairs.after_layer, first=True),
+        hooked(norms, pre=before_norm or pairs.split, post=pairs.after, first=True),
+        hooked(attention, pre=pairs.split_all, post=pairs.after_attention, first=True),
+    ):
         model(torch.cat([images, images]))
-    finally:
-        for hook in held:
-            hook.remove()
-    return tuple(name for name in layers if name not in called)
+    return tuple(name for name in layers if name not in pairs.called)
+
+
+class _Pairs:
+    """What happens around each module. The reference's inputs come first in every batch.
+
+    A module sees its own half of the batch alone; the reference's half goes through its reference,
+    and both outputs together go on.
+    """
+
+    def __init__(
+        self, reference: nn.Module, count: int, visit: Callable[[LayerPair], None], bias: bool
+    ) -> None:
+        self.references = dict(reference.named_modules())
+        self.count, self.visit, self.bias = count, visit, bias
+        self.called: set[str] = set()
+        self.reference_inputs: dict[str, tuple[Tensor, ...]] = {}
+
+    def split(self, name: str, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Keep the reference's half of the first input for later; give the other half."""
+        self.reference_inputs[name] = (inputs[0][: self.count],)
+        return (inputs[0][self.count :], *inputs[1:])
+
+    def split_all(self, name: str, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """As `split`, for query, key and value."""
+        self.reference_inputs[name] = tuple(x[: self.count] for x in inputs)
+        return tuple(x[self.count :] for x in inputs)
+
+    def before_layer(
+        self, name: str, module: nn.Module, inputs: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """Split, and let the layer be changed before it is used."""
+        rest = self.split(name, module, inputs)
+        ours, (theirs,) = on_grid(module, rest[0]), self.reference_inputs[name]
+        self.called.add(name)
+        self.visit(LayerPair(name, module, self.references[name], ours, theirs))
+        return rest
+
+    def before_norm(
+        self, normalise: Normalise, name: str, module: nn.Module, inputs: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """Split, and set the norm by both halves."""
+        rest = self.split(name, module, inputs)
+        normalise(module, rest[0], self.references[name], *self.reference_inputs[name])
+        return rest
+
+    def after(self, name: str, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        """The reference's outputs, then the module's own."""
+        return torch.cat([self.references[name](*self.reference_inputs.pop(name)), output])
+
+    def after_attention(
+        self, name: str, _: nn.Module, __: tuple[Any, ...], output: tuple[Tensor, Any]
+    ) -> tuple[Tensor, None]:
+        """As `after`; without the attention weights."""
+        inputs = self.reference_inputs.pop(name)
+        expected = self.references[name](*inputs, need_weights=False)[0]
+        return torch.cat([expected, output[0]]), None
+
+    def after_layer(
+        self, name: str, module: nn.Module, _: tuple[Any, ...], output: Tensor
+    ) -> Tensor:
+        """As `after`, with the mean error taken off the layer's bias if that is asked for."""
+        expected = self.references[name](*self.reference_inputs.pop(name))
+        bias = module._parameters.get("bias") if self.bias else None
+        if bias is not None:
+            error = _channel_means(expected - output, module)
+            bias.add_(error)
+            output = output + _shaped(error, output, module)
+        return torch.cat([expected, output])
 
 
 def _move_statistics(norm: nn.Module, ours: Tensor, other: nn.Module, theirs: Tensor) -> None:
@@ -141,21 +177,12 @@ def visit_layer_inputs(
 
     `images` [n, c, h, w] are on the model's device.
     """
-    held = []
 
-    def meet(name: str, layer: nn.Module) -> None:
-        def before(module: nn.Module, given: tuple[Any, ...]) -> None:
-            visit(LayerPair(name, module, module, on_grid(module, given[0]), given[0]))
+    def before(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        visit(LayerPair(name, module, module, on_grid(module, inputs[0]), inputs[0]))
 
-        held.append(layer.register_forward_pre_hook(before, prepend=True))
-
-    try:
-        for name, layer in compressible(model):
-            meet(name, layer)
+    with hooked(dict(compressible(model)), pre=before, first=True):
         model(images)
-    finally:
-        for hook in held:
-            hook.remove()
 
 
 def _channel_axis(module: nn.Module) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from compression.catalogue.cards import Card
 from compression.errors import InvalidInput
 from compression.models.data import Dataset, prepare
+from compression.models.hooks import hooked
 from compression.recipe.calibration_need import needs_images
 from compression.runs.progress import Curve, Progress
 
@@ -107,16 +108,11 @@ class StepContext:
     def _count(self) -> int:
         widest = 0
 
-        def see(_: nn.Module, __: object, output: object) -> None:
+        def see(_: str, __: nn.Module, ___: object, output: object) -> None:
             nonlocal widest
             if isinstance(output, Tensor):
                 widest = max(widest, output.numel() * output.element_size())
 
-        held = [m.register_forward_hook(see) for m in self.reference.modules()]
-        try:
-            with torch.no_grad():
-                self.reference(self.example())
-        finally:
-            for hook in held:
-                hook.remove()
+        with torch.no_grad(), hooked(dict(self.reference.named_modules()), post=see):
+            self.reference(self.example())
         return max(250, _WIDEST // widest)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compression.errors import InvalidInput
 from compression.methods.distill.losses import LAYER_LOSSES
+from compression.models.hooks import hooked
 from compression.recipe.steps import Distill
 
 Pairs = tuple[tuple[str, str], ...]
@@ -94,20 +95,13 @@ def _maps(model: nn.Module, example: Tensor) -> dict[str, int]:
     """Pixels of the maps that each module gives, in the order in which they end."""
     sizes: dict[str, int] = {}
 
-    def see(name: str) -> Callable[[nn.Module, object, object], None]:
-        def note(_: nn.Module, __: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4:
-                sizes.pop(name, None)
-                sizes[name] = output.shape[2] * output.shape[3]
+    def note(name: str, _: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            sizes.pop(name, None)
+            sizes[name] = output.shape[2] * output.shape[3]
 
-        return note
-
-    held = [m.register_forward_hook(see(n)) for n, m in model.named_modules() if n]
-    try:
+    with hooked({n: m for n, m in model.named_modules() if n}, post=note):
         _run(model, example)
-    finally:
-        for handle in held:
-            handle.remove()
     return sizes
 
 

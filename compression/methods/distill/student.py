@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from torchvision.ops import StochasticDepth
 
 from compression.methods.calibration.batchnorm import Norm
+from compression.models.hooks import hooked
 from compression.models.parametrize import FakeQuantize, compressible, part
 from compression.recipe.steps import Distill
 
@@ -18,8 +19,8 @@ DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, StochasticDepth
 
 def learned_grids(student: nn.Module) -> list[FakeQuantize]:
     """The grids of all layers that have one; from now on they are learned with the weights."""
-    held = [part(module, FakeQuantize) for _, module in compressible(student)]
-    grids = [q for q in held if isinstance(q, FakeQuantize)]
+    parts = [part(module, FakeQuantize) for _, module in compressible(student)]
+    grids = [q for q in parts if isinstance(q, FakeQuantize)]
     for quantizer in grids:
         quantizer.learn()
     return grids
@@ -54,21 +55,19 @@ def freeze_dead_channels(student: nn.Module, images: Tensor) -> list[RemovableHa
     Their variance is nothing beside epsilon, so that rounding errors of their inputs would come
     out a hundred times larger, layer after layer. The model answers as before.
     """
-    seen: dict[Any, tuple[Tensor, Tensor]] = {}
+    statistics: dict[Any, tuple[Tensor, Tensor]] = {}
 
-    def see(module: nn.Module, given: tuple[Tensor]) -> None:
-        axes = [d for d in range(given[0].ndim) if d != 1]
-        seen[module] = (given[0].mean(axes), given[0].var(axes))
+    def measure(_: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        axes = [d for d in range(inputs[0].ndim) if d != 1]
+        statistics[module] = (inputs[0].mean(axes), inputs[0].var(axes))
 
-    norms = [m for m in student.modules() if isinstance(m, Norm) and m.affine]
+    norms = {n: m for n, m in student.named_modules() if isinstance(m, Norm) and m.affine}
     if not norms:
         return []
-    watching = [m.register_forward_pre_hook(see) for m in norms]
-    student.eval()(images)
-    for handle in watching:
-        handle.remove()
-    held = []
-    for module, (constant, variance) in seen.items():
+    with hooked(norms, pre=measure):
+        student.eval()(images)
+    handles = []
+    for module, (constant, variance) in statistics.items():
         mean, spread = module.running_mean, module.running_var
         if mean is None or spread is None:
             continue
@@ -77,5 +76,5 @@ def freeze_dead_channels(student: nn.Module, images: Tensor) -> list[RemovableHa
             scale = module.weight / (spread + module.eps).sqrt()
             module.bias.add_(torch.where(alive, 0.0, (constant - mean) * scale))
             module.weight.mul_(alive)
-            held.append(module.weight.register_hook(lambda g, alive=alive: g * alive))
-    return held
+            handles.append(module.weight.register_hook(lambda g, alive=alive: g * alive))
+    return handles

@@ -12,6 +12,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
+from compression.models.hooks import hooked
 from compression.models.parametrize import compressible
 
 Score = Callable[[Any], Tensor | None]
@@ -66,12 +67,7 @@ def whole_layers(model: nn.Module, example: Tensor) -> list[nn.Module]:
         inner = {block.mlp[0] for block in model.encoder.layers}
         return [layer for _, layer in compressible(model) if layer not in inner]
     called: list[nn.Module] = []
-    hooks = [
-        layer.register_forward_hook(lambda module, *_: called.append(module))
-        for _, layer in compressible(model)
-    ]
-    with torch.no_grad():
+    layers = dict(compressible(model))
+    with torch.no_grad(), hooked(layers, post=lambda _, module, *__: called.append(module)):
         model(example)
-    for hook in hooks:
-        hook.remove()
     return called[-1:]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compression.models.hooks import hooked
 from compression.models.parametrize import (
     FakeQuantize,
     compressible,
@@ -122,15 +123,8 @@ def _outputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """The blocks' outputs of a forward pass inside the context."""
     found: dict[str, Tensor] = {}
 
-    def keeper(name: str) -> Any:
-        def keep(_: nn.Module, __: Any, output: Tensor) -> None:
-            found[name] = output
+    def keep(name: str, _: nn.Module, __: object, output: Tensor) -> None:
+        found[name] = output
 
-        return keep
-
-    held = [m.register_forward_hook(keeper(name)) for name, m in blocks(model).items()]
-    try:
+    with hooked(blocks(model), post=keep):
         yield found
-    finally:
-        for hook in held:
-            hook.remove()

@@ -15,6 +15,7 @@ from compression.methods.quantize.activation_ranges import (
     Histogram,
 )
 from compression.methods.quantize.weight_ranges import grid_from_range
+from compression.models.hooks import hooked
 from compression.models.input_quantizers import (
     depthwise,
     input_grids,
@@ -94,16 +95,9 @@ def _watch(
     device: str,
     see: Callable[[str, Tensor], None],
 ) -> None:
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda module, given: see(name, given[0])
-
-    handles = [module.register_forward_pre_hook(hook(name)) for name, module in layers.items()]
-    try:
+    with hooked(layers, pre=lambda name, _, inputs: see(name, inputs[0])):
         for batch in batches:
             model(batch.to(device))
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _refuse_infinite(seen: dict[str, _Seen]) -> None:

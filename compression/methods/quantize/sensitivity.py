@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from compression.errors import InvalidInput
 from compression.models.data import Split, batches
+from compression.models.hooks import hooked
 from compression.models.parametrize import compressible
 
 IMAGES = 512
@@ -110,15 +111,8 @@ class _Replay:
         self.batches = self.bytes = self.at = 0
 
     def record(self, images: Tensor) -> Tensor:
-        def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-            return lambda module, given, out: self._keep(name, out)
-
-        handles = [m.register_forward_hook(hook(name)) for name, m in self.modules.items()]
-        try:
+        with hooked(self.modules, post=lambda name, _, __, out: self._keep(name, out)):
             out: Tensor = self.model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
         self.batches += 1
         return out
 
