@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models as tv
 
@@ -65,8 +66,19 @@ def skeleton(architecture: str, classes: int) -> nn.Module:
             return build(architecture, classes)
     except NotImplementedError:
         # RegNet computes its widths with tensors, which must hold numbers.
-        with torch.random.fork_rng(devices=[]):
-            return build(architecture, classes).to("meta")
+        with torch.device("meta"), _NumbersOnCpu():
+            return build(architecture, classes)
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Makes tensors from given numbers on the CPU, where they can be read, whatever the device."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.arange, torch.tensor):
+            kwargs = {"device": "cpu", **(kwargs or {})}
+        return func(*args, **(kwargs or {}))
 
 
 def load_model(model_id: str) -> nn.Module:

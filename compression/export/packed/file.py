@@ -12,15 +12,11 @@ as version 2 and codes weights with what is known around them; it is written whe
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import struct
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +25,16 @@ from torch import Tensor, nn
 from compression.errors import ArtifactError, CompressionError, InvalidInput
 from compression.export.packed.format_v2 import assemble, dissect, read_plan
 from compression.export.packed.format_v3 import read, write
+from compression.export.packed.header import (
+    DIGEST_BYTES,
+    LENGTHS,
+    MAX_CLASSES,
+    VERSION,
+    Header,
+    digest,
+    read_header,
+    write_header,
+)
 from compression.export.packed.input_grids import (
     input_grids_of,
     input_state,
@@ -49,23 +55,11 @@ from compression.models.load import skeleton
 from compression.models.parametrize import materialize
 from compression.models.widths import resize, runs, widths
 
-VERSION = 3
-MAX_CLASSES = 65_536
-MAX_DETAILS = 65_536
-_FORMAT = "compression-dashboard"
-_MAX_HEADER = 1 << 20
 _MAX_FILE = 1 << 33
-_DIGEST = 16
-_LENGTHS = struct.Struct("<II")
-
-
-@dataclass(frozen=True)
-class _Header:
-    version: int
-    architecture: str
-    classes: int
-    details: dict[str, Any]
-    end: int  # where the payload starts
+# No byte stands for more weights than this, so that a small file cannot ask for much memory. The
+# coder takes next to nothing for what is all the same: the writer fills up the file of a model of
+# almost nothing but zeros. What is left when 99.99 % of a VGG-16 is zero is 5,000 weights a byte.
+_WEIGHTS_PER_BYTE = 1 << 14
 
 
 def pack(
@@ -78,47 +72,65 @@ def pack(
 ) -> bytes:
     """A model as the bytes of a file that loads back bit for bit. The same model, the same bytes.
 
-    `details` is what else the file should say of itself (model id, recipe): JSON, at most 64 KiB.
-    With `newest` 2 the file is one that older readers know, too.
+    Args:
+        model: of a torchvision architecture, perhaps with fewer channels, masks and grids.
+        architecture: its name in torchvision.
+        classes: outputs of its classifier.
+        details: what else the file should say of itself (model id, recipe): JSON, at most 64 KiB.
+        newest: with 2 the file is one that older readers know, too.
 
     Raises:
         InvalidInput: the model is not of that architecture, or `details` is not such JSON.
     """
-    twin = materialize(model)
-    state, inputs = twin.state_dict(), input_grids(model)
-    fewer = _check_fit(twin, state, architecture, classes)
+    plain = materialize(model)
+    state, inputs = plain.state_dict(), input_grids(model)
+    missing = _missing_channels(plain, state, architecture, classes)
     state = {**state, **input_state(inputs)}
-    start = [*fewer, *write_inputs(twin, inputs)]
+    start = [*missing, *write_inputs(plain, inputs)]
     index, arrays = dissect(model, state)
     version, payload = 3, b""
     if newest >= 3:
         coded = write(model, state)
         payload = _payload([*start, *coded.index], coded)
-    # Without context no file is below its entropy, so that most often there is no need to look.
+    # Without context no file is below its entropy, so that most often there is no need to try.
     if not payload or sum(map(entropy_bytes, arrays)) < len(payload):
-        older, coded = (2 if any(fewer) or inputs else 1), encode(arrays)
-        other = _payload([*(start if older == 2 else []), *index, *coded.index], coded)
-        if not payload or len(other) <= len(payload):
-            version, payload = older, other
-    header = _write_header(version, architecture, classes, details, len(payload) + _DIGEST)
-    return header + payload + _digest(header, payload)
+        older, coded = (2 if any(missing) or inputs else 1), encode(arrays)
+        without_context = _payload([*(start if older == 2 else []), *index, *coded.index], coded)
+        if not payload or len(without_context) <= len(payload):
+            version, payload = older, without_context
+    header = write_header(
+        version,
+        architecture,
+        classes,
+        details,
+        payload_bytes=len(payload) + DIGEST_BYTES,
+        least_file_bytes=_least_bytes(state),
+    )
+    return header + payload + digest(header, payload)
 
 
 def _payload(index: list[int], coded: Coded) -> bytes:
     table = zlib.compress(write_numbers(index), 9)
-    return _LENGTHS.pack(len(table), len(coded.words)) + table + coded.words + coded.raw
+    return LENGTHS.pack(len(table), len(coded.words)) + table + coded.words + coded.raw
+
+
+def _least_bytes(state: Mapping[str, Tensor]) -> int:
+    """Bytes that a file of this state dict must have."""
+    return -(-sum(tensor.numel() for tensor in state.values()) // _WEIGHTS_PER_BYTE)
 
 
 def unpack(data: bytes) -> nn.Module:
     """The model, float32 on the CPU, in evaluation mode, with ordinary weights.
 
+    What the file claims is held against its size before anything is made of it.
+
     Raises:
         ArtifactError: the data is not one of our files, is damaged, or is of a newer version.
     """
-    header = _read_header(data)
+    header = read_header(data)
     try:
         model = skeleton(header.architecture, header.classes)
-        _read_into(model, memoryview(data)[header.end : -_DIGEST], header)
+        _read_into(model, memoryview(data), header)
     except InvalidInput:
         raise ArtifactError(
             f"the file is of the architecture {str(header.architecture)[:60]!r}, which the "
@@ -135,7 +147,7 @@ def details(data: bytes) -> dict[str, Any]:
     Raises:
         ArtifactError: as `unpack`.
     """
-    return _read_header(data).details
+    return read_header(data).details
 
 
 def save(path: Path, data: bytes) -> None:
@@ -179,29 +191,29 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
         raise ArtifactError(f"{path}: {error}") from None
 
 
-def _check_fit(
-    model: nn.Module, found: Mapping[str, Tensor], architecture: str, classes: int
+def _missing_channels(
+    model: nn.Module, state: Mapping[str, Tensor], architecture: str, classes: int
 ) -> list[int]:
     """How much narrower each width is than the architecture's; all else must be the same."""
     if not 1 <= classes <= MAX_CLASSES:
         raise InvalidInput("classes", classes, f"from 1 to {MAX_CLASSES}")
     stock = skeleton(architecture, classes)
-    full, own = widths(stock), widths(model)
-    if own != full:
-        # A model of another architecture is told by its layers below, in words.
+    full, narrowed = widths(stock), widths(model)
+    if narrowed != full:
+        # How a model of another architecture differs is said below, layer by layer.
         with suppress(ValueError):
-            resize(stock, own)
+            resize(stock, narrowed)
     expected = stock.state_dict()
-    for name in [*expected, *found]:
-        want, have = _describe(expected.get(name)), _describe(found.get(name))
+    for name in [*expected, *state]:
+        want, have = _describe(expected.get(name)), _describe(state.get(name))
         if want != have:
             allowed = f"{want}, as {architecture} with {classes} classes has"
             raise InvalidInput("model", f"{name}: {have}", allowed)
-    if list(expected) != list(found):
+    if list(expected) != list(state):
         raise InvalidInput("model", "other order of layers", f"the order in {architecture}")
-    if own != full and not runs(stock, classes):
+    if narrowed != full and not runs(stock, classes):
         raise InvalidInput("model", "other widths", f"what runs, with {classes} classes")
-    return [f - o for f, o in zip(full, own, strict=True)]
+    return [f - n for f, n in zip(full, narrowed, strict=True)]
 
 
 def _describe(tensor: Tensor | None) -> str:
@@ -210,108 +222,38 @@ def _describe(tensor: Tensor | None) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def _digest(*parts: bytes | memoryview) -> bytes:
-    digest = hashlib.blake2b(digest_size=_DIGEST)
-    for piece in parts:
-        digest.update(piece)
-    return digest.digest()
-
-
-def _write_header(
-    version: int, architecture: str, classes: int, details: Mapping[str, Any], size: int
-) -> bytes:
-    try:
-        said = json.dumps(dict(details), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput("details", type(details).__name__, f"JSON ({error})") from None
-    if len(said) > MAX_DETAILS:
-        raise InvalidInput("details", f"{len(said)} bytes", f"at most {MAX_DETAILS}")
-    entries = {
-        "__metadata__": {
-            "architecture": architecture,
-            "classes": str(classes),
-            "details": said,
-            "format": f"{_FORMAT}/{version}",
-        },
-        "payload": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]},
-    }
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
-
-
-def _read_header(data: bytes) -> _Header:
-    """Check version, lengths and digest. Nothing larger than the header is made."""
-    foreign = ArtifactError("this is not a file of a compressed model, or it is cut short")
-    size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 + _DIGEST or not 0 < size <= min(_MAX_HEADER, len(data) - 8):
-        raise foreign
-    try:
-        entries = json.loads(data[8 : 8 + size])
-        said = entries["__metadata__"]
-        name, _, version = said["format"].partition("/")
-        if name != _FORMAT or not version.isdecimal():
-            raise foreign
-        if int(version) > VERSION:
-            raise ArtifactError(
-                f"the file is of version {version}; this program reads versions up to {VERSION}"
-            )
-        end, (first, last) = 8 + size, entries["payload"]["data_offsets"]
-        if first != 0 or last != len(data) - end or last < _LENGTHS.size + _DIGEST:
-            raise ArtifactError("the file is cut short, or something was added to it")
-        if _digest(memoryview(data)[:-_DIGEST]) != data[-_DIGEST:]:
-            raise ArtifactError("the file is damaged: its checksum does not match")
-        header = _Header(
-            int(version),
-            said["architecture"],
-            int(said["classes"]),
-            json.loads(said["details"]),
-            end,
-        )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise foreign from None
-    return _checked(header)
-
-
-def _checked(header: _Header) -> _Header:
-    if not isinstance(header.details, dict):
-        raise ArtifactError("the file's details are not a JSON object")
-    if not 1 <= header.classes <= MAX_CLASSES:
-        raise ArtifactError(
-            f"the file claims {header.classes} classes, at most {MAX_CLASSES} can be"
-        )
-    return header
-
-
-def _read_into(model: nn.Module, payload: memoryview, header: _Header) -> None:
-    """Give a model on the meta device the file's widths, numbers and grids of inputs."""
-    numbers, words, raw = _read_parts(payload, len(model.state_dict()))
+def _read_into(model: nn.Module, data: memoryview, header: Header) -> None:
+    """Give a model on the meta device the file's widths, weights and grids of inputs."""
+    payload = data[header.payload_start : -DIGEST_BYTES]
+    index, words, raw = _read_parts(payload, len(model.state_dict()))
     inputs = {}
     if header.version >= 2:
-        _read_widths(numbers, model, header.classes)
-        inputs = read_inputs(numbers, model)
-    own = model.state_dict()
-    like = {**own, **input_state(inputs)}
+        _read_widths(index, model, header.classes)
+        inputs = read_inputs(index, model)
+    weights = model.state_dict()
+    like = {**weights, **input_state(inputs)}
+    if len(data) < _least_bytes(like):
+        raise ValueError(f"{len(data)} bytes cannot hold the weights of {header.architecture}")
     if header.version >= 3:
-        state = read(numbers, words, raw, like)
+        state = read(index, words, raw, like)
     else:
-        state = assemble(read_plan(numbers, like), Decoder(numbers, words, raw), like)
-    model.load_state_dict({name: state[name] for name in own}, assign=True)
+        state = assemble(read_plan(index, like), Decoder(index, words, raw), like)
+    model.load_state_dict({name: state[name] for name in weights}, assign=True)
     parametrize_inputs(model, input_grids_of(inputs, state))
 
 
-def _read_widths(numbers: Iterator[int], model: nn.Module, classes: int) -> None:
+def _read_widths(index: Iterator[int], model: nn.Module, classes: int) -> None:
     full = widths(model)
-    own = [width - next_varint(numbers) for width in full]
-    resize(model, own)
-    if own != list(full) and not runs(model, classes):
+    narrowed = [width - next_varint(index) for width in full]
+    resize(model, narrowed)
+    if narrowed != list(full) and not runs(model, classes):
         raise ValueError("its layers do not fit each other")
 
 
 def _read_parts(payload: memoryview, tensors: int) -> tuple[Iterator[int], bytes, bytes]:
     """The numbers of the index, the coded words and the raw bytes."""
-    index_bytes, words_bytes = _LENGTHS.unpack_from(payload)
-    at = _LENGTHS.size
+    index_bytes, words_bytes = LENGTHS.unpack_from(payload)
+    at = LENGTHS.size
     if at + index_bytes + words_bytes > len(payload):
         raise ValueError("its parts are longer than the file")
     inflater = zlib.decompressobj()

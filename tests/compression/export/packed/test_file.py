@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from compression.errors import ArtifactError, CompressionError, InvalidInput
 from compression.export.packed.file import (
-    VERSION,
     details,
     load,
     pack,
     unpack,
 )
 from compression.export.packed.file import save as save_artifact
+from compression.export.packed.header import VERSION
 from compression.export.packed.order0_coder import read_numbers, write_numbers
 from compression.measure.size import measure_sizes
 from compression.methods.quantize.weight_ranges import minmax, mse
@@ -475,6 +475,21 @@ def test_a_model_that_gains_nothing_is_still_written_as_version_1() -> None:
         bits = torch.randint(-(2**31), 2**31, parameter.shape, dtype=torch.int64)
         parameter.data = bits.to(torch.int32).view(torch.float32)
     assert _version(_pack(model, "squeezenet1_1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [(1, "5eb7d8650f91a434"), (2, "4de31dde76d40d76"), (3, "4de31dde76d40d76")],
+)
+def test_files_of_every_version_written_before_load_bit_for_bit(version: int, state: str) -> None:
+    """Masked weights in 2 to 4 bits; from version 2 on also fewer channels and 8-bit inputs."""
+    data = (Path(__file__).parent / "files" / f"version{version}.safetensors").read_bytes()
+    assert _version(data) == version and details(data) == {"version": version}
+    digest = hashlib.sha256()
+    for name, tensor in unpack(data).state_dict().items():
+        digest.update(name.encode() + str(tensor.shape).encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    assert digest.hexdigest()[:16] == state
 
 
 def _with_index(data: bytes, change: Callable[[list[int]], list[int]]) -> bytes:
