@@ -1,4 +1,4 @@
-"""What ran a model, in a person's words."""
+"""The names of backends."""
 
 from __future__ import annotations
 
