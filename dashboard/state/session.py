@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -33,6 +35,7 @@ from dashboard.state.url import from_params, to_params
 FIRST_MODEL = "fashion-mnist/resnet18"
 METHOD = "method"
 _READ = "url_read"
+_PAGE = "page_state"
 _PROBLEMS = "url_problems"
 _SAID = "said"
 # What of the URL is no setting of the form.
@@ -40,6 +43,59 @@ _KEPT = ("run", "compare")
 # A select box takes None for no choice, so bits that are unset go by 0 there.
 _UNSET = [name for name, value in PLAIN.items() if value is None]
 _BITS = ("edge_bits", "activation_bits")
+
+
+@dataclass(frozen=True)
+class PageState:
+    """What one drawing of the page is made of, read once: `runs` are those of the card's model,
+    oldest first."""
+
+    card: Card
+    form: Form
+    runs: tuple[StoredRun, ...]
+    weights: Weights | None
+
+    @property
+    def images(self) -> bool:
+        """Whether the model has images: to calibrate on, to train on, to measure accuracy on."""
+        return self.card.dataset is not None
+
+
+@contextmanager
+def drawing() -> Iterator[PageState]:
+    """Read the page's state once for the whole script: inside, `page()` gives this same value.
+
+    Only after `read_url`. A fragment that runs again later is outside, and reads anew.
+
+    Raises:
+        StoreError: the store cannot be opened or read.
+    """
+    st.session_state[_PAGE] = state = _page()
+    try:
+        yield state
+    finally:
+        del st.session_state[_PAGE]
+
+
+def page() -> PageState:
+    """The page's state: the one being drawn, or read anew in a fragment that runs by itself.
+
+    Raises:
+        StoreError: the store cannot be opened or read.
+    """
+    state: PageState | None = current_page()
+    return _page() if state is None else state
+
+
+def current_page() -> PageState | None:
+    """The state of the whole page being drawn; None in a fragment that runs by itself."""
+    state: PageState | None = st.session_state.get(_PAGE)
+    return state
+
+
+def _page() -> PageState:
+    card = cards()[st.session_state["model"]]
+    return PageState(card, form(), tuple(store().entries(card.id)), weights_of(card))
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -229,7 +285,7 @@ def said() -> str:
     return found
 
 
-def selected(entries: list[StoredRun]) -> StoredRun | None:
+def selected(entries: Sequence[StoredRun]) -> StoredRun | None:
     """The run the URL names, or else the newest finished one.
 
     A run the URL names that is not there is said so, once.

@@ -26,27 +26,28 @@ from dashboard.views.recipe import advanced, pruning, widgets
 from dashboard.views.recipe.temperature_button import button
 
 
-def show(card: Card) -> None:
+def show() -> None:
     """Draw the panel. It reruns by itself while sliders move; the rest of the page stays."""
-    _panel(card)
+    _panel()
     if said := session.said():
         st.toast(said, icon=":material/schedule:")
 
 
 @st.fragment
-def _panel(card: Card) -> None:
+def _panel() -> None:
     try:
-        student = taught(session.form())
-        # a student's weights are other ones once it has been taught
-        weights = session.weights_of(card) if student is None else None
-        known = session.store().entries(card.id, (State.DONE, *ACTIVE))
+        page = session.page()
+        card, form = page.card, page.form
+        # a student's weights are other ones once it has been trained
+        weights = page.weights if taught(form) is None else None
+        known = [e for e in page.runs if e.run.state in (State.DONE, *ACTIVE)]
         with st.container(border=True, key="recipe"):
             _method(card)
-            pruning.show(weights)
-            _quantize()
-            _distill(card, weights, known)
-            session.write_url(card.id, session.form())
-            _act(card, weights, known)
+            pruning.show(form, weights)
+            _quantize(form)
+            _distill(page, weights, known)
+            session.write_url(card.id, form)
+            _act(page, weights, known)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
 
@@ -90,8 +91,7 @@ def _method_changed() -> None:
     session.adapt()
 
 
-def _quantize() -> None:
-    form = session.form()
+def _quantize(form: Form) -> None:
     st.toggle(
         "**Bit width, at most**" if form["mixed"] else "**Bit width**",
         key="quantize",
@@ -112,8 +112,8 @@ def _refused(form: Form, card: Card, weights: Weights | None) -> str | None:
     return refusal(form, weights, (cards()[student] if student else card).architecture)
 
 
-def _distill(card: Card, weights: Weights | None, known: list[StoredRun]) -> None:
-    possible = card.dataset is not None
+def _distill(page: session.PageState, weights: Weights | None, known: list[StoredRun]) -> None:
+    card, form, possible = page.card, page.form, page.images
     st.toggle(
         "**Distillation temperature**",
         key="distill",
@@ -122,17 +122,17 @@ def _distill(card: Card, weights: Weights | None, known: list[StoredRun]) -> Non
         help="Distillation: further training in which the compressed model learns to answer "
         "like the original.",
     )
-    off = not (possible and st.session_state["distill"])
+    off = not (possible and form["distill"])
     widgets.slider("temperature", disabled=off)
     if not possible:
         st.caption("Off: teaching needs training images, and there are none for this model here.")
-    advanced.show(session.form(), "distill", off)
+    advanced.show(form, "distill", off)
     if possible:
-        form = session.form()
         button(card, form, known, _refused(form, card, weights))
 
 
-def _act(card: Card, weights: Weights | None, known: list[StoredRun]) -> None:
+def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun]) -> None:
+    card, form = page.card, page.form
     with st.expander("Seed and device", type="compact"):
         st.number_input(
             "Seed",
@@ -150,7 +150,6 @@ def _act(card: Card, weights: Weights | None, known: list[StoredRun]) -> None:
             persist_state="session",
             format_func=lambda d: word("device", d),
         )
-    form = session.form()
     recipe = to_recipe(form)
     said = fmt.shortened(recipe.sentence())
     st.markdown(said, help="What Run will do, in this order, by the method chosen above.")

@@ -19,9 +19,8 @@ _AMOUNTS = {
 }
 
 
-def show(weights: Weights | None) -> None:
+def show(form: Form, weights: Weights | None) -> None:
     """Draw the switch, how much is said by what, its slider, and where that cuts."""
-    form = session.form()
     amount, fixed = form["amount"], form["amount"] != "threshold" and ":" in form["pattern"]
     st.toggle(
         f"**Pruning {form['pattern']}**" if fixed else f"**{_AMOUNTS[amount][1]}**",
