@@ -9,7 +9,6 @@ from compression.recipe.fields import settings
 from compression.recipe.steps import STEPS
 from compression.runs.results import Run
 from dashboard.numbers import format as fmt
-from dashboard.state.choice_labels import word
 from dashboard.state.url import text_of
 
 _MOST_DIFFERENCES = 3
@@ -67,5 +66,6 @@ def _one(step: str, name: str, value: Any) -> str:
     if value is None:
         return f"{title}: unset"
     if known[name].choices and isinstance(value, str):
-        return word(name, value) if name in _CLEAR else f"{title}: {word(name, value)}"
+        label = known[name].label(value)
+        return label if name in _CLEAR else f"{title}: {label}"
     return f"{title}: {text_of(value)}"
