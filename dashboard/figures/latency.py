@@ -8,11 +8,11 @@ from math import ceil, log10
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from compression.catalogue.backends import title
 from compression.runs.results import Latency, Roof, Timing
 from dashboard.figures.style import FRONT, SCALE
 from dashboard.numbers import format as fmt
 from dashboard.numbers.backend_timings import Line
-from dashboard.numbers.backend_titles import title
 from dashboard.numbers.layer_times import Bar, Spot
 
 BEFORE, AFTER, AFTER_INT8 = FRONT, SCALE[0][1], "#e69f00"

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compression.catalogue.backends import INT8, title
 from compression.runs.results import Latency, Timing
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
-from dashboard.numbers.backend_titles import INT8, title
 from dashboard.numbers.format import factor
 
 # Above this share of the machine, others disturb what is timed.

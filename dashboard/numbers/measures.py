@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from compression.catalogue.backends import INT8
 from compression.runs.results import (
     Latency,
     Measurement,
@@ -14,7 +15,6 @@ from compression.runs.results import (
 )
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
-from dashboard.numbers.backend_titles import INT8
 
 Bounds = tuple[float, float]
 Pair = tuple[float | None, float | None]
