@@ -42,10 +42,10 @@ def settings_table() -> str:
     rows = [
         [
             f"`{name}`",
-            f"`{s.name}`",
+            "".join([f"`{s.name}`", *(f", in JSON `{old}`" for old in s.aliases)]),
             f"{s.allowed}{f' ({s.unit})' if s.unit else ''}",
             _default(s.default),
-            s.help,
+            s.details,
         ]
         for name, step in STEPS.items()
         for s in settings(step)

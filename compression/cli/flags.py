@@ -48,7 +48,8 @@ def _flag(setting: Setting) -> inspect.Parameter:
     default = "" if setting.default in (None, ()) else f"; {setting.default} if not given"
     option = typer.Option(
         setting.flag,
-        help=f"{setting.help} [{setting.allowed}{default}]",
+        *(f"--{name.replace('_', '-')}" for name in setting.aliases),
+        help=f"{setting.details} [{setting.allowed}{default}]",
         metavar=("," if setting.several else "|").join(setting.choices)
         or ("NAME" if setting.text else "N" if setting.integer else "X"),
         show_default=False,
@@ -146,7 +147,8 @@ def build_recipe(
             if not steps:
                 apply_preset(preset, {"step": "prune"}, images=images)
                 raise InvalidInput("preset", preset, "a step to go with, such as --bits 4")
-            steps = [apply_preset(preset, values, images=images) for values in steps]
+            explicit = [_parsed(values) for values in steps]
+            steps = [apply_preset(preset, values, images=images) for values in explicit]
         for values in steps:
             parse(STEPS[values["step"]], values)
         return parse(Recipe, {"steps": steps, "seed": seed or 0})
@@ -155,3 +157,9 @@ def build_recipe(
         raise InvalidInput("recipe", str(file), f"a file alone, without {unwanted}")
     recipe = read_recipe(file)
     return recipe if seed is None else parse(Recipe, {**recipe.model_dump(), "seed": seed})
+
+
+def _parsed(values: dict[str, Any]) -> dict[str, Any]:
+    """What the flags say, as values: a preset looks at these beside its own."""
+    step = parse(STEPS[values["step"]], values)
+    return {name: getattr(step, name) for name in values}

@@ -1,6 +1,6 @@
-"""What can run a model: one line in `BACKENDS` for each.
+"""How each backend of the catalogue runs a model: one line in `RUNTIMES` for each.
 
-A backend makes calls ready: functions without arguments that run one batch. Precision is what the
+A backend prepares calls: functions without arguments that run one batch. Precision is what the
 name says, never what an engine would silently choose.
 """
 
@@ -22,7 +22,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from compression.catalogue.backends import COMPILE, EAGER, INT8, ONNX
+from compression.catalogue.backends import BACKENDS, COMPILE, EAGER, INT8, ONNX
 from compression.errors import NotExportable
 from compression.export.onnx.float_graph import fixed_batch
 from compression.export.onnx.sessions import session
@@ -47,27 +47,21 @@ Prepare = Callable[[BackendInput, Tensor, int, str], Call]
 
 
 @dataclass(frozen=True)
-class Backend:
-    """`numbers` that its kernels compute with, `against` the backend that runs the original,
-    `missing` why it cannot be used on a device here, or None, `engine` its name and version."""
+class Runtime:
+    """How a backend runs a model: `engine` gives its name and version, `missing` why it cannot be
+    used here, or None."""
 
-    title: str
-    numbers: str
-    devices: tuple[str, ...]
-    against: str
     engine: Callable[[], str]
     prepare: Prepare
     missing: Callable[[], str | None] = lambda: None
-    # whether making it ready is so slow that it is done once for every model, and not swept over
-    slow: bool = False
 
 
 def why_not(backend: str, device: str) -> str | None:
     """Why a backend cannot run on a device here; None if it can."""
-    found = BACKENDS[backend]
-    if device not in found.devices:
-        return f"{found.title} is not for {device}"
-    return found.missing()
+    entry = BACKENDS[backend]
+    if device not in entry.devices:
+        return f"{entry.title} is not for {device}"
+    return RUNTIMES[backend].missing()
 
 
 def available(device: str) -> tuple[str, ...]:
@@ -77,8 +71,8 @@ def available(device: str) -> tuple[str, ...]:
 
 def describe(backend: str, device: str) -> str:
     """What runs, with its version: what is written beside every figure."""
-    found = BACKENDS[backend]
-    return f"{found.engine()} {found.numbers}" + ("" if device == "cpu" else f" on {device}")
+    engine = RUNTIMES[backend].engine()
+    return f"{engine} {BACKENDS[backend].precision}" + ("" if device == "cpu" else f" on {device}")
 
 
 # PyTorch
@@ -226,7 +220,7 @@ def _require_batch(graph: onnx.ModelProto, images: Tensor) -> None:
 def _no_openvino() -> str | None:
     if importlib.util.find_spec("openvino") is not None:
         return None
-    return "OpenVINO is not installed; pip install 'compression-dashboard[openvino]'"
+    return f"OpenVINO is not installed; pip install '{BACKENDS['openvino'].pip_packages}'"
 
 
 def _openvino_version() -> str:
@@ -268,51 +262,14 @@ def _in_openvino(graph: onnx.ModelProto, images: Tensor, threads: int) -> Call:
     return lambda: request.infer([x], share_inputs=True)
 
 
-BACKENDS: dict[str, Backend] = {
-    EAGER: Backend("PyTorch", "float32", ("cpu", "cuda"), EAGER, _torch, _eager(torch.float32)),
-    COMPILE: Backend(
-        "PyTorch, compiled",
-        "float32, compiled",
-        ("cpu", "cuda"),
-        COMPILE,
-        _torch,
-        _compile,
-        _compiler,
-        slow=True,
-    ),
-    ONNX: Backend("ONNX Runtime", "float32", ("cpu",), ONNX, _runtime, _onnx),
-    INT8: Backend("ONNX Runtime, int8", "int8", ("cpu",), ONNX, _runtime, _onnx_int8),
-    "openvino": Backend(
-        "OpenVINO",
-        "float32",
-        ("cpu",),
-        "openvino",
-        _openvino_version,
-        _openvino,
-        _no_openvino,
-    ),
-    "openvino-int8": Backend(
-        "OpenVINO, int8",
-        "int8",
-        ("cpu",),
-        "openvino",
-        _openvino_version,
-        _openvino_int8,
-        _no_openvino,
-    ),
-    "float16": Backend(
-        "PyTorch, float16", "float16", ("cuda",), EAGER, _torch, _eager(torch.float16)
-    ),
-    "bfloat16": Backend(
-        "PyTorch, bfloat16", "bfloat16", ("cuda",), EAGER, _torch, _eager(torch.bfloat16)
-    ),
-    "2:4": Backend(
-        "PyTorch, 2:4 kernels",
-        "float16, 2:4",
-        ("cuda",),
-        EAGER,
-        _torch,
-        _semi_structured,
-        _sparse_kernels,
-    ),
+RUNTIMES: dict[str, Runtime] = {
+    EAGER: Runtime(_torch, _eager(torch.float32)),
+    COMPILE: Runtime(_torch, _compile, _compiler),
+    ONNX: Runtime(_runtime, _onnx),
+    INT8: Runtime(_runtime, _onnx_int8),
+    "openvino": Runtime(_openvino_version, _openvino, _no_openvino),
+    "openvino-int8": Runtime(_openvino_version, _openvino_int8, _no_openvino),
+    "float16": Runtime(_torch, _eager(torch.float16)),
+    "bfloat16": Runtime(_torch, _eager(torch.bfloat16)),
+    "2:4": Runtime(_torch, _semi_structured, _sparse_kernels),
 }

@@ -10,6 +10,7 @@ from torchvision import models as tv
 from compression.catalogue.cards import Card
 from compression.catalogue.file_formats import FORMATS
 from compression.errors import InvalidInput
+from compression.export.handlers import HANDLERS, Script
 from compression.models.data import MEAN, STD, load_dataset
 
 _FASHION = f"""\
@@ -25,24 +26,6 @@ pixels = np.load(sys.argv[1]) if sys.argv[1:] else empty
 images = (pixels.transpose(0, 3, 1, 2) / np.float32(255) - {mean}) / {std}
 images = images.astype(np.float32)
 """
-_LOADED: dict[str, tuple[str, ...]] = {
-    "packed": ("import compression", "import torch"),
-    "onnx": ("import onnxruntime",),
-    "onnx-int8": ("import onnxruntime",),
-    "pt2": ("import torch",),
-}
-# How each is opened, and what it answers to some images.
-_ONNX = (
-    "session = onnxruntime.InferenceSession(str(file))",
-    'session.run(None, {"images": %s})[0]',
-)
-_ANSWER = "model(torch.from_numpy(%s)).detach().numpy()"
-_RUN: dict[str, tuple[str, str]] = {
-    "packed": ("model = compression.load(file)", _ANSWER),
-    "onnx": _ONNX,
-    "onnx-int8": _ONNX,
-    "pt2": ("model = torch.export.load(file).module()", _ANSWER),
-}
 _TAKEN = {"numpy", "onnxruntime", "torch", "compression", *sys.stdlib_module_names}
 
 
@@ -69,31 +52,31 @@ def check_name(stem: str) -> None:
 def script_of(runner: Runner) -> str:
     """The script: Python that needs only what `FORMATS` says, and the file beside it."""
     form, found = FORMATS[runner.format], runner.card
-    opened, answer = _RUN[runner.format]
-    logits = answer % "images"
+    script = HANDLERS[runner.format].script
+    logits = script.logits % "images"
     if runner.batch is not None:
         some = f"images[i : i + {runner.batch}]"
         places = f"range(0, len(images), {runner.batch})"
-        logits = f"np.concatenate([{answer % some} for i in {places}])"
+        logits = f"np.concatenate([{script.logits % some} for i in {places}])"
     names = f"names = {load_dataset(found.dataset).classes!r}\n" if found.dataset else ""
     shown = "names[label]" if found.dataset else "label"
     body = f"""\
 # Runs {runner.file!r} ({form.title}), {found.title}: prints a class for each image.
-# Needs: pip install {form.needs}. Give it a .npy file of images.
+# Needs: pip install {form.pip_packages}. Give it a .npy file of images.
 import sys
 from pathlib import Path
 
-{_imports(runner.format)}
+{_imports(script)}
 
 file = Path(__file__).with_name({runner.file!r})
-{_prepared(found)}{opened}
+{_prepared(found)}{script.open}
 logits = {logits}
 """
     return f"{body}{names}for label in logits.argmax(1):\n    print({shown})\n"
 
 
-def _imports(form: str) -> str:
-    lines = [*_LOADED[form], "import numpy as np"]
+def _imports(script: Script) -> str:
+    lines = [*script.imports, "import numpy as np"]
     return "\n".join(sorted(lines, key=lambda line: line.split()[1]))
 
 

@@ -88,7 +88,7 @@ def card_of(page: Page) -> str:
         *([_bullets(page.exported.notes)] if page.exported.notes else []),
         "## Use",
         f"{DATA[page.card.dataset].use} `{page.script}` beside this file runs it on images, with "
-        f"the preparation of pixels written out. It needs: `pip install {form.needs}`.",
+        f"the preparation of pixels written out. It needs: `pip install {form.pip_packages}`.",
         "## Limits",
         _bullets(_LIMITS),
         "## Data and licence",

@@ -45,27 +45,27 @@ class Opened:
     batch: int | None = None
 
 
-def kind_of(data: bytes) -> str:
-    """`packed`, `onnx` or `pt2`, from how the data begins."""
-    if data[:4] == b"PK\x03\x04":
-        return "pt2"
-    return "packed" if data[8:9] == b"{" else "onnx"
-
-
-def model_of(data: bytes) -> str | None:
-    """The id of the model that a file says it was made of. Nothing in it is run.
+def packed_model_id(data: bytes) -> object:
+    """The id of the model that a packed file says it was made of, if it says so.
 
     Raises:
         ArtifactError: the file is foreign or damaged.
     """
-    kind = kind_of(data)
-    if kind == "packed":
-        said = details(data).get("model")
-    elif kind == "onnx":
-        said = {p.key: p.value for p in _parse(data).metadata_props}.get(f"{MARK}model")
-    else:
-        said = _about(data).get("model")
-    return said if isinstance(said, str) else None
+    return details(data).get("model")
+
+
+def graph_model_id(data: bytes) -> object:
+    """The id of the model that an ONNX graph says it was made of, if it says so.
+
+    Raises:
+        ArtifactError: the file is foreign or damaged.
+    """
+    return {p.key: p.value for p in _parse(data).metadata_props}.get(f"{MARK}model")
+
+
+def program_model_id(data: bytes) -> object:
+    """The id of the model that a program says it was made of, if it says so; no code is run."""
+    return _about(data).get("model")
 
 
 def _about(data: bytes) -> dict[str, Any]:
@@ -74,30 +74,19 @@ def _about(data: bytes) -> dict[str, Any]:
             name = next((n for n in file.namelist() if n.endswith(f"/{ABOUT}")), None)
             if name is None or file.getinfo(name).file_size > _MOST_ABOUT:
                 return {}
-            found = json.loads(file.read(name))
+            about = json.loads(file.read(name))
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError):
-        # what is damaged is said when it is opened
+        # damage is reported when the file is opened
         return {}
-    return found if isinstance(found, dict) else {}
+    return about if isinstance(about, dict) else {}
 
 
-def open_data(data: bytes, images: tuple[int, ...], trusted: bool) -> Opened:
-    """What a file holds, to be run on images of a shape, [3, h, w].
+def open_packed(data: bytes, images: tuple[int, ...]) -> Opened:
+    """A packed file, for images of a shape [3, h, w].
 
     Raises:
-        ArtifactError: it is foreign, damaged, not for such images, or of a kind that can run code
-            when it is loaded and not `trusted`.
+        ArtifactError: it is damaged, or not for such images.
     """
-    kind = kind_of(data)
-    if kind == "pt2" and not trusted:
-        raise ArtifactError(
-            "loading a .pt2 file can run code that is inside it, and this one was not exported "
-            "into this store; if you know where it is from, say --trust"
-        )
-    return OPENERS[kind](data, images)
-
-
-def _open_packed(data: bytes, images: tuple[int, ...]) -> Opened:
     run = _checked(unpack(data).to(memory_format=torch.channels_last), images)
     return Opened(
         "packed",
@@ -107,7 +96,12 @@ def _open_packed(data: bytes, images: tuple[int, ...]) -> Opened:
     )
 
 
-def _open_program(data: bytes, images: tuple[int, ...]) -> Opened:
+def open_program_file(data: bytes, images: tuple[int, ...]) -> Opened:
+    """A torch.export program, for images of a shape [3, h, w]. Loading it can run code in it.
+
+    Raises:
+        ArtifactError: it is damaged, or not for such images.
+    """
     run = open_program(data)
     batch = None
     try:
@@ -159,13 +153,18 @@ def _eager(run: Callable[[Tensor], Tensor], images: Tensor) -> Call:
 
 def _engine(form: str) -> str:
     name = f"ONNX Runtime {ort.__version__}" if "onnx" in form else f"PyTorch {torch.__version__}"
-    return f"{name} {FORMATS[form].numbers}"
+    return f"{name} {FORMATS[form].dtype}"
 
 
 # ONNX
 
 
-def _open_graph(data: bytes, images: tuple[int, ...]) -> Opened:
+def open_graph(data: bytes, images: tuple[int, ...]) -> Opened:
+    """An ONNX graph, whoever made it, for images of a shape [3, h, w].
+
+    Raises:
+        ArtifactError: it is no such graph, damaged, or not for such images.
+    """
     graph = _parse(data)
     running = _session(data, 1)
     batch = _check_input(running, images)
@@ -193,7 +192,7 @@ def _parse(data: bytes) -> onnx.ModelProto:
         # protobuf's own error, for which there are no types
         graph = onnx.ModelProto()
     if not graph.graph.node or not graph.graph.output:
-        known = ", ".join(dict.fromkeys(f"{f.title} ({f.suffix})" for f in FORMATS.values()))
+        known = ", ".join(dict.fromkeys(f"{f.title} ({f.extension})" for f in FORMATS.values()))
         raise ArtifactError(f"this is not a file of a model, or it is damaged; known are: {known}")
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.graph.initializer):
         raise ArtifactError("the graph keeps its weights in another file; save it as one file")
@@ -240,10 +239,3 @@ def _check_input(running: ort.InferenceSession, images: tuple[int, ...]) -> int 
 
 def _shown(dims: Any) -> str:
     return "[" + ", ".join("?" if d is None else str(d) for d in dims) + "]"
-
-
-OPENERS: dict[str, Callable[[bytes, tuple[int, ...]], Opened]] = {
-    "packed": _open_packed,
-    "onnx": _open_graph,
-    "pt2": _open_program,
-}

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import torch
 from torch import Tensor
 
 from compression.catalogue.file_formats import FORMATS
 from compression.errors import CompressionError, InvalidInput, NotExportable
-from compression.export.onnx.float_graph import fixed_batch, float_graph
-from compression.export.onnx.int8_graph import int8_graph
-from compression.export.open_file import MARK, open_data
+from compression.export.handlers import HANDLERS, open_data
+from compression.export.make_file import MadeFile
 from compression.export.packed.file import save
-from compression.export.torch_program import write_program
 from compression.jobs.packed_source import Source
 from compression.measure.accuracy import agreement, predict
-from compression.measure.deployed_models import calibration_images
 from compression.measure.evaluate_file import predictions_of
-from compression.models.input_quantizers import input_grids, remove_input_quantizers
-from compression.recipe.steps import Quantize
+from compression.models.input_quantizers import remove_input_quantizers
 from compression.runs.progress import Report, stage
 from compression.runs.results import Exported
 from compression.runs.statistics import proportion
@@ -43,72 +37,6 @@ class Ready:
     batch: int | None
 
 
-@dataclass(frozen=True)
-class _Made:
-    data: bytes
-    notes: tuple[str, ...] = ()
-    batch: int | None = None
-
-
-def _packed(source: Source) -> _Made:
-    return _Made(source.packed)
-
-
-def _onnx(source: Source) -> _Made:
-    graph = float_graph(source.model(), _structure(source), source.images(1))
-    notes: tuple[str, ...] = ()
-    if input_grids(source.model()):
-        notes = ("Its layers take their inputs as they come: the grids they were on are left out.",)
-    return _graph(source, graph, notes)
-
-
-def _int8(source: Source) -> _Made:
-    if source.data is None:
-        raise NotExportable(
-            f"an int8 graph of {source.run.model} needs images to calibrate on, and there are none"
-        )
-    images = calibration_images(source.card)
-    made = int8_graph(source.model(), _structure(source), images[:1], images)
-    notes = made.notes
-    quantized = [s for s in source.run.recipe.steps if isinstance(s, Quantize)]
-    if any((s.average_bits or s.bits) < 8 for s in quantized):
-        notes = (*notes, "Weights of fewer than 8 bits run in int8 kernels, as a byte each.")
-    return _graph(source, made.graph, notes)
-
-
-def _graph(source: Source, graph: onnx.ModelProto, notes: tuple[str, ...]) -> _Made:
-    for key, value in source.about.items():
-        text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-        graph.metadata_props.add(key=f"{MARK}{key}", value=text)
-    batch = fixed_batch(graph)
-    return _Made(graph.SerializeToString(), (*notes, *_batch_note(batch)), batch)
-
-
-def _program(source: Source) -> _Made:
-    said = json.dumps(source.about, separators=(",", ":"))
-    data, free = write_program(source.model(), source.images(1), said)
-    batch = None if free else 1
-    return _Made(data, _batch_note(batch), batch)
-
-
-def _batch_note(batch: int | None) -> tuple[str, ...]:
-    if batch is None:
-        return ()
-    return (f"It takes {batch} image{'s' if batch > 1 else ''} at a time, no other number.",)
-
-
-def _structure(source: Source) -> str:
-    return f"{source.card.architecture}-{source.card.classes}"
-
-
-MAKERS: dict[str, Callable[[Source], _Made]] = {
-    "packed": _packed,
-    "onnx": _onnx,
-    "onnx-int8": _int8,
-    "pt2": _program,
-}
-
-
 def make(source: Source, form: str, report: Report | None = None) -> Ready:
     """A run's file of a kind, loaded back and held against the measured model.
 
@@ -116,22 +44,22 @@ def make(source: Source, form: str, report: Report | None = None) -> Ready:
         InvalidInput: an unknown kind of file.
         NotExportable: the model cannot be brought into that form, or would answer otherwise.
     """
-    if form not in MAKERS:
-        raise InvalidInput("format", form, ", ".join(MAKERS))
+    if form not in HANDLERS:
+        raise InvalidInput("format", form, ", ".join(HANDLERS))
     tell = stage(report, f"Making the {FORMATS[form].title}")
-    made = MAKERS[form](source)
+    made = HANDLERS[form].make(source)
     tell(0.5)
     exported = _compare(source, form, made)
     tell(1.0)
     return Ready(made.data, exported, made.batch)
 
 
-def _compare(source: Source, form: str, made: _Made) -> Exported:
+def _compare(source: Source, form: str, made: MadeFile) -> Exported:
     """Run the file on validation images beside the model."""
     subject, model = source.subject, source.model()
     opened = open_data(made.data, source.card.input_shape, trusted=True)
     difference = _difference(source, form, opened.predict, made.batch)
-    if form != "onnx-int8" and difference > TOLERANCE:
+    if FORMATS[form].dtype == "float32" and difference > TOLERANCE:
         raise NotExportable(
             f"the {FORMATS[form].title} answers otherwise than PyTorch, by {difference:.1g} of the "
             "largest answer"

@@ -13,6 +13,7 @@ from compression.catalogue.cards import Card, card, student_of
 from compression.catalogue.examples import example_file, examples
 from compression.errors import InvalidInput
 from compression.export.packed.file import pack, unpack
+from compression.measure.deployed_models import calibration_images
 from compression.measure.evaluate_file import EvaluationTarget
 from compression.methods.pipeline import compress
 from compression.models.data import REPORT, Dataset, load_dataset
@@ -49,6 +50,15 @@ class Source:
         run = self.run
         said: dict[str, Any] = {"model": run.model, "run": run.id, "recipe": run.recipe.brief}
         return {**said, "classes": self.data.classes} if self.data else said
+
+    @property
+    def structure(self) -> str:
+        """What the model is but for its weights and widths."""
+        return f"{self.card.architecture}-{self.card.classes}"
+
+    def calibration(self) -> Tensor | None:
+        """Prepared images [n, 3, h, w] to calibrate on; None where there are none."""
+        return None if self.data is None else calibration_images(self.card)
 
     def model(self) -> nn.Module:
         """The model as it was measured; a new one each time."""

@@ -12,9 +12,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from compression.catalogue.backends import BACKENDS
 from compression.errors import CompressionError, NotExportable
 from compression.export.backends import (
-    BACKENDS,
+    RUNTIMES,
     BackendInput,
     Call,
     describe,
@@ -204,7 +205,7 @@ class _Group:
 
     def _ready(self, backend: str, forms: DeployableModel) -> tuple[list[Call], float]:
         """A model's calls, made ready twice unless that is slow, and the seconds of the first."""
-        prepare = BACKENDS[backend].prepare
+        prepare = RUNTIMES[backend].prepare
         started = time.perf_counter()
         calls = [prepare(forms.subject, self.images, self.threads, self.device)]
         seconds = time.perf_counter() - started

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from compression.catalogue.cards import Card, card, cards
 from compression.errors import ArtifactError, InvalidInput
-from compression.export.open_file import Opened, model_of, open_data
+from compression.export.handlers import model_of, open_data
+from compression.export.open_file import Opened
 from compression.measure.accuracy import Predictions, compare, predict
 from compression.measure.cpu_pinning import pinned
 from compression.measure.interleaved_timer import time_interleaved

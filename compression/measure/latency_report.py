@@ -14,10 +14,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from compression.catalogue.backends import EAGER, INT8, ONNX
+from compression.catalogue.backends import BACKENDS, EAGER, INT8, ONNX
 from compression.catalogue.cards import Card, card, student_of
 from compression.errors import InvalidInput
-from compression.export.backends import BACKENDS, available, why_not
+from compression.export.backends import available, why_not
 from compression.measure.backend_timing import (
     Timed,
     analyse_speedups,
@@ -80,7 +80,7 @@ def plan(
         if why := why_not(name, device):
             raise InvalidInput("backends", name, f"{', '.join(available(device))} ({why})")
     if backends is None and not quantized:
-        chosen = tuple(n for n in chosen if BACKENDS[n].numbers != "int8")
+        chosen = tuple(n for n in chosen if BACKENDS[n].dtype != "int8")
     swept = [n for n in chosen if not BACKENDS[n].slow]
     if backends is None and device == "cpu":
         swept = [n for n in swept if n in (ONNX, INT8)]
@@ -118,7 +118,7 @@ def report(
     sweep, failed = _sweep(wanted, found, first, time, said)
     said("Timing layers", 0.0)
     layers, layers_backend = _layers(pair, first, _images(found, batch), device)
-    int8 = any(BACKENDS[t.backend].numbers == "int8" for t in first.timings)
+    int8 = any(BACKENDS[t.backend].dtype == "int8" for t in first.timings)
     work = works(pair, _images(found, batch), int8=int8)
     machines = {t: machine_peaks(t) for t in wanted.threads} if device == "cpu" else {}
     original_of(found.id).to("cpu")

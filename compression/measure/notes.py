@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compression.catalogue.backends import INT8
+from compression.catalogue.backends import BACKENDS, INT8
 from compression.catalogue.cards import Card
-from compression.export.backends import BACKENDS
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Quantize
 from compression.runs.results import Timing
@@ -32,7 +31,7 @@ def _kernels(quantized: Sequence[Quantize], main: Timing, timings: Sequence[Timi
     """Which kernels the latency is of, and what it is in those of the quantized numbers."""
     inputs = any(step.activation_bits for step in quantized)
     said = (
-        f"The latency of {_ms(main)} is that of {BACKENDS[main.backend].numbers} kernels, for "
+        f"The latency of {_ms(main)} is that of {BACKENDS[main.backend].precision} kernels, for "
         "which the quantized weights are unpacked"
     )
     said += ", and which do not round their inputs as the accuracy does" if inputs else ""

@@ -11,8 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from compression.catalogue.backends import EAGER
-from compression.export.backends import BACKENDS
+from compression.catalogue.backends import BACKENDS, EAGER
 from compression.measure.layer_profile import Cost
 from compression.measure.machine_peaks import MachinePeaks
 from compression.runs.results import SpeedupAnalysis, Timing
@@ -71,7 +70,7 @@ class SpeedupCase:
 
     @property
     def numbers(self) -> str:
-        return BACKENDS[self.timing.backend].numbers
+        return BACKENDS[self.timing.backend].precision
 
     @property
     def seconds(self) -> float:

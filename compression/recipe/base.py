@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from compression.recipe.fields import Choice, settings
 
 
 class BaseStep(BaseModel):
-    """Settings of one step: frozen, checked, with a sentence in plain words."""
+    """Settings of one step: frozen, validated, with a sentence in plain words.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    In JSON a renamed setting keeps the name it had, so that stored recipes and keys stay; both
+    names are read.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
 
     @property
     def searches(self) -> bool:
@@ -21,9 +35,21 @@ class BaseStep(BaseModel):
         """What this step does, as a clause in plain words."""
         raise NotImplementedError
 
+    def remarks(self, *names: str) -> list[str]:
+        """What the sentence says, in brackets, of the choices made for these settings."""
+        words = {s.name: s.words for s in settings(type(self))}
+        values = ((n, getattr(self, n)) for n in names)
+        chosen = ((n, v) for n, value in values for v in as_tuple(value))
+        return [remark for n, v in chosen if (remark := words[n][v].remark)]
 
-def chosen(value: Any) -> Any:
-    """Several choices given as text (`a,b` or `none`), as a list without doubles, in one order."""
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Several choices as they are, one choice by itself."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def as_set(value: Any) -> Any:
+    """Several values given as text (`a,b` or `none`) or a list: a sorted tuple without doubles."""
     if isinstance(value, str):
         value = [] if value.strip() in ("", "none") else [v.strip() for v in value.split(",")]
     if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
@@ -31,17 +57,29 @@ def chosen(value: Any) -> Any:
     return value
 
 
-Repairs = Annotated[tuple[Literal["batchnorm", "bias"], ...], BeforeValidator(chosen)]
-REPAIR = Field(
-    default=(),
-    title="Repair",
-    description="batchnorm: estimate the statistics of batch normalisation again; "
-    "bias: take each layer's mean output error off its bias.",
-)
-REPAIRED = {"batchnorm": "repaired", "bias": "biases corrected"}
+Repairs = Annotated[tuple[Literal["batchnorm", "bias"], ...], BeforeValidator(as_set)]
+REPAIR: dict[str, Any] = {
+    "title": "Corrections",
+    "help": "Corrections of the compressed model on calibration images.",
+    "by_preset": True,
+    "choices": {
+        "batchnorm": Choice(
+            "Batch-norm statistics",
+            "batch-norm statistics are re-estimated",
+            "batch norm re-estimated",
+            needs_images=True,
+        ),
+        "bias": Choice(
+            "Bias correction",
+            "each layer's mean output error is subtracted from its bias",
+            "biases corrected",
+            needs_images=True,
+        ),
+    },
+}
 
 
-def how(*words: str | None) -> str:
-    """Words on how a step works, in brackets; nothing if there are none."""
-    said = [word for word in words if word]
-    return f" ({', '.join(said)})" if said else ""
+def in_brackets(remarks: Iterable[str]) -> str:
+    """Remarks on how a step works, in brackets; nothing if there are none."""
+    text = ", ".join(remarks)
+    return f" ({text})" if text else ""

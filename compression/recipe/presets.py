@@ -1,7 +1,7 @@
-"""Presets: what a person wants, as settings of how each step works. No torch.
+"""Presets: how much effort to spend, as settings of how each step works. No torch.
 
-A preset never says how much: amounts, bit widths and patterns are the person's own. Explicit
-settings win over it, and what does not go with them is left at its default.
+A preset never says how much: amounts, bit widths and patterns are the user's. Explicit settings
+take precedence, and what is not compatible with them is left at its default.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 from compression.errors import InvalidInput
 from compression.recipe.calibration_need import NO_IMAGES, needs_images
-from compression.recipe.distill import Distill
 from compression.recipe.fields import settings
 from compression.recipe.inactive_fields import is_compatible
 from compression.recipe.recipe import Recipe
@@ -21,7 +20,7 @@ from compression.recipe.steps import STEPS
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings for each kind of step. `calibrates` says that it cannot work without images."""
+    """Settings for each kind of step. `calibrates` says that it needs images to calibrate on."""
 
     name: str
     title: str
@@ -32,7 +31,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class WholeRecipe:
-    """A whole recipe, made of the settings of its steps."""
+    """A complete recipe, as the settings of its steps."""
 
     name: str
     title: str
@@ -41,7 +40,7 @@ class WholeRecipe:
 
 
 _REPAIR = ("batchnorm", "bias")
-# In a few epochs a compressed model wins back more of images that it was made for.
+# In a few epochs a compressed model recovers more on the images it was compressed on.
 _DISTILL: dict[str, Any] = {"augmentation": "none"}
 _BETTER: dict[str, dict[str, Any]] = {
     "prune": {"scope": "allocated", "score": "obs", "update": "obs", "repair": _REPAIR},
@@ -52,81 +51,72 @@ PRESETS: dict[str, Preset] = {
     "fast": Preset(
         "fast",
         "Fast",
-        "The smallest weights go, the rest are rounded to the nearest value.",
+        "Magnitude pruning and round-to-nearest quantization.",
         False,
         {"prune": {"repair": _REPAIR}, "quantize": {"repair": _REPAIR}, "distill": _DISTILL},
     ),
     "better": Preset(
         "better",
         "Better",
-        "The least important weights go, and those that stay make up for what is lost.",
+        "OBS pruning and GPTQ: the remaining weights compensate for the error.",
         True,
         _BETTER,
     ),
     "best": Preset(
         "best",
         "Best",
-        "As Better, and quantized weights are tuned until each block answers as before.",
+        "As Better, then quantized weights are tuned block by block to match the original.",
         True,
         {**_BETTER, "quantize": {**_BETTER["quantize"], "rounding": "reconstruct"}},
     ),
 }
-# Recipes that say how much as well: `--preset NAME` alone. What OBS takes nearly for free goes
-# first: choosing which weights stay and how they are rounded at once finds worse ones. The share
-# kept is more than 99 %, with a margin, for what two searches find on the same validation images is
-# also lucky there: up to 0.7 points of 93 were seen to be missing on the test images.
+# Recipes that say how much as well: `--preset NAME` alone. What OBS prunes at nearly no cost goes
+# first: choosing mask and codes at once finds worse ones. The fraction kept is more than 99 %, with
+# a margin, because two searches on the same validation images also overfit these: up to 0.7 points
+# of 93 were seen to be missing on the test images.
 WHOLE: dict[str, WholeRecipe] = {
     "smallest": WholeRecipe(
         "smallest",
         "The smallest file",
-        "Weights go and take as few bits as keep at least 99 % of the accuracy, without training.",
+        "Prunes and quantizes as far as at least 99 % of the accuracy is kept, without training.",
         (
             {"step": "prune", "max_drop": 0.1, **_BETTER["prune"]},
-            {"step": "quantize", "rest": "float16", "keep_accuracy": 0.993, "margin": "interval"},
+            {
+                "step": "quantize",
+                "other_dtype": "float16",
+                "keep_accuracy": 0.993,
+                "margin": "interval",
+            },
         ),
     ),
 }
-# OBS scores single weights; of the scores of channels this one was best on validation images.
+# OBS scores single weights; among the channel scores this one was best on validation images.
 _FOR_CHANNELS: dict[str, Any] = {"score": "taylor"}
-# What the page starts with, and what a recipe is called that fits several.
+# What the page starts with, and the name of a recipe that fits several.
 DEFAULT_PRESET = "fast"
-
-# What is asked for, rather than how it is done: no preset touches these.
-AMOUNT_SETTINGS = {
-    "prune": ("threshold", "sparsity", "max_drop", "pattern", "round_to"),
-    "quantize": (
-        "bits",
-        "edge_bits",
-        "average_bits",
-        "activation_bits",
-        "rest",
-        "rate",
-        "keep_accuracy",
-        "margin",
-    ),
-    "distill": tuple(name for name in Distill.model_fields if name not in _DISTILL),
-}
 
 
 def method_settings(step: str) -> tuple[str, ...]:
     """The settings of a kind of step that say how it works, which a preset decides."""
-    asked = AMOUNT_SETTINGS.get(step)
-    return tuple(s.name for s in settings(STEPS[step]) if s.name not in asked) if asked else ()
+    return tuple(s.name for s in settings(STEPS[step]) if s.by_preset)
 
 
-def merge(step: str, given: Mapping[str, Any], wished: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given, and of what is wished whatever goes with it."""
-    found = dict(given)
-    for name, value in wished.items():
-        if name not in found and is_compatible(step, found, name, value):
-            found[name] = value
-    return found
+def merge(step: str, values: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """These values of a step, and of those wanted beside them whatever is compatible."""
+    merged = dict(values)
+    for name, value in wanted.items():
+        if name not in merged and is_compatible(step, merged, name, value):
+            merged[name] = value
+    return merged
 
 
 def apply_preset(name: str, values: Mapping[str, Any], *, images: bool = True) -> dict[str, Any]:
-    """The settings of a step, `values["step"]` among them, with those of a preset added.
+    """The settings of a step with those of a preset added.
 
-    Without images, what needs them is left out.
+    Args:
+        name: The preset's.
+        values: What is set explicitly, by the settings' names, and the kind of step as `step`.
+        images: Whether there are any to calibrate on; without, what needs them is left out.
 
     Raises:
         InvalidInput: there is no such preset, or it needs images and there are none.
@@ -137,12 +127,11 @@ def apply_preset(name: str, values: Mapping[str, Any], *, images: bool = True) -
     if preset.calibrates and not images:
         raise InvalidInput("preset", name, f"{', '.join(available(False))}: {NO_IMAGES}")
     step = str(values["step"])
-    wished = preset.values.get(step, {})
+    wanted = preset.values.get(step, {})
     if values.get("pattern") == "channels" and preset.calibrates:
-        wished = {**wished, **_FOR_CHANNELS}
-    return merge(
-        step, values, {k: v for k, v in wished.items() if images or not needs_images(k, v)}
-    )
+        wanted = {**wanted, **_FOR_CHANNELS}
+    wanted = {k: v for k, v in wanted.items() if images or not needs_images(k, v)}
+    return merge(step, values, wanted)
 
 
 def available(images: bool) -> tuple[str, ...]:
@@ -151,9 +140,9 @@ def available(images: bool) -> tuple[str, ...]:
 
 
 def preset_of(recipe: Recipe, *, images: bool = True, first: str | None = None) -> str | None:
-    """The preset that makes this recipe of what it asks for; None if none does.
+    """The preset whose settings this recipe has; None if there is none.
 
-    Where several do, `first` is it, or else the default one.
+    Where several fit, `first` is it, or else the default one.
     """
     names = [n for n in (first, DEFAULT_PRESET, *PRESETS) if n in available(images)]
     return next((n for n in names if n and _makes(n, recipe, images)), None)
@@ -161,9 +150,9 @@ def preset_of(recipe: Recipe, *, images: bool = True, first: str | None = None) 
 
 def _makes(name: str, recipe: Recipe, images: bool) -> bool:
     for step in recipe.steps:
-        how = method_settings(step.step)
-        asked = {k: v for k, v in step if k not in how and v is not None}
-        if STEPS[step.step].model_validate(apply_preset(name, asked, images=images)) != step:
+        governed = method_settings(step.step)
+        values = {k: v for k, v in step if k not in governed and v is not None}
+        if STEPS[step.step].model_validate(apply_preset(name, values, images=images)) != step:
             return False
     return True
 

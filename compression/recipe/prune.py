@@ -4,84 +4,165 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from compression.recipe.base import (
-    REPAIR,
-    REPAIRED,
-    BaseStep,
-    Repairs,
-    how,
+from compression.recipe.base import REPAIR, BaseStep, Repairs, in_brackets
+from compression.recipe.fields import Choice, Inactive, Shown, Values, setting, with_trait
+
+
+def _by_threshold(values: Values) -> bool:
+    return values["threshold"] is not None
+
+
+def _fixed(values: Values) -> bool:
+    return ":" in str(values["pattern"])
+
+
+_SET_BY_PATTERN = Inactive(_fixed, "The pattern itself fixes the sparsity of every layer.")
+_SET_BY_THRESHOLD = Inactive(
+    _by_threshold, "A threshold compares the magnitude of single weights, alike in every layer."
 )
+_SCORES = {
+    "magnitude": Choice("Magnitude, |w|", "|w|", traits=("channels",)),
+    "activation": Choice("Weight times input, |w x|", "|w x|", "|w x|", needs_images=True),
+    "taylor": Choice(
+        "First-order Taylor, |w g|", "|w g|", "|w g|", needs_images=True, traits=("channels",)
+    ),
+    "fisher": Choice("Fisher, (w g)²", "(w g)²", "Fisher", needs_images=True),
+    "obs": Choice(
+        "Optimal brain surgeon (OBS)",
+        "the increase in loss once the remaining weights have adjusted",
+        "OBS",
+        needs_images=True,
+    ),
+    "batchnorm": Choice(
+        "Batch-norm scale",
+        "the batch-norm scale of its channel",
+        "batch-norm scale",
+        traits=("channels",),
+    ),
+    "random": Choice(
+        "Random (control)", "nothing, as a control", "random score", traits=("channels",)
+    ),
+}
+CHANNEL_SCORES = with_trait(_SCORES, "channels")
 
 
 class Prune(BaseStep):
-    """Set the weights that matter least to zero, or remove whole channels."""
+    """Set the least important weights to zero, or remove whole channels."""
 
     step: Literal["prune"] = "prune"
-    threshold: float | None = Field(
-        default=None,
+    threshold: float | None = setting(
+        None,
         ge=0,
-        title="Pruning threshold",
-        description="Weights smaller than this in magnitude become zero.",
-        json_schema_extra={"unit": "|w|"},
+        title="Magnitude threshold",
+        help="Weights of smaller magnitude are set to zero.",
+        unit="|w|",
+        inactive=(_SET_BY_PATTERN,),
+        shown=Shown(main=True, short="Threshold"),
     )
-    sparsity: float | None = Field(
-        default=None,
+    sparsity: float | None = setting(
+        None,
         ge=0,
         le=1,
         title="Sparsity",
-        description="Fraction of the weights to set to zero, least important first.",
-        json_schema_extra={"unit": "fraction"},
+        help="Fraction of the weights set to zero, least important first.",
+        unit="fraction",
+        inactive=(_SET_BY_PATTERN,),
+        shown=Shown(main=True, short="Sparsity", increment=0.005),
     )
-    max_drop: float | None = Field(
-        default=None,
+    max_drop: float | None = setting(
+        None,
         ge=0,
         le=100,
-        title="Largest drop of accuracy",
-        description="Zero as many weights as validation accuracy allows to lose this much.",
-        json_schema_extra={"unit": "points"},
+        title="Largest accuracy drop",
+        help="Prune as much as possible while validation accuracy drops by no more than this.",
+        unit="points",
+        needs_images=True,
+        inactive=(_SET_BY_PATTERN,),
+        shown=Shown(main=True, short="Largest drop", increment=0.1, high=5.0),
     )
-    scope: Literal["global", "layer", "allocated"] = Field(
-        default="global",
-        title="Sparsity counted over",
-        description="One ranking over the whole network, the same sparsity in every layer, or "
-        "more where a layer's measured sensitivity is low.",
+    scope: Literal["global", "layer", "allocated"] = setting(
+        "global",
+        title="Sparsity allocation",
+        help="How sparsity is spread over the layers.",
+        by_preset=True,
+        choices={
+            "global": Choice("Global ranking", "one ranking of all weights of the network"),
+            "layer": Choice("Uniform", "the same sparsity in every layer"),
+            "allocated": Choice(
+                "By layer sensitivity",
+                "more where a layer's measured sensitivity is low",
+                needs_images=True,
+            ),
+        },
+        inactive=(_SET_BY_PATTERN, _SET_BY_THRESHOLD),
+        shown=Shown(row=4),
     )
     score: Literal["magnitude", "activation", "taylor", "fisher", "obs", "batchnorm", "random"] = (
-        Field(
-            default="magnitude",
+        setting(
+            "magnitude",
             title="Importance score",
-            description="What a weight is worth: |w|; |w x|; |w g|; (w g)²; the loss when the "
-            "others adjust (OBS); its channel's batch-norm scale; or nothing, as a control.",
-            json_schema_extra={"flag": "prune-score"},
+            help="What ranks the weights.",
+            flag="prune-score",
+            by_preset=True,
+            choices=_SCORES,
+            inactive=(_SET_BY_THRESHOLD,),
+            shown=Shown(row=3),
         )
     )
-    pattern: Literal["unstructured", "2:4", "4:8", "channels"] = Field(
-        default="unstructured",
-        title="Pattern",
-        description="Single weights, 2 of every 4 or 4 of every 8 in a row, or whole channels, "
-        "which makes the model really smaller.",
-        json_schema_extra={"flag": "prune-pattern"},
+    pattern: Literal["unstructured", "2:4", "4:8", "channels"] = setting(
+        "unstructured",
+        title="Sparsity pattern",
+        help="Which weights are removed together.",
+        flag="prune-pattern",
+        choices={
+            "unstructured": Choice("Unstructured", "single weights"),
+            "2:4": Choice("2:4 semi-structured", "2 of every 4 weights in a row"),
+            "4:8": Choice("4:8 semi-structured", "4 of every 8 weights in a row"),
+            "channels": Choice(
+                "Channels (structured)", "whole channels, which makes the model itself smaller"
+            ),
+        },
+        inactive=(_SET_BY_THRESHOLD,),
+        shown=Shown(row=1),
     )
-    round_to: int = Field(
-        default=8,
+    round_to: int = setting(
+        8,
         ge=1,
         le=64,
         title="Channels a multiple of",
-        description="Channels are removed so that multiples of this stay.",
-        json_schema_extra={"unit": "channels"},
+        help="The number of channels kept in a layer is a multiple of this.",
+        unit="channels",
+        inactive=(
+            Inactive(
+                lambda values: values["pattern"] != "channels",
+                "Only the removal of whole channels rounds to multiples.",
+            ),
+        ),
+        shown=Shown(row=2),
     )
-    update: Literal["none", "obs"] = Field(
-        default="none",
-        title="Compensation",
-        description="obs: the weights that stay adjust so that each layer's output changes least.",
+    update: Literal["none", "obs"] = setting(
+        "none",
+        title="Weight update",
+        help="Whether the remaining weights compensate for the pruned ones.",
+        by_preset=True,
+        choices={
+            "none": Choice("Off", "they keep their values"),
+            "obs": Choice(
+                "OBS update",
+                "they adjust so that each layer's output changes least",
+                "compensated",
+                needs_images=True,
+            ),
+        },
+        shown=Shown(row=5),
     )
-    repair: Repairs = REPAIR
+    repair: Repairs = setting((), **REPAIR, shown=Shown(row=6))
 
     @property
     def fixed_pattern(self) -> bool:
-        """Whether the pattern itself says how many weights go."""
+        """Whether the pattern itself fixes the sparsity."""
         return ":" in self.pattern
 
     @property
@@ -98,7 +179,7 @@ class Prune(BaseStep):
         return self
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _compatible(self) -> Self:
         if self.threshold is not None:
             if self.score != "magnitude":
                 raise ValueError("a threshold only with score magnitude; else sparsity")
@@ -114,11 +195,7 @@ class Prune(BaseStep):
         return self
 
     def sentence(self) -> str:
-        return self._amount() + how(
-            _SCORED.get(self.score),
-            "compensated" if self.update == "obs" else None,
-            *(REPAIRED[r] for r in self.repair),
-        )
+        return self._amount() + in_brackets(self.remarks("score", "update", "repair"))
 
     def _amount(self) -> str:
         if self.threshold is not None:
@@ -130,19 +207,8 @@ class Prune(BaseStep):
         verb = "remove" if self.pattern == "channels" else "zero"
         if self.max_drop is not None:
             points = "1 point" if self.max_drop == 1 else f"{self.max_drop:.3g} points"
-            return f"{verb} as many {what} as a loss of {points} allows"
+            return f"{verb} as many {what} as an accuracy drop of {points} allows"
         which = "smallest" if self.score == "magnitude" else "least important"
         share = f"the {which} {100 * (self.sparsity or 0):.3g} %"
         where = {"global": "", "layer": " of every layer", "allocated": ", where it costs least"}
         return f"{verb} {share} of {what}{where[self.scope]}"
-
-
-CHANNEL_SCORES = ("magnitude", "taylor", "batchnorm", "random")
-_SCORED = {
-    "activation": "|w x|",
-    "taylor": "|w g|",
-    "fisher": "Fisher",
-    "obs": "OBS",
-    "batchnorm": "batch-norm scale",
-    "random": "random score",
-}

@@ -2,175 +2,284 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from compression.recipe.base import (
-    REPAIR,
-    REPAIRED,
-    BaseStep,
-    Repairs,
-    how,
+from compression.recipe.base import REPAIR, BaseStep, Repairs, in_brackets
+from compression.recipe.fields import Choice, Inactive, Shown, Values, setting
+
+
+def _rate_distortion(values: Values) -> bool:
+    return bool(values["rd_lambda"]) or values["keep_accuracy"] is not None
+
+
+_SET_BY_LAMBDA = Inactive(
+    _rate_distortion, "Rate-distortion quantization decides how every layer is rounded."
 )
+_ACTIVATIONS: dict[str, Any] = {
+    "by_preset": True,
+    "inactive": (
+        Inactive(lambda values: values["activation_bits"] is None, "Activations stay float32."),
+    ),
+}
 
 
 class Quantize(BaseStep):
     """Round the weights to a grid of 2**bits values per scale (Jacob et al., 2018)."""
 
     step: Literal["quantize"] = "quantize"
-    bits: int = Field(
-        default=8,
+    bits: int = setting(
+        8,
         ge=2,
         le=8,
         title="Bit width",
-        description="Bits per weight; with an average, the most that a layer may get.",
-        json_schema_extra={"unit": "bits"},
+        help="Bits per weight; with mixed precision, the most that a layer may get.",
+        unit="bits",
+        shown=Shown(main=True),
     )
-    scheme: Literal["symmetric", "affine"] = Field(
-        default="symmetric",
-        title="Grid",
-        description="Symmetric about zero, or affine with a zero point of its own.",
+    scheme: Literal["symmetric", "affine"] = setting(
+        "symmetric",
+        title="Quantization scheme",
+        help="Where the grid's zero is.",
+        by_preset=True,
+        choices={
+            "symmetric": Choice("Symmetric", "the grid is symmetric about zero"),
+            "affine": Choice("Affine (asymmetric)", "the grid is shifted by a zero point"),
+        },
+        inactive=(_SET_BY_LAMBDA,),
+        shown=Shown(row=10),
     )
-    granularity: Literal["channel", "tensor"] = Field(
-        default="channel",
-        title="One scale per",
-        description="A scale for every output channel, or one for the whole tensor.",
+    granularity: Literal["channel", "tensor"] = setting(
+        "channel",
+        title="Weight granularity",
+        help="How many weights share a scale.",
+        by_preset=True,
+        choices={
+            "channel": Choice("Per output channel", "one scale per output channel"),
+            "tensor": Choice("Per tensor", "one scale for the whole weight tensor"),
+        },
+        inactive=(_SET_BY_LAMBDA,),
+        shown=Shown(row=11),
     )
-    clipping: Literal["mse", "minmax", "percentile"] = Field(
-        default="mse",
+    clipping: Literal["mse", "minmax", "percentile"] = setting(
+        "mse",
         title="Weight range",
-        description="The range with the least squared error, from smallest to largest weight, or "
-        "without the outermost 0.1 %.",
+        help="The range of weights that the grid covers.",
+        by_preset=True,
+        choices={
+            "mse": Choice("Minimum MSE", "the range with the least mean squared error"),
+            "minmax": Choice("Min-max", "from the smallest weight to the largest"),
+            "percentile": Choice("99.9th percentile", "the outermost 0.1 % are clipped"),
+        },
+        inactive=(_SET_BY_LAMBDA,),
+        shown=Shown(row=9),
     )
-    rounding: Literal["nearest", "gptq", "reconstruct"] = Field(
-        default="nearest",
+    rounding: Literal["nearest", "gptq", "reconstruct"] = setting(
+        "nearest",
         title="Rounding",
-        description="To the nearest; one after the other, the later weights making up for the "
-        "earlier (gptq); or that, then tuned until each block answers as before (reconstruct).",
+        help="How weights are rounded to the grid.",
+        by_preset=True,
+        choices={
+            "nearest": Choice("Round to nearest", "each weight to the nearest value"),
+            "gptq": Choice(
+                "GPTQ",
+                "weight after weight, the later ones compensating for the error of the earlier",
+                "GPTQ",
+                needs_images=True,
+            ),
+            "reconstruct": Choice(
+                "GPTQ, then block reconstruction",
+                "GPTQ, then the weights are tuned until each block's output is closest to the "
+                "original's",
+                "block reconstruction",
+                needs_images=True,
+            ),
+        },
+        inactive=(_SET_BY_LAMBDA,),
+        shown=Shown(row=4),
     )
-    edge_bits: int | None = Field(
-        default=None,
+    edge_bits: int | None = setting(
+        None,
         ge=2,
         le=8,
-        title="Bits of first and last layer",
-        description="Bits per weight of the first and the last layer, if not as the others.",
-        json_schema_extra={"unit": "bits"},
+        title="First and last layer bits",
+        help="Bits per weight of the first and the last layer, if not those of the others.",
+        unit="bits",
+        inactive=(_SET_BY_LAMBDA,),
+        shown=Shown(row=8, unset="Same as the others", offered=(8,)),
     )
-    average_bits: float | None = Field(
-        default=None,
+    average_bits: float | None = setting(
+        None,
         ge=2,
         le=8,
         title="Average bits",
-        description="Give each layer the bits it needs, so that a weight has this many on average.",
-        json_schema_extra={"unit": "bits"},
+        help="Mixed precision: each layer gets bits by its sensitivity, this many per weight on "
+        "average.",
+        unit="bits",
+        needs_images=True,
+        inactive=(_SET_BY_LAMBDA,),
+        shown=Shown(row=6, increment=0.25),
     )
-    sensitivity: Literal["fisher", "direct"] = Field(
-        default="fisher",
-        title="Sensitivity measured by",
-        description="What bits cost in a layer: estimated from gradients, or by trying it.",
+    sensitivity: Literal["fisher", "direct"] = setting(
+        "fisher",
+        title="Sensitivity estimate",
+        help="How the loss of accuracy per layer is estimated for mixed precision.",
+        by_preset=True,
+        choices={
+            "fisher": Choice("Fisher (gradients)", "from gradients"),
+            "direct": Choice("Direct", "by quantizing one layer at a time and measuring"),
+        },
+        inactive=(
+            _SET_BY_LAMBDA,
+            Inactive(
+                lambda values: values["average_bits"] is None, "Every layer gets the same bits."
+            ),
+        ),
+        shown=Shown(row=7),
     )
-    activation_bits: int | None = Field(
-        default=None,
+    activation_bits: int | None = setting(
+        None,
         ge=4,
         le=8,
         title="Activation bits",
-        description="Bits of each layer's input; unset leaves it float32.",
-        json_schema_extra={"unit": "bits"},
+        help="Bits of each layer's input; unset keeps float32.",
+        unit="bits",
+        needs_images=True,
+        shown=Shown(row=14, unset="Not quantized (float32)", offered=(8, 7, 6, 5, 4)),
     )
-    activation_clipping: Literal["mse", "minmax", "percentile", "kl"] = Field(
-        default="mse",
+    activation_clipping: Literal["mse", "minmax", "percentile", "kl"] = setting(
+        "mse",
         title="Activation range",
-        description="As for weights, or the range whose histogram diverges least (kl).",
+        help="The range of activations that the grid covers.",
+        choices={
+            "mse": Choice("Minimum MSE", "the range with the least mean squared error"),
+            "minmax": Choice("Min-max", "from the smallest value to the largest"),
+            "percentile": Choice("99.9th percentile", "the outermost 0.1 % are clipped"),
+            "kl": Choice("KL divergence", "the range whose histogram diverges least"),
+        },
+        shown=Shown(row=15),
+        **_ACTIVATIONS,
     )
-    activation_granularity: Literal["tensor", "channel"] = Field(
-        default="tensor",
-        title="One activation scale per",
-        description="One for the whole input, or one per channel in depthwise convolutions.",
+    activation_granularity: Literal["tensor", "channel"] = setting(
+        "tensor",
+        title="Activation granularity",
+        help="How many activations share a scale.",
+        choices={
+            "tensor": Choice("Per tensor", "one scale for the whole input"),
+            "channel": Choice("Per channel", "one per channel in depthwise convolutions"),
+        },
+        shown=Shown(row=16),
+        **_ACTIVATIONS,
     )
-    equalization: Literal["none", "cross-layer"] = Field(
-        default="none",
+    equalization: Literal["none", "cross-layer"] = setting(
+        "none",
         title="Equalization",
-        description="Even out the ranges of consecutive layers' channels before rounding.",
+        help="Whether weight ranges are equalized before rounding.",
+        by_preset=True,
+        choices={
+            "none": Choice("Off", "they stay as they are"),
+            "cross-layer": Choice(
+                "Cross-layer",
+                "the ranges of consecutive layers' channels are equalized",
+                "equalized",
+            ),
+        },
+        shown=Shown(row=12),
     )
-    rest: Literal["float32", "float16"] = Field(
-        default="float32",
-        title="All other numbers",
-        description="Biases, batch normalisation and scales: as they are, or in half the bytes.",
+    other_dtype: Literal["float32", "float16"] = setting(
+        "float32",
+        stored="rest",
+        title="Dtype of the other tensors",
+        help="Dtype of biases, batch-norm tensors and scales in the file.",
+        choices={
+            "float32": Choice("32 bits (float32)", "as they are"),
+            "float16": Choice("16 bits (float16)", "half the bytes", "other tensors in float16"),
+        },
+        shown=Shown(row=13),
     )
-    rate: float = Field(
-        default=0.0,
+    rd_lambda: float = setting(
+        0.0,
+        stored="rate",
         ge=0,
         le=10_000,
-        title="Worth of a kilobyte",
-        description="Above 0: in GPTQ's order, coarsely or to zero wherever that costs less loss "
-        "per image than the kilobytes saved are worth.",
-        json_schema_extra={"unit": "mnat/kB"},
+        title="Rate-distortion lambda",
+        help="Above 0: weights are quantized in GPTQ's order, more coarsely or to zero wherever "
+        "the bytes saved, times lambda, outweigh the loss added per image.",
+        unit="mnat/kB",
+        needs_images=True,
+        inactive=(
+            Inactive(
+                lambda values: values["keep_accuracy"] is not None,
+                "The accuracy to keep decides lambda.",
+            ),
+        ),
+        shown=Shown(row=3, increment=0.5),
     )
-    keep_accuracy: float | None = Field(
-        default=None,
+    keep_accuracy: float | None = setting(
+        None,
         gt=0,
         le=1,
         title="Accuracy to keep",
-        description="The smallest file, by the highest worth of a kilobyte, that keeps this share "
+        help="The smallest file, by the largest rate-distortion lambda, that keeps this fraction "
         "of the validation accuracy.",
-        json_schema_extra={"unit": "fraction"},
+        unit="fraction",
+        needs_images=True,
+        shown=Shown(row=1, unset="Not set", increment=0.005, low=0.001),
     )
-    margin: Literal["none", "interval"] = Field(
-        default="none",
-        title="Margin for chance",
-        description="The accuracy to keep is kept as measured on the validation images, or at the "
-        "worse end of the 95 % interval of its change.",
+    margin: Literal["none", "interval"] = setting(
+        "none",
+        title="Margin",
+        help="Which validation accuracy must be kept.",
+        choices={
+            "none": Choice("None: as measured", "the accuracy as measured"),
+            "interval": Choice(
+                "Confidence bound", "the lower bound of the 95 % interval of its change"
+            ),
+        },
+        inactive=(
+            Inactive(
+                lambda values: values["keep_accuracy"] is None, "There is no accuracy to keep."
+            ),
+        ),
+        shown=Shown(row=2),
     )
-    repair: Repairs = REPAIR
+    repair: Repairs = setting((), **REPAIR, inactive=(_SET_BY_LAMBDA,), shown=Shown(row=5))
 
     @property
     def by_rate(self) -> bool:
-        """Whether bits are paid for: each layer then has as many as they are worth."""
-        return self.rate > 0 or self.keep_accuracy is not None
+        """Whether rate-distortion quantization decides how many bits each layer takes."""
+        return self.rd_lambda > 0 or self.keep_accuracy is not None
 
     @property
     def searches(self) -> bool:
         return self.keep_accuracy is not None
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _compatible(self) -> Self:
         if self.average_bits is not None and self.average_bits > self.bits:
             raise ValueError("an average_bits of at most bits, the most that a layer may get")
         return self
 
     def sentence(self) -> str:
         if self.by_rate:
-            return self._sentence_by_rate()
-        text = f"store the weights in {self.average_bits or self.bits:.3g} bits"
-        if self.average_bits is not None:
-            text += " on average"
-        if self.activation_bits is not None:
-            text += f", activations in {self.activation_bits}"
-        edges = self.edge_bits is not None and f"first and last layer in {self.edge_bits}"
-        return text + how(
-            _ROUNDED.get(self.rounding),
-            edges or None,
-            "equalized" if self.equalization != "none" else None,
-            "other numbers in 16" if self.rest == "float16" else None,
-            *(REPAIRED[r] for r in self.repair),
-        )
-
-    def _sentence_by_rate(self) -> str:
-        if self.keep_accuracy is not None:
-            goal = f"as keep {100 * self.keep_accuracy:.4g} % of the accuracy"
-            if self.margin == "interval":
-                goal += " by the worse end of its interval"
+            text = f"store the weights in as few bits {self._goal()}"
         else:
-            goal = f"as {self.rate:.3g} mnat per kB makes worth while"
-        text = f"store the weights in as few bits {goal}"
+            text = f"store the weights in {self.average_bits or self.bits:.3g} bits"
+            if self.average_bits is not None:
+                text += " on average"
         if self.activation_bits is not None:
             text += f", activations in {self.activation_bits}"
-        return text + how(
-            "rate-aware GPTQ",
-            "equalized" if self.equalization != "none" else None,
-            "other numbers in 16" if self.rest == "float16" else None,
-        )
+        if self.by_rate:
+            how = ["rate-distortion GPTQ", *self.remarks("equalization", "other_dtype")]
+            return text + in_brackets(how)
+        how = self.remarks("rounding")
+        if self.edge_bits is not None:
+            how.append(f"first and last layer in {self.edge_bits}")
+        return text + in_brackets([*how, *self.remarks("equalization", "other_dtype", "repair")])
 
-
-_ROUNDED = {"gptq": "GPTQ", "reconstruct": "reconstructed"}
+    def _goal(self) -> str:
+        if self.keep_accuracy is None:
+            return f"as a lambda of {self.rd_lambda:.3g} mnat/kB allows"
+        text = f"as keep {100 * self.keep_accuracy:.4g} % of the accuracy"
+        return text + (" at the confidence bound" if self.margin == "interval" else "")

@@ -1,7 +1,7 @@
 """Recipes: which steps, in which order, from which seed. Settings only; nothing runs here.
 
-Ranges, units and help live in the fields. Widgets, command-line flags and the reference table in
-the README are made from them by `settings()`.
+Ranges, units, help and choices live in the fields. Widgets, command-line flags, presets, refusals
+and the reference table are made from them by `settings()`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from compression.errors import InvalidInput
-from compression.recipe.fields import settings
+from compression.recipe.fields import setting, settings
 from compression.recipe.steps import (
     STEPS,
     Distill,
@@ -32,9 +32,7 @@ class Recipe(BaseModel):
     max_steps: ClassVar[int] = 32
 
     steps: tuple[Step, ...] = Field(default=(), max_length=32)
-    seed: int = Field(
-        default=0, ge=0, le=2**31 - 1, title="Seed", description="Fixes all randomness."
-    )
+    seed: int = setting(0, ge=0, le=2**31 - 1, title="Seed", help="Fixes all randomness.")
 
     @model_validator(mode="after")
     def _student_first(self) -> Self:
@@ -153,26 +151,26 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _first(error: ValidationError, kind: str) -> InvalidInput:
-    found = error.errors(include_url=False)[0]
+    details = error.errors(include_url=False)[0]
     # the kind of a step is in the location twice: once as the place, once as the tag
-    loc = found["loc"]
+    loc = details["loc"]
     path = [str(p) for i, p in enumerate(loc) if not (i == 2 and loc[0] == "steps")]
-    given: Any = found["input"]
-    allowed = found["msg"][0].lower() + found["msg"][1:]
-    if found["type"] == "extra_forbidden":
+    given: Any = details["input"]
+    allowed = details["msg"][0].lower() + details["msg"][1:]
+    if details["type"] == "extra_forbidden":
         return InvalidInput(".".join(path), given, "no such setting; remove it")
-    if found["type"].startswith("union_tag"):
+    if details["type"].startswith("union_tag"):
         given = given.get("step") if isinstance(given, dict) else given
         return InvalidInput(".".join([*path, "step"]), given, ", ".join(STEPS))
-    if found["type"] == "value_error":
+    if details["type"] == "value_error":
         given = (
             {k: v for k, v in given.items() if k != "step"} if isinstance(given, dict) else given
         )
         path = path or [kind]
         allowed = allowed.removeprefix("value error, ")
-    if found["type"].endswith(("tuple_type", "list_type")):
+    if details["type"].endswith(("tuple_type", "list_type")):
         allowed = "a list"
-    elif "dict" in found["type"] or "model" in found["type"]:
+    elif "dict" in details["type"] or "model" in details["type"]:
         allowed = "a JSON object"
     if len(path) > 1 and path[-1].isdigit() and path[-2] != "steps":
         path.pop()  # which of several choices it was is seen from what was given
@@ -180,6 +178,5 @@ def _first(error: ValidationError, kind: str) -> InvalidInput:
 
 
 def _range(name: str) -> str:
-    known = [s for step in STEPS.values() for s in settings(step)]
-    seed = [s for s in settings(Recipe) if s.name == "seed"]
-    return next((s.allowed for s in [*known, *seed] if s.name == name), "")
+    declared = [s for step in (*STEPS.values(), Recipe) for s in settings(step)]
+    return next((s.allowed for s in declared if name in (s.name, *s.aliases)), "")

@@ -8,6 +8,7 @@ from math import ceil
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from compression.catalogue.backends import title
 from compression.runs.results import Latency, Timing
 from dashboard.figures.style import (
     COMPRESSED,
@@ -24,7 +25,6 @@ from dashboard.figures.style import (
 )
 from dashboard.numbers import format as fmt
 from dashboard.numbers.backend_timings import Kind, Line
-from dashboard.numbers.backend_titles import title
 
 _STYLES: dict[Kind, tuple[str, str]] = {
     "original": (ORIGINAL, "circle"),

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from compression.catalogue.backends import INT8, title
 from compression.runs.results import Latency, Timing
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
-from dashboard.numbers.backend_titles import INT8, title
 
 # Above this share of the machine, other processes disturb what is timed.
 _BUSY = 0.25

@@ -6,10 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from compression.runs.results import Latency, Measurement, Run, Timing
+from compression.catalogue.backends import INT8
+from compression.runs.results import (
+    Latency,
+    Measurement,
+    Run,
+    Timing,
+)
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
-from dashboard.numbers.backend_titles import INT8
 
 Bounds = tuple[float, float]
 Pair = tuple[float | None, float | None]

@@ -9,7 +9,6 @@ from compression.recipe.fields import settings
 from compression.recipe.steps import STEPS
 from compression.runs.results import Run
 from dashboard.numbers import format as fmt
-from dashboard.state.choice_labels import word
 from dashboard.state.url import text_of
 
 _MOST_DIFFERENCES = 3
@@ -68,6 +67,6 @@ def _setting(step: str, name: str, value: Any) -> str:
     if value is None:
         return f"{setting.title}: unset"
     if setting.choices and isinstance(value, str):
-        choice = word(name, value)
-        return choice if name in _CLEAR else f"{setting.title}: {choice}"
+        label = setting.label(value)
+        return label if name in _CLEAR else f"{setting.title}: {label}"
     return f"{setting.title}: {text_of(value)}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from compression.catalogue.backends import INT8, ONNX, title
 from compression.runs.results import Measurement, Run, SpeedupAnalysis
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
-from dashboard.numbers.backend_titles import FLOAT, INT8, title
 
 _SAME = 0.02
 
@@ -68,7 +68,7 @@ def speeds(run: Run) -> tuple[Speed, ...]:
     if run.timings:
         return tuple(Speed(title(t.backend), None, t.ratio) for t in run.timings)
     ratio = run.delta.latency_ratio if run.delta else None
-    return (Speed(title(FLOAT), None, ratio),) if ratio else ()
+    return (Speed(title(ONNX), None, ratio),) if ratio else ()
 
 
 def _speed(analysis: SpeedupAnalysis) -> Speed:

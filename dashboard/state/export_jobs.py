@@ -18,15 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from compression.catalogue.file_formats import FORMATS
 from compression.runs.results import Exported, Run
 
-# Formats, and how the name of such a file ends.
-SUFFIXES = {
-    "packed": ".safetensors",
-    "onnx": ".onnx",
-    "onnx-int8": "-int8.onnx",
-    "pt2": ".pt2",
-}
 MOST_KEPT = 8
 _MOST_SECONDS = 900.0
 _NICENESS = 5
@@ -56,7 +50,7 @@ class Making:
 
 def file_name(run: Run, form: str) -> str:
     """What a run's file is called."""
-    return f"{run.model.replace('/', '-')}-{run.id[:6]}{SUFFIXES[form]}"
+    return f"{run.model.replace('/', '-')}-{run.id[:6]}{FORMATS[form].suffix}"
 
 
 class Files:

@@ -1,8 +1,8 @@
-"""The recipe panel's values as one read-only mapping, and its ways to a recipe and back.
+"""The recipe panel's values as one read-only mapping, to a recipe and back.
 
-Keys are the names of the recipe's settings; a setting that several steps have is there once for
-each, as STEP_NAME. Beside them: which steps are on, `amount` (which setting says how much to
-prune), `mixed` (whether layers get different bits), `seed` and `device`.
+Keys are the names of the recipe's settings; a setting of several steps is there once for each, as
+STEP_NAME. Beside them: which steps are on, `amount` (which setting says how much to prune), `mixed`
+(mixed precision: whether layers get different bits), `seed` and `device`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from compression.recipe.calibration_need import needs_images
 from compression.recipe.fields import Setting, settings
 from compression.recipe.inactive_fields import inactive_reasons, is_compatible
 from compression.recipe.presets import (
@@ -25,8 +24,7 @@ from compression.recipe.steps import STEPS
 
 Form = Mapping[str, Any]
 
-DEVICES = ("auto", "cpu", "cuda")
-AMOUNTS = ("threshold", "sparsity", "max_drop")
+DEVICES = {"auto": "Automatic: GPU if there is one", "cpu": "CPU", "cuda": "NVIDIA GPU (CUDA)"}
 CUSTOM = "custom"
 _COUNTS = Counter(s.name for step in STEPS.values() for s in settings(step))
 KEYS: dict[str, dict[str, str]] = {
@@ -36,9 +34,15 @@ KEYS: dict[str, dict[str, str]] = {
 SETTINGS: dict[str, Setting] = {
     KEYS[step][s.name]: s for step, kind in STEPS.items() for s in settings(kind)
 }
+# The name a setting had before, as addresses may still have it.
+RENAMED: dict[str, str] = {
+    alias: key for key, s in SETTINGS.items() for alias in s.aliases if alias not in SETTINGS
+}
+# How much to prune is said by one of these.
+AMOUNTS = tuple(s.name for s in settings(STEPS["prune"]) if s.shown.main)
 STEP_OF: dict[str, str] = {key: step for step, keys in KEYS.items() for key in keys.values()}
 
-# Where the sliders stand at first; every other setting stands at its own default.
+# Where the sliders start; every other setting starts at its default.
 _FIRST: dict[str, Any] = {
     "prune": True,
     "quantize": True,
@@ -57,8 +61,8 @@ PLAIN: Form = {key: s.default for key, s in SETTINGS.items()} | _FIRST
 NAMES = tuple(PLAIN)
 
 
-def taught(form: Form) -> str | None:
-    """The other model that is taught and then compressed in place of the chosen one."""
+def student_of(form: Form) -> str | None:
+    """The other model that is trained and then compressed in place of the selected one."""
     return form["student"] if form["distill"] else None
 
 
@@ -67,10 +71,10 @@ def split_names(text: str) -> tuple[str, ...]:
     return tuple(sorted({part.strip() for part in text.split(",")} - {"", "none"}))
 
 
-def asked(form: Form, step: str) -> dict[str, Any]:
-    """What a step is asked for: the settings that no preset decides and that are in force."""
-    how = method_settings(step)
-    values = {name: form[key] for name, key in KEYS[step].items() if name not in how}
+def amounts(form: Form, step: str) -> dict[str, Any]:
+    """The settings of a step that no preset decides and that have an effect."""
+    governed = method_settings(step)
+    values = {name: form[key] for name, key in KEYS[step].items() if name not in governed}
     unused = {name for name in AMOUNTS if name != form["amount"]}
     if form["amount"] == "threshold":
         unused.add("pattern")
@@ -84,36 +88,36 @@ def asked(form: Form, step: str) -> dict[str, Any]:
 
 def in_force(form: Form, step: str) -> dict[str, Any]:
     """All settings of a step that have an effect as the form stands."""
-    values = asked(form, step)
-    why = inactive_reasons(step, values)
-    return values | {n: form[KEYS[step][n]] for n in method_settings(step) if n not in why}
+    values = amounts(form, step)
+    reasons = inactive_reasons(step, values)
+    return values | {n: form[KEYS[step][n]] for n in method_settings(step) if n not in reasons}
 
 
 def without_effect(form: Form, key: str) -> str | None:
-    """Why a setting has no effect as the form stands; None if it has."""
+    """Why a setting has no effect beside the others; None if it has one."""
     step = STEP_OF[key]
     name = next(n for n, k in KEYS[step].items() if k == key)
-    return inactive_reasons(step, asked(form, step)).get(name)
+    return inactive_reasons(step, amounts(form, step)).get(name)
 
 
 def choices(form: Form, key: str, images: bool = True) -> tuple[str, ...]:
-    """The choices of a setting that go with the others, and with there being images or not."""
+    """The choices of a setting that are compatible with the others, and possible without images."""
     step, setting = STEP_OF[key], SETTINGS[key]
     others = {k: v for k, v in in_force(form, step).items() if k != setting.name}
-    if setting.name in ("pattern", "loss"):  # what goes with it is settled when it changes
+    if setting.name in ("pattern", "loss"):  # when it changes, the others are settled with it
         return setting.choices
     return tuple(
         c
         for c in setting.choices
-        if (images or not needs_images(setting.name, c))
+        if (images or not setting.needs_images((c,) if setting.several else c))
         and is_compatible(step, others, setting.name, (c,) if setting.several else c)
     )
 
 
 def to_recipe(form: Form) -> Recipe:
-    """The recipe of these settings: prune, then quantize, then teach.
+    """The recipe of these settings: prune, then quantize, then distill.
 
-    Another model that is taught in place of this one comes first, and is then compressed.
+    Another model trained in place of this one comes first, and is then compressed.
 
     Raises:
         InvalidInput: a setting is out of range.
@@ -128,7 +132,7 @@ def _order(student: bool) -> list[str]:
 
 
 def from_recipe(recipe: Recipe, before: Form = PLAIN) -> Form | None:
-    """The settings that make this recipe, or None if the sliders cannot make it.
+    """The settings of this recipe, or None if the form cannot express it.
 
     What the recipe does not set stays as it was `before`.
     """
@@ -136,56 +140,62 @@ def from_recipe(recipe: Recipe, before: Form = PLAIN) -> Form | None:
     places = [order.index(step.step) for step in recipe.steps]
     if places != sorted(set(places)):
         return None
-    found = {**before, **dict.fromkeys(STEPS, False), "seed": recipe.seed}
+    form = {**before, **dict.fromkeys(STEPS, False), "seed": recipe.seed}
     for step in recipe.steps:
-        found[step.step] = True
+        form[step.step] = True
         values = {KEYS[step.step][name]: value for name, value in step if name != "step"}
-        kept = (*AMOUNTS, "average_bits")
-        found |= {k: v for k, v in values.items() if v is not None or k not in kept}
+        form |= {k: v for k, v in values.items() if v is not None or k not in _FIRST}
         if step.step == "prune":
             given = [name for name in AMOUNTS if values[name] is not None]
-            found["amount"] = given[0] if given else "sparsity"
+            form["amount"] = given[0] if given else "sparsity"
         if step.step == "quantize":
-            found["mixed"] = values["average_bits"] is not None
-    return found if to_recipe(found) == recipe else None
+            form["mixed"] = values["average_bits"] is not None
+    return form if to_recipe(form) == recipe else None
 
 
 def with_preset(form: Form, preset: str, images: bool = True) -> Form:
-    """The form with every setting of how steps work as a preset has it.
+    """The form with every setting that presets decide as this one has it.
 
     Raises:
         InvalidInput: the preset needs images and there are none.
     """
     changed: dict[str, Any] = {}
     for step, keys in KEYS.items():
-        if how := method_settings(step):
-            given = {"step": step, **asked(form, step)}
-            made = apply_preset(preset, given, images=images)
-            changed |= {keys[n]: made.get(n, SETTINGS[keys[n]].default) for n in how}
+        values = apply_preset(preset, {"step": step, **amounts(form, step)}, images=images)
+        governed = method_settings(step)
+        changed |= {keys[n]: values.get(n, SETTINGS[keys[n]].default) for n in governed}
     return {**form, **changed}
 
 
 def settled(form: Form, images: bool = True) -> Form:
-    """The form with whatever does not go with the rest put to its default."""
-    found = dict(form)
+    """The form with whatever is incompatible with the rest put to its default."""
+    values = dict(form)
     if form["mixed"]:
-        found["average_bits"] = min(form["average_bits"], float(form["bits"]))
-    if form["loss"] == "dkd":  # it needs one right class
-        found["mixup"] = 0.0
+        values["average_bits"] = min(form["average_bits"], float(form["bits"]))
     if not images:
-        found |= {"distill": False, "mixed": False, "activation_bits": None}
-        found |= {"rate": 0.0, "keep_accuracy": None}
-        if form["amount"] == "max_drop":
-            found["amount"] = "sparsity"
+        values |= _without_images(form)
     for step, keys in KEYS.items():
-        how = {n: found[keys[n]] for n in method_settings(step)}
-        given = {"step": step, **asked(found, step)}
-        wished = {n: v for n, v in how.items() if images or not needs_images(n, v)}
-        made, unused = merge(step, given, wished), inactive_reasons(step, given)
-        found |= {keys[n]: SETTINGS[keys[n]].default for n in how if n not in {*made, *unused}}
-    return found
+        fixed = {"step": step, **amounts(values, step)}
+        governed = {n: values[keys[n]] for n in method_settings(step)}
+        wanted = {
+            n: v for n, v in governed.items() if images or not SETTINGS[keys[n]].needs_images(v)
+        }
+        kept = {*merge(step, fixed, wanted), *inactive_reasons(step, fixed)}
+        values |= {keys[n]: SETTINGS[keys[n]].default for n in governed if n not in kept}
+    return values
+
+
+def _without_images(form: Form) -> dict[str, Any]:
+    """What is to change where there are no images: nothing trains, nothing calibrates."""
+    changed: dict[str, Any] = {"distill": False, "mixed": False}
+    for key, setting in SETTINGS.items():
+        if key not in _FIRST and not setting.by_preset and setting.needs_images(form[key]):
+            changed[key] = setting.default
+    if SETTINGS[form["amount"]].images:
+        changed["amount"] = "sparsity"
+    return changed
 
 
 def method_of(form: Form, images: bool = True, first: str | None = None) -> str:
-    """The preset that gives these settings, `first` if that does, or else `custom`."""
+    """The preset with these settings, `first` if it has them; `custom` if none has."""
     return preset_of(to_recipe(form), images=images, first=first) or CUSTOM

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -33,20 +35,74 @@ from dashboard.state.url import from_params, to_params
 FIRST_MODEL = "fashion-mnist/resnet18"
 METHOD = "method"
 _READ = "url_read"
+_PAGE = "page_state"
 _PROBLEMS = "url_problems"
-_SAID = "said"
+_MESSAGE = "message"
 # What of the URL is no setting of the form.
 _KEPT = ("run", "compare")
 # A select box takes None for no choice, so bits that are unset go by 0 there.
 _UNSET = [name for name, value in PLAIN.items() if value is None]
-_BITS = ("edge_bits", "activation_bits")
+_BITS = [name for name, setting in SETTINGS.items() if setting.shown.offered]
+
+
+@dataclass(frozen=True)
+class PageState:
+    """What one drawing of the page is made of, read once: `runs` are those of the card's model,
+    oldest first."""
+
+    card: Card
+    form: Form
+    runs: tuple[StoredRun, ...]
+    weights: Weights | None
+
+    @property
+    def images(self) -> bool:
+        """Whether the model has images: to calibrate on, to train on, to measure accuracy on."""
+        return self.card.dataset is not None
+
+
+@contextmanager
+def drawing() -> Iterator[PageState]:
+    """Read the page's state once for the whole script: inside, `page()` gives this same value.
+
+    Only after `read_url`. A fragment that runs again later is outside, and reads anew.
+
+    Raises:
+        StoreError: the store cannot be opened or read.
+    """
+    st.session_state[_PAGE] = state = _page()
+    try:
+        yield state
+    finally:
+        del st.session_state[_PAGE]
+
+
+def page() -> PageState:
+    """The page's state: the one being drawn, or read anew in a fragment that runs by itself.
+
+    Raises:
+        StoreError: the store cannot be opened or read.
+    """
+    state: PageState | None = current_page()
+    return _page() if state is None else state
+
+
+def current_page() -> PageState | None:
+    """The state of the whole page being drawn; None in a fragment that runs by itself."""
+    state: PageState | None = st.session_state.get(_PAGE)
+    return state
+
+
+def _page() -> PageState:
+    card = cards()[st.session_state["model"]]
+    return PageState(card, form(), tuple(store().entries(card.id)), weights_of(card))
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _open(url: str | None) -> Store:
-    found = open_store(url)
-    put_examples(found)
-    return found
+    opened = open_store(url)
+    put_examples(opened)
+    return opened
 
 
 def store() -> Store:
@@ -99,8 +155,8 @@ def read_url() -> None:
     card = cards()[model]
     form, wrong = from_params(params, first_form(weights_of(card), images()), images())
     if form["student"] not in (None, *students()):
-        told = f"student: {form['student']!r} is not another model for the same images. Off."
-        form, wrong = {**form, "student": None}, (*wrong, told)
+        unknown = f"student: {form['student']!r} is not another model for the same images. Off."
+        form, wrong = {**form, "student": None}, (*wrong, unknown)
     if {"temperature", "epochs"} & params.keys() and card.dataset is None:
         wrong = (*wrong, "Distillation needs training images, and this model has none here: off.")
     put_form(form)
@@ -109,44 +165,44 @@ def read_url() -> None:
 
 
 def url_problems() -> tuple[str, ...]:
-    """What was wrong with the URL, for this session's first look."""
-    found: tuple[str, ...] = st.session_state.get(_PROBLEMS, ())
-    return found
+    """What was wrong with the URL, until it is dismissed."""
+    problems: tuple[str, ...] = st.session_state.get(_PROBLEMS, ())
+    return problems
 
 
 def add_problem(sentence: str) -> None:
-    """Say on the page that something asked for by the URL is not there."""
+    """Report on the page that something in the URL could not be used."""
     if sentence not in url_problems():
         st.session_state[_PROBLEMS] = (*url_problems(), sentence)
 
 
 def forget_problems() -> None:
-    """Somebody has read them."""
+    """Dismiss them."""
     st.session_state[_PROBLEMS] = ()
 
 
 def images() -> bool:
-    """Whether there are images for the chosen model: to calibrate on, to learn from, to judge."""
+    """Whether the selected model has images: to calibrate on, train on, measure accuracy on."""
     return cards()[st.session_state["model"]].dataset is not None
 
 
 def students() -> tuple[str, ...]:
-    """The other models that could be taught in place of the chosen one: same images, classes."""
+    """The other models that could be trained in place of the selected one: same images, classes."""
     known = cards()
-    mine = known[st.session_state["model"]]
-    fits = (m for m, c in known.items() if (c.dataset, c.classes) == (mine.dataset, mine.classes))
-    return tuple(m for m in fits if m != mine.id) if mine.dataset is not None else ()
+    card = known[st.session_state["model"]]
+    fits = (m for m, c in known.items() if (c.dataset, c.classes) == (card.dataset, card.classes))
+    return tuple(m for m in fits if m != card.id) if card.dataset is not None else ()
 
 
 def form() -> Form:
     """The settings as they are now."""
-    found = {name: st.session_state[name] for name in NAMES}
+    values = {name: st.session_state[name] for name in NAMES}
     for name, setting in SETTINGS.items():
         if setting.several and setting.text:
-            found[name] = split_names(found[name] or "")
+            values[name] = split_names(values[name] or "")
         elif setting.several:
-            found[name] = tuple(sorted(found[name] or ()))
-    return found | {name: found[name] or None for name in _UNSET}
+            values[name] = tuple(sorted(values[name] or ()))
+    return values | {name: values[name] or None for name in _UNSET}
 
 
 def put_form(new: Form) -> None:
@@ -164,7 +220,7 @@ def _put(new: Form, method: str) -> None:
 
 
 def _as_widget(name: str, value: Any) -> Any:
-    """A value of the form as its widget holds it."""
+    """A value of the form as its widget has it."""
     if name in SETTINGS and SETTINGS[name].text:
         return ", ".join(value) if isinstance(value, tuple) else value or ""
     if isinstance(value, tuple):
@@ -173,7 +229,7 @@ def _as_widget(name: str, value: Any) -> Any:
 
 
 def adapt() -> None:
-    """What is asked for has changed, or the method, or the model: let the settings follow."""
+    """An amount, the method or the model has changed: let the other settings follow."""
     method = st.session_state[METHOD]
     now = settled(form(), images())
     if now["student"] not in students():
@@ -185,16 +241,16 @@ def adapt() -> None:
 
 
 def name_method() -> None:
-    """A setting of how a step works was changed by hand: it may be no preset any more."""
+    """A setting that presets decide was changed by hand: the method may be custom now."""
     st.session_state[METHOD] = method_of(form(), images(), st.session_state[METHOD])
 
 
 def write_url(model: str, now: Form) -> None:
-    """Make the URL say what the page shows; the selected run is already there."""
-    wanted = {"model": model, **to_params(now)}
-    wanted |= {name: st.query_params[name] for name in _KEPT if name in st.query_params}
-    if st.query_params.to_dict() != wanted:
-        st.query_params.from_dict(wanted)
+    """Write the page's settings to the URL; the selected run is already there."""
+    params = {"model": model, **to_params(now)}
+    params |= {name: st.query_params[name] for name in _KEPT if name in st.query_params}
+    if st.query_params.to_dict() != params:
+        st.query_params.from_dict(params)
 
 
 def select(run_id: str | None) -> None:
@@ -220,26 +276,26 @@ def compare(run_ids: Sequence[str]) -> None:
 
 def say(sentence: str) -> None:
     """Show a short message once, when the page is drawn next."""
-    st.session_state[_SAID] = sentence
+    st.session_state[_MESSAGE] = sentence
 
 
-def said() -> str:
+def message() -> str:
     """The message to show now; none the next time."""
-    found: str = st.session_state.pop(_SAID, "")
-    return found
+    text: str = st.session_state.pop(_MESSAGE, "")
+    return text
 
 
-def selected(entries: list[StoredRun]) -> StoredRun | None:
+def selected(entries: Sequence[StoredRun]) -> StoredRun | None:
     """The run the URL names, or else the newest finished one.
 
-    A run the URL names that is not there is said so, once.
+    A run the URL names that is not there is reported, once.
     """
-    wanted = st.query_params.get("run")
-    if wanted is not None:
-        found = [e for e in entries if e.run.id == wanted]
-        if found:
-            return found[0]
-        _explain_missing(wanted)
+    run_id = st.query_params.get("run")
+    if run_id is not None:
+        named = [e for e in entries if e.run.id == run_id]
+        if named:
+            return named[0]
+        _explain_missing(run_id)
     done = [e for e in entries if e.run.state == "done"]
     return done[-1] if done else None
 

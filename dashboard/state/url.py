@@ -1,8 +1,9 @@
 """The form as URL parameters and back.
 
-Parameters have the names of the recipe's settings, which are also the command line's. A step is on
-when one of its headline settings is there; finer settings are there if they are not at their own
-default. A setting that several steps have goes by its name where they agree.
+Parameters have the names of the recipe's settings, which are also the command line's; names from
+before a renaming are read too. A step is on when one of its headline settings is there; finer
+settings are there if they are not at their default. A setting of several steps goes by its own name
+where the steps agree.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dashboard.state.form import (
     DEVICES,
     KEYS,
     PLAIN,
+    RENAMED,
     SETTINGS,
     Form,
     in_force,
@@ -27,13 +29,15 @@ from dashboard.state.form import (
     to_recipe,
 )
 
+_ALWAYS = tuple(key for key, setting in SETTINGS.items() if setting.shown.main)
+# A step is on when one of these is given: a pattern can fix the sparsity by itself, and a recipe
+# may fine-tune without a temperature.
+_ALSO = {"prune": ("pattern",), "distill": ("epochs",)}
 HEADLINES = {
-    "prune": (*AMOUNTS, "pattern"),
-    "quantize": ("bits",),
-    "distill": ("temperature", "epochs"),
+    step: (*(key for key in keys.values() if key in _ALWAYS), *_ALSO.get(step, ()))
+    for step, keys in KEYS.items()
 }
-_ALWAYS = (*AMOUNTS, "bits", "temperature")
-# A name of one setting in several steps, and its keys.
+# The name of one setting in several steps, and its keys.
 _SHARED: dict[str, list[str]] = {}
 for _keys in KEYS.values():
     for _name, _key in _keys.items():
@@ -44,7 +48,7 @@ _NOTHING = "none"
 
 def to_params(form: Form) -> dict[str, str]:
     """The URL parameters of these settings: headline settings always, finer ones if changed."""
-    found: dict[str, str] = {}
+    params: dict[str, str] = {}
     values = {
         KEYS[step][name]: value
         for step in STEPS
@@ -53,14 +57,14 @@ def to_params(form: Form) -> dict[str, str]:
     }
     for key, value in values.items():
         if key in _ALWAYS or value != SETTINGS[key].default:
-            found[key] = text_of(value)
+            params[key] = text_of(value)
     for name, keys in _SHARED.items():
-        said = {values[key] for key in keys if key in values}
-        if len(said) == 1 and found.keys() & set(keys):
-            found = {k: v for k, v in found.items() if k not in keys} | {name: text_of(*said)}
+        shared = {values[key] for key in keys if key in values}
+        if len(shared) == 1 and params.keys() & set(keys):
+            params = {k: v for k, v in params.items() if k not in keys} | {name: text_of(*shared)}
     if not any(form[step] for step in STEPS):
-        found["steps"] = _NOTHING
-    return found | {n: text_of(form[n]) for n in ("seed", "device") if form[n] != PLAIN[n]}
+        params["steps"] = _NOTHING
+    return params | {n: text_of(form[n]) for n in ("seed", "device") if form[n] != PLAIN[n]}
 
 
 def text_of(value: Any) -> str:
@@ -75,7 +79,8 @@ def from_params(
 ) -> tuple[Form, tuple[str, ...]]:
     """Settings read from URL parameters, and a sentence for each one that could not be used."""
     known = {*SETTINGS, *_SHARED, "seed", "device"}
-    given = {name: text for name, text in params.items() if name in known}
+    current = {RENAMED.get(name, name): text for name, text in params.items()}
+    given = {name: text for name, text in current.items() if name in known}
     form = _switched(given, params.get("steps") == _NOTHING, start)
     problems, read = [], {}
     for name, text in given.items():
@@ -88,13 +93,15 @@ def from_params(
         form = {**form, **dict.fromkeys(_SHARED.get(name, [name]), read[name])}
     form = settled(form, images)
     unused = [n for n, value in read.items() if not _in_use(form, n, value)]
-    said = "does not go with the other settings and is not used."
-    problems += [f"{name}: {given[name]!r} {said}" for name in unused]
+    problems += [
+        f"{name}: {given[name]!r} is not compatible with the other settings and is not used."
+        for name in unused
+    ]
     return form, tuple(problems)
 
 
 def _switched(given: Mapping[str, str], nothing: bool, start: Form) -> Form:
-    """Which steps are on, and how the amount is said; the rest as at the start or plain."""
+    """Which steps are on, and by what the amount is given; the rest as at the start or plain."""
     on = {step: bool(set(names) & given.keys()) for step, names in HEADLINES.items()}
     if not any(on.values()) and not nothing:
         return start
@@ -114,13 +121,13 @@ def _in_use(form: Form, name: str, value: Any) -> bool:
     if name in ("seed", "device"):
         return True
     steps = {s.step: dict(s) for s in to_recipe(form).steps}
-    found = [
+    values = [
         steps[step][setting]
         for step, keys in KEYS.items()
         for setting, key in keys.items()
         if key in _SHARED.get(name, [name]) and step in steps
     ]
-    return not found or value in found
+    return not values or value in values
 
 
 def read_value(name: str, text: str) -> Any:
@@ -148,10 +155,10 @@ def _in_range(name: str, setting: Setting, text: str) -> Any:
             raise refused
         return names if setting.several else names[0]
     if setting.several:
-        found = set() if text in ("", _NOTHING) else set(text.split(","))
-        if not found <= set(setting.choices):
+        values = set() if text in ("", _NOTHING) else set(text.split(","))
+        if not values <= set(setting.choices):
             raise refused
-        return tuple(sorted(found))
+        return tuple(sorted(values))
     if setting.choices:
         if text not in setting.choices:
             raise refused

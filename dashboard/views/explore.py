@@ -26,15 +26,20 @@ def show() -> None:
 
 def _page() -> None:
     session.read_url()
-    card = _header()
-    entries = session.store().entries(card.id)
+    _header()
+    with session.drawing() as state:
+        _contents(state)
+
+
+def _contents(state: session.PageState) -> None:
+    card, entries = state.card, list(state.runs)
     chosen = session.selected(entries)
     _problems()
     with st.container(horizontal=True, gap="medium"):
         # a width of its own: what is in it reads the same at every width of the window
         panel, main = st.container(width=PANEL), st.container(width="stretch")
     with panel:
-        panel_module.show(card)
+        panel_module.show()
     with main:
         activity.show(card, entries)
         results.show(card, entries, chosen)
@@ -43,7 +48,7 @@ def _page() -> None:
             runs_table.show(card, entries)
 
 
-def _header() -> Card:
+def _header() -> None:
     catalogue = cards()
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         left, right = st.container(width=PANEL), st.container(width="stretch")
@@ -64,7 +69,6 @@ def _header() -> Card:
             st.markdown(f"**{figure}**  \n:small[:gray[{what}]]", width="content")
         with st.popover("About", icon=":material/info:", type="tertiary"):
             _about(card)
-    return card
 
 
 def _key_figures(card: Card) -> list[tuple[str, str]]:

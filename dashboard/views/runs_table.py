@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pandas as pd
 import streamlit as st
 
+from compression.catalogue.backends import INT8
 from compression.catalogue.cards import Card
 from compression.recipe.presets import PRESETS, method_settings, preset_of
 from compression.runs.results import Run
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
-from dashboard.numbers.backend_titles import INT8
 from dashboard.numbers.measures import timing_of
 from dashboard.state import session
 

@@ -71,7 +71,7 @@ def _row(model: str, made: nn.Module, recipe: Recipe, *splits: str) -> dict[str,
 
 def _recipes() -> Iterator[Recipe]:
     for bits in _BITS:
-        yield build_recipe({"bits": str(bits), "rest": "float16"}, None, None, "better")
+        yield build_recipe({"bits": str(bits), "other_dtype": "float16"}, None, None, "better")
 
 
 def _gptq(model: str) -> dict[str, Any]:

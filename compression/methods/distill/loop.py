@@ -128,7 +128,7 @@ class Trainer:
         self.told = -math.inf
         self.fresh = False  # a checkpoint that nobody has been told of
         self.answers: Tensor | None = None
-        if self.batches.fixed and step.answers_only:
+        if self.batches.fixed and step.logits_only:
             images = self.batches.images
             self.answers = teacher_logits(images, self.teacher, self.dtype, self._tell_asking)
 

@@ -65,7 +65,7 @@ OutputFisher = dict[str, Tensor]
 def _images(step: Quantize, context: StepContext) -> Tensor:
     if step.keep_accuracy is not None:
         return context.images("keep_accuracy", step.keep_accuracy)
-    return context.images("rate", step.rate)
+    return context.images("rd_lambda", step.rd_lambda)
 
 
 def output_fisher(step: Quantize, context: StepContext) -> OutputFisher:

@@ -86,7 +86,7 @@ def quantize(model: nn.Module, step: Quantize, context: StepContext) -> tuple[nn
         notes += _walk(model, step, bits, context)
     if step.rounding == "reconstruct":
         notes += _reconstruct(model, step, context)
-    if step.rest == "float16":
+    if step.other_dtype == "float16":
         _halve_rest(model)
     if all(torch.equal(before[n], weight_of(m)) for n, m in compressible(model)):
         notes += ("Quantization changed nothing: the weights were on the grid.",)
@@ -99,8 +99,10 @@ def _by_rate(model: nn.Module, step: Quantize, context: StepContext) -> tuple[nn
         model, found = smallest_that_keeps(model, step, step.keep_accuracy, context)
     else:
         powers = output_fisher(step, context)
-        found = rate_distortion_quantize(model, step, step.rate, context, powers, context.report)
-    if step.rest == "float16":
+        found = rate_distortion_quantize(
+            model, step, step.rd_lambda, context, powers, context.report
+        )
+    if step.other_dtype == "float16":
         _halve_rest(model)
     return model, notes + found
 

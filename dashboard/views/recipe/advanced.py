@@ -1,37 +1,39 @@
-"""The finer settings under each slider: how a step works, and what is rarely asked for.
+"""The finer settings under each slider, as their declarations place them.
 
-A setting that has no effect as the others stand is not shown.
+A setting that has no effect beside the others is not shown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import streamlit as st
 
-from compression.recipe.presets import method_settings
+from compression.catalogue.cards import cards
 from dashboard.state import session
-from dashboard.state.form import (
-    KEYS,
-    SETTINGS,
-    Form,
-    choices,
-    without_effect,
-)
-from dashboard.views.recipe import distillation, widgets
+from dashboard.state.form import KEYS, SETTINGS, Form, choices, without_effect
+from dashboard.views.recipe import widgets
 
-OPEN = {"prune": "finer_prune", "quantize": "finer_quantize", "distill": "finer_distill"}
+OPEN = {step: f"finer_{step}" for step in KEYS}
 _TITLES = {"prune": "pruning", "quantize": "bit width", "distill": "distillation"}
+_LAST = "More"
 
 
 def show(form: Form, step: str, off: bool) -> None:
-    """The fold of one step; what is in it is drawn when it is open, its values are kept anyway."""
-    title = f"Finer settings for {_TITLES[step]}"
-    fold = st.expander(title, type="compact", key=OPEN[step], on_change="rerun")
-    if not fold.open:
+    """The expander of one step; its contents are drawn when it is open, values are kept anyway."""
+    title = f"Finer settings for {_TITLES.get(step, step)}"
+    expander = st.expander(title, type="compact", key=OPEN[step], on_change="rerun")
+    if not expander.open:
         return
-    with fold:
-        _CONTENTS[step](form, off)
+    with expander:
+        if step == "prune" and form["amount"] == "threshold":
+            st.caption(
+                "A threshold compares single weights, alike in every layer. Choose Sparsity above "
+                "for other patterns and scores."
+            )
+        _groups(form, step, off)
         if step != "distill" and not session.images():
-            st.caption("Left out: whatever needs images, for there are none for this model here.")
+            st.caption("Settings that need images are left out: this model has none here.")
         st.space("small")
 
 
@@ -41,57 +43,75 @@ def open_all() -> None:
         st.session_state[OPEN[step]] = bool(st.session_state[step])
 
 
-def _choices(form: Form, step: str, names: tuple[str, ...], off: bool) -> None:
-    for name in names:
-        key = KEYS[step][name]
-        few = 1 if SETTINGS[key].several else 2
-        if without_effect(form, key) is None and len(choices(form, key, session.images())) >= few:
-            changed = session.name_method if name in method_settings(step) else session.adapt
-            widgets.choice(form, key, off, changed)
+def groups(step: str) -> dict[str, list[list[str]]]:
+    """The keys of a step's finer settings in rows, by group; the general group comes last."""
+    keys = [k for k in KEYS[step].values() if not SETTINGS[k].shown.main]
+    names = dict.fromkeys(SETTINGS[k].shown.group for k in keys)
+    return {
+        group: _rows([k for k in keys if SETTINGS[k].shown.group == group])
+        for group in sorted(names, key=lambda name: name == _LAST)
+    }
 
 
-def _prune(form: Form, off: bool) -> None:
-    if form["amount"] == "threshold":
-        st.caption(
-            "A threshold looks at single weights, in every layer alike. Choose Sparsity above "
-            "for other patterns and scores."
-        )
-    _choices(form, "prune", ("pattern",), off)
-    if without_effect(form, "round_to") is None:
-        widgets.entry("round_to", off)
-    _choices(form, "prune", ("score", "scope", "update", "repair"), off)
+def _rows(keys: Sequence[str]) -> list[list[str]]:
+    numbers = sorted({SETTINGS[k].shown.row for k in keys})
+    return [[k for k in keys if SETTINGS[k].shown.row == number] for number in numbers]
 
 
-def _quantize(form: Form, off: bool) -> None:
-    if session.images():
-        widgets.optional_share("keep_accuracy", "Not asked for", off)
-        _choices(form, "quantize", ("margin",), off)
-        if without_effect(form, "rate") is None:
-            widgets.entry("rate", off)
-    _choices(form, "quantize", ("rounding", "repair"), off)
-    by_rate = without_effect(form, "clipping") is not None
-    if session.images() and not by_rate:
-        st.toggle(
-            "Different bits per layer",
-            key="mixed",
-            disabled=off,
-            on_change=_mix,
-            persist_state="session",
-            help="Sensitive layers get more bits, the others fewer, so that the average is kept.",
-        )
-    if form["mixed"] and not by_rate:
-        widgets.entry("average_bits", off, high=float(form["bits"]))
-        _choices(form, "quantize", ("sensitivity",), off)
-    if not by_rate:
-        widgets.optional_bits("edge_bits", "Same as the others", (8,), off)
-    _choices(form, "quantize", ("clipping", "scheme", "granularity", "equalization", "rest"), off)
-    if session.images():
-        widgets.optional_bits("activation_bits", "Not rounded (float32)", (8, 7, 6, 5, 4), off)
-    _choices(form, "quantize", ("activation_clipping", "activation_granularity"), off)
+def _groups(form: Form, step: str, off: bool) -> None:
+    """One tab a group, where there are several: a wall of settings would hide each other."""
+    by_group = groups(step)
+    places = st.tabs(list(by_group)) if len(by_group) > 1 else [st.container()]
+    for place, rows in zip(places, by_group.values(), strict=True):
+        with place:
+            for row in rows:
+                _row(form, [key for key in row if _visible(form, key)], off)
+
+
+def _row(form: Form, keys: list[str], off: bool) -> None:
+    """One setting, or two small ones side by side."""
+    if len(keys) < 2:
+        for key in keys:
+            _widget(form, key, off)
+        return
+    for column, key in zip(st.columns(2, gap="small"), keys, strict=False):
+        with column:
+            _widget(form, key, off)
+
+
+def _visible(form: Form, key: str) -> bool:
+    setting = SETTINGS[key]
+    if without_effect(form, key) is not None or (setting.images and not session.images()):
+        return False
+    if key == "grid":  # weights have scales only after they were quantized
+        quantized = form["quantize"] and form["student"] is None
+        return bool(quantized or form["grid"] != setting.default)
+    few = 1 if setting.several else 2
+    return not setting.choices or len(choices(form, key, session.images())) >= few
+
+
+def _widget(form: Form, key: str, off: bool) -> None:
+    if key in _SPECIAL:
+        _SPECIAL[key](form, off)
+    else:
+        widgets.widget(form, key, off)
+
+
+def _average_bits(form: Form, off: bool) -> None:
+    st.toggle(
+        "Mixed precision",
+        key="mixed",
+        disabled=off,
+        on_change=_mix,
+        persist_state="session",
+        help=SETTINGS["average_bits"].help,
+    )
+    if form["mixed"]:
+        widgets.entry("average_bits", off, most=float(form["bits"]))
 
 
 def _mix() -> None:
-    """Keep the bits that were asked for as the average, and let layers have up to eight."""
+    """Keep the bit width as the average, and let layers have up to eight bits."""
     if st.session_state["mixed"]:
         st.session_state["average_bits"] = float(st.session_state["bits"])
         st.session_state["bits"] = 8
@@ -100,4 +120,25 @@ def _mix() -> None:
     session.adapt()
 
 
-_CONTENTS = {"prune": _prune, "quantize": _quantize, "distill": distillation.show}
+def _student(form: Form, off: bool) -> None:
+    setting, known = SETTINGS["student"], cards()
+    offered = ["", *session.students()]
+    st.selectbox(
+        setting.title,
+        offered,
+        key="student",
+        format_func=lambda m: known[m].title if m else setting.shown.unset,
+        help=setting.help,
+        disabled=off or len(offered) < 2,
+        on_change=session.adapt,
+        persist_state="session",
+    )
+    if form["student"] and not off:
+        st.caption("It is trained first; pruning and quantization then compress it.")
+
+
+# Settings whose widget needs more than their declaration.
+_SPECIAL: dict[str, Callable[[Form, bool], None]] = {
+    "average_bits": _average_bits,
+    "student": _student,
+}

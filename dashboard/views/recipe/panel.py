@@ -13,46 +13,46 @@ from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.state import session
-from dashboard.state.choice_labels import word
 from dashboard.state.defaults import refusal
 from dashboard.state.form import (
     CUSTOM,
     DEVICES,
     Form,
-    taught,
+    student_of,
     to_recipe,
 )
 from dashboard.views.recipe import advanced, pruning, widgets
 from dashboard.views.recipe.temperature_button import button
 
 
-def show(card: Card) -> None:
+def show() -> None:
     """Draw the panel. It reruns by itself while sliders move; the rest of the page stays."""
-    _panel(card)
-    if said := session.said():
-        st.toast(said, icon=":material/schedule:")
+    _panel()
+    if text := session.message():
+        st.toast(text, icon=":material/schedule:")
 
 
 @st.fragment
-def _panel(card: Card) -> None:
+def _panel() -> None:
     try:
-        student = taught(session.form())
-        # a student's weights are other ones once it has been taught
-        weights = session.weights_of(card) if student is None else None
-        known = session.store().entries(card.id, (State.DONE, *ACTIVE))
+        page = session.page()
+        card, form = page.card, page.form
+        # a student's weights change when it is trained
+        weights = page.weights if student_of(form) is None else None
+        known = [e for e in page.runs if e.run.state in (State.DONE, *ACTIVE)]
         with st.container(border=True, key="recipe"):
             _method(card)
-            pruning.show(weights)
-            _quantize()
-            _distill(card, weights, known)
-            session.write_url(card.id, session.form())
-            _act(card, weights, known)
+            pruning.show(form, weights)
+            _quantize(form)
+            _distill(page, weights, known)
+            session.write_url(card.id, form)
+            _act(page, weights, known)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
 
 
 def _method(card: Card) -> None:
-    """How the steps work, in one choice; what it costs where that was measured."""
+    """How the steps work, in one choice, and what it takes where that was measured."""
     images = session.images()
     titles = {name: PRESETS[name].title for name in available(images)} | {CUSTOM: "Custom"}
     described = [f"- **{PRESETS[n].title}**: {PRESETS[n].description}" for n in PRESETS]
@@ -65,23 +65,23 @@ def _method(card: Card) -> None:
         on_change=_method_changed,
         persist_state="session",
         width="stretch",
-        help="\n".join(["How pruning and rounding are done.", *described, f"- **Custom**: {_OWN}"]),
+        help="\n".join(["How pruning and rounding work.", *described, f"- **Custom**: {_CUSTOM}"]),
     )
-    st.caption(_said(card, st.session_state[session.METHOD], images))
+    st.caption(_described(card, st.session_state[session.METHOD], images))
 
 
-_OWN = "Your own choice of the finer settings below."
+_CUSTOM = "Set the finer settings below yourself."
 
 
-def _said(card: Card, method: str, images: bool) -> str:
-    said = PRESETS[method].description if method in PRESETS else _OWN
+def _described(card: Card, method: str, images: bool) -> str:
+    text = PRESETS[method].description if method in PRESETS else _CUSTOM
     seconds = costs().of(card.id, method)
     if seconds is not None:
-        said += f" Takes about {fmt.duration(max(seconds, 1))}."
+        text += f" Takes about {fmt.duration(max(seconds, 1))}."
     if not images:
         lacking = [p.title for p in PRESETS.values() if p.name not in available(images)]
-        said += f" {' and '.join(lacking)} need images, and there are none for this model here."
-    return said
+        text += f" {' and '.join(lacking)} need calibration images, and this model has none here."
+    return text
 
 
 def _method_changed() -> None:
@@ -90,14 +90,13 @@ def _method_changed() -> None:
     session.adapt()
 
 
-def _quantize() -> None:
-    form = session.form()
+def _quantize(form: Form) -> None:
     st.toggle(
-        "**Bit width, at most**" if form["mixed"] else "**Bit width**",
+        "**Largest bit width**" if form["mixed"] else "**Bit width**",
         key="quantize",
         persist_state="session",
         on_change=session.adapt,
-        help="Quantization: rounds every weight to one of 2ᵇ values, so that b bits hold it. "
+        help="Quantization: rounds every weight to one of 2ᵇ values, which b bits store. "
         "The original has 32 bits.",
     )
     off = not form["quantize"]
@@ -108,31 +107,30 @@ def _quantize() -> None:
 
 
 def _refused(form: Form, card: Card, weights: Weights | None) -> str | None:
-    student = taught(form)
+    student = student_of(form)
     return refusal(form, weights, (cards()[student] if student else card).architecture)
 
 
-def _distill(card: Card, weights: Weights | None, known: list[StoredRun]) -> None:
-    possible = card.dataset is not None
+def _distill(page: session.PageState, weights: Weights | None, known: list[StoredRun]) -> None:
+    card, form, possible = page.card, page.form, page.images
     st.toggle(
         "**Distillation temperature**",
         key="distill",
         persist_state="session",
         disabled=not possible,
-        help="Distillation: further training in which the compressed model learns to answer "
-        "like the original.",
+        help="Distillation: trains the compressed model to match the original's logits.",
     )
-    off = not (possible and st.session_state["distill"])
+    off = not (possible and form["distill"])
     widgets.slider("temperature", disabled=off)
     if not possible:
-        st.caption("Off: teaching needs training images, and there are none for this model here.")
-    advanced.show(session.form(), "distill", off)
+        st.caption("Off: distillation needs training images, and this model has none here.")
+    advanced.show(form, "distill", off)
     if possible:
-        form = session.form()
         button(card, form, known, _refused(form, card, weights))
 
 
-def _act(card: Card, weights: Weights | None, known: list[StoredRun]) -> None:
+def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun]) -> None:
+    card, form = page.card, page.form
     with st.expander("Seed and device", type="compact"):
         st.number_input(
             "Seed",
@@ -145,15 +143,14 @@ def _act(card: Card, weights: Weights | None, known: list[StoredRun]) -> None:
         )
         st.selectbox(
             "Run on",
-            DEVICES,
+            list(DEVICES),
             key="device",
             persist_state="session",
-            format_func=lambda d: word("device", d),
+            format_func=DEVICES.__getitem__,
         )
-    form = session.form()
     recipe = to_recipe(form)
-    said = fmt.shortened(recipe.sentence())
-    st.markdown(said, help="What Run will do, in this order, by the method chosen above.")
+    sentence = fmt.shortened(recipe.sentence())
+    st.markdown(sentence, help="What Run will do, in this order, by the method chosen above.")
     if card.dataset is None:
         st.caption("Accuracy needs a data set: this run measures size and latency only.")
     refused = _refused(form, card, weights)

@@ -1,4 +1,4 @@
-"""How much to prune: by threshold, by sparsity, or as far as a loss of accuracy allows."""
+"""How much to prune: by threshold, by sparsity, or as far as a drop of accuracy allows."""
 
 from __future__ import annotations
 
@@ -9,27 +9,20 @@ from dashboard.figures.weight_histogram import cut, cut_figure, cut_notice
 from dashboard.numbers import format as fmt
 from dashboard.state import session
 from dashboard.state.defaults import cuts_by_magnitude, round_threshold
-from dashboard.state.form import Form, taught
+from dashboard.state.form import AMOUNTS, SETTINGS, Form, student_of
 from dashboard.views.recipe import advanced, widgets
 
-_AMOUNTS = {
-    "threshold": ("Threshold", "Pruning threshold"),
-    "sparsity": ("Sparsity", "Pruning sparsity"),
-    "max_drop": ("Largest loss", "Largest loss by pruning"),
-}
 
-
-def show(weights: Weights | None) -> None:
-    """Draw the switch, how much is said by what, its slider, and where that cuts."""
-    form = session.form()
+def show(form: Form, weights: Weights | None) -> None:
+    """Draw the switch, what says how much, its slider, and where that cuts."""
     amount, fixed = form["amount"], form["amount"] != "threshold" and ":" in form["pattern"]
     st.toggle(
-        f"**Pruning {form['pattern']}**" if fixed else f"**{_AMOUNTS[amount][1]}**",
+        f"**Pruning: {form['pattern'] if fixed else SETTINGS[amount].title.lower()}**",
         key="prune",
         persist_state="session",
         on_change=session.adapt,
-        help="Sets the weights that matter least to zero. Zeros make the file smaller; they do "
-        "not make it faster. Removing whole channels does both.",
+        help="Sets the least important weights to zero. Zeros make the file smaller, not the "
+        "model faster; removing whole channels does both.",
     )
     off = not form["prune"]
     if fixed:
@@ -37,11 +30,11 @@ def show(weights: Weights | None) -> None:
         st.caption(f"Of every {group} weights in a row, {keep} stay: sparsity is 50 %.")
     else:
         st.segmented_control(
-            "How much is said by",
-            [name for name in _AMOUNTS if session.images() or name != "max_drop"],
+            "Amount given as",
+            [name for name in AMOUNTS if session.images() or not SETTINGS[name].images],
             key="amount",
             required=True,
-            format_func=lambda name: _AMOUNTS[name][0],
+            format_func=lambda name: SETTINGS[name].shown.short,
             on_change=_switch,
             args=(weights, amount),
             disabled=off,
@@ -59,7 +52,7 @@ def show(weights: Weights | None) -> None:
 
 
 def _switch(weights: Weights | None, before: str) -> None:
-    """Carry the same cut from one way of saying it to the other."""
+    """Carry the same cut over from one way of giving the amount to the other."""
     now = st.session_state["amount"]
     if weights is not None and (before, now) == ("threshold", "sparsity"):
         share = weights.sparsity(st.session_state["threshold"])
@@ -72,13 +65,13 @@ def _switch(weights: Weights | None, before: str) -> None:
 
 def _cut(form: Form, weights: Weights | None) -> None:
     if form["amount"] == "max_drop":
-        st.caption("Prunes as much as it can before validation accuracy falls by more than this.")
+        st.caption(SETTINGS["max_drop"].help)
         return
     if not cuts_by_magnitude(form):
         st.caption(_uncut(form))
         return
-    if taught(form) is not None:
-        st.caption("Where that cuts is known once the student has been taught.")
+    if student_of(form) is not None:
+        st.caption("Where that cuts is known once the student has been trained.")
         return
     if weights is None:
         given = "sparsity" if form["amount"] == "threshold" else "threshold"
@@ -87,12 +80,12 @@ def _cut(form: Form, weights: Weights | None) -> None:
     high, _step = widgets.threshold_range(weights)
     if form["amount"] == "sparsity":
         threshold = weights.threshold(form["sparsity"])
-        words = f"Weights smaller than **{fmt.number(threshold)}** become zero"
+        text = f"Weights smaller than **{fmt.number(threshold)}** become zero"
     else:
         threshold = form["threshold"]
-        words = f"**{fmt.percent(weights.sparsity(threshold))}** of the weights become zero"
+        text = f"**{fmt.percent(weights.sparsity(threshold))}** of the weights become zero"
     numbers = cut(weights, threshold, high)
-    st.markdown(words)
+    st.markdown(text)
     st.plotly_chart(
         cut_figure(numbers),
         key="cut",
@@ -106,7 +99,7 @@ def _uncut(form: Form) -> str:
     if form["pattern"] == "channels":
         return "Whole channels are removed: the model gets smaller and faster."
     if form["score"] != "magnitude":
-        return "Which weights go depends on more than their magnitude, so there is no threshold."
+        return "The score depends on more than magnitude, so there is no threshold to show."
     if form["scope"] == "layer":
-        return "Every layer gets a threshold of its own."
+        return "Every layer has its own threshold."
     return "Sensitive layers keep more of their weights than others."

@@ -1,4 +1,4 @@
-"""The button that fills the grid of temperatures."""
+"""The button that queues the grid of temperatures."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def missing(form: Form, entries: Sequence[StoredRun]) -> tuple[Recipe, ...]:
 
 
 def button(card: Card, form: Form, entries: Sequence[StoredRun], refused: str | None) -> None:
-    """Offer the grid, and say how many runs that is."""
+    """Offer the grid, with the number of runs it takes."""
     label = "Which temperature?"
     left: tuple[Recipe, ...] = ()
     if form["loss"] == "logits":
-        why = "Raw answers are matched without a temperature."
+        why = "Logit matching has no temperature."
     else:
         left = missing(form, entries)
-        why = refused or ("" if left else "Every run of this grid is there already.")
+        why = refused or ("" if left else "Every run of this grid exists already.")
     count = "1 run" if len(left) == 1 else f"{len(left)} runs"
     if st.button(
         label if why else f"{label} Try it in {count}",
@@ -46,12 +46,12 @@ def button(card: Card, form: Form, entries: Sequence[StoredRun], refused: str | 
 def _described(form: Form) -> str:
     tried = ", ".join(f"{t:g}" for t in temperature_grid.TEMPERATURES)
     weights = ", ".join(f"{a:g}" for a in temperature_grid.ALPHAS)
-    on = "" if form["distill"] else " and distillation on"
+    on = "" if form["distill"] else ", with distillation on"
     return (
-        f"Every temperature of {tried} with every weight of the original's answers (alpha) of "
-        f"{weights}, each for {temperature_grid.EPOCHS} epoch of "
-        f"{temperature_grid.IMAGES:,} images; everything else as set here{on}. "
-        "Runs that are there already are not repeated."
+        f"Every temperature of {tried} with every distillation weight (alpha) of {weights}, "
+        f"each for {temperature_grid.EPOCHS} epoch of {temperature_grid.IMAGES:,} images; "
+        f"everything else as set here{on}. "
+        "Existing runs are not repeated."
     )
 
 

@@ -1,4 +1,4 @@
-"""Widgets made from a recipe's settings: ranges, units and help come from there."""
+"""Widgets made from a recipe's settings: ranges, units, help and labels come from there."""
 
 from __future__ import annotations
 
@@ -9,26 +9,13 @@ from typing import Any
 import streamlit as st
 
 from compression.catalogue.cards import Weights
+from compression.recipe.fields import Setting
 from dashboard.state import session
-from dashboard.state.choice_labels import word
 from dashboard.state.form import SETTINGS, Form, choices
 
-_COARSE = {"temperature": 0.5, "sparsity": 0.005, "max_drop": 0.1}
-_FORMATS = {"sparsity": "percent", "bits": "%d bits", "temperature": "T = %g"}
-_ENTRIES = {
-    "learning_rate": 0.005,
-    "average_bits": 0.25,
-    "other_classes": 1.0,
-    "layer_weight": 1.0,
-    "decay_epochs": 0.5,
-    "weight_decay": 1e-4,
-    "l1": 1e-5,
-    "rate": 0.5,
-    "mixup": 0.1,
-}
-_ENTRY, _SMALLEST = 0.05, {"learning_rate": 1e-4, "decay": 0.01, "decay_epochs": 0.1}
 _DEFAULT_THRESHOLD_RANGE = 0.1
-_MOST_POINTS = 5.0
+# How a slider writes its value, by unit; others write the unit after it.
+_FORMATS = {"fraction": "percent", "T": "T = %g"}
 UNSET = 0
 
 
@@ -46,7 +33,7 @@ def threshold_range(weights: Weights | None) -> tuple[float, float]:
 
 
 def threshold_slider(weights: Weights | None, disabled: bool) -> None:
-    """The headline slider of pruning, over the magnitudes this model's weights have."""
+    """The headline slider of pruning, over the magnitudes of this model's weights."""
     setting = SETTINGS["threshold"]
     high, step = threshold_range(weights)
     value = float(st.session_state["threshold"])
@@ -68,21 +55,17 @@ def threshold_slider(weights: Weights | None, disabled: bool) -> None:
 
 
 def slider(name: str, disabled: bool = False, on_change: Callable[[], None] | None = None) -> None:
-    """A headline slider over the whole allowed range."""
-    setting = SETTINGS[name]
-    low, high = setting.low or 0, setting.high or 1
-    kind: Callable[[float], Any] = int if setting.integer else float
-    step = 1 if setting.integer else _COARSE[name]
-    if name == "temperature":  # zero itself is not allowed
-        low = min(step, st.session_state[name])
-    if name == "max_drop":  # more is allowed, but nobody wants it
-        high = max(_MOST_POINTS, math.ceil(st.session_state[name]))
+    """A headline slider over the whole range that the page offers."""
+    setting, value = SETTINGS[name], st.session_state[name]
+    number: Callable[[float], Any] = int if setting.integer else float
+    low, high = _range(setting, value)
+    digits = "%d" if setting.integer else "%.1f"
     st.slider(
         setting.title,
-        kind(low),
-        kind(high),
-        step=kind(step),
-        format=_FORMATS.get(name, f"%.1f {setting.unit}"),
+        number(low),
+        number(math.ceil(high)),
+        step=1 if setting.integer else setting.shown.increment,
+        format=_FORMATS.get(setting.unit, f"{digits} {setting.unit}"),
         key=name,
         help=setting.help,
         disabled=disabled,
@@ -92,107 +75,81 @@ def slider(name: str, disabled: bool = False, on_change: Callable[[], None] | No
     )
 
 
-def choice(
-    form: Form, name: str, disabled: bool = False, on_change: Callable[[], None] | None = None
-) -> None:
-    """A setting with a few named values: those that go with the rest of the form."""
-    setting = SETTINGS[name]
-    options = choices(form, name, session.images())
+def widget(form: Form, key: str, disabled: bool) -> None:
+    """The widget of any setting, by what its declaration says of it."""
+    setting = SETTINGS[key]
+    changed = session.name_method if setting.by_preset else session.adapt
+    common: dict[str, Any] = {
+        "key": key,
+        "help": tooltip(setting),
+        "disabled": disabled,
+        "on_change": changed,
+        "persist_state": "session",
+    }
+    if setting.choices:
+        _choice(setting, choices(form, key, session.images()), common)
+    elif setting.text:
+        st.text_input(setting.title, placeholder=setting.shown.unset, **common)
+    elif setting.shown.offered:
+        _few(setting, common)
+    else:
+        entry(key, disabled)
+
+
+def tooltip(setting: Setting) -> str:
+    """The help of a setting, and a line for each of its choices."""
+    lines = (f"- **{choice.label}**: {choice.help}" for choice in setting.words.values())
+    return "\n".join([setting.help, *lines])
+
+
+def _choice(setting: Setting, options: tuple[str, ...], common: dict[str, Any]) -> None:
+    """Those of a setting's choices that are compatible with the rest of the form."""
     if setting.several:
-        st.pills(
-            setting.title,
-            options,
-            selection_mode="multi",
-            format_func=lambda value: word(setting.name, value),
-            key=name,
-            help=setting.help,
-            disabled=disabled or not options,
-            on_change=on_change,
-            persist_state="session",
-        )
+        common |= {"disabled": common["disabled"] or not options}
+        label = setting.label
+        st.pills(setting.title, options, selection_mode="multi", format_func=label, **common)
         return
+    common |= {"disabled": common["disabled"] or len(options) < 2}
+    st.selectbox(setting.title, options, format_func=setting.label, **common)
+
+
+def _few(setting: Setting, common: dict[str, Any]) -> None:
+    """A few values, or none. A value from elsewhere is offered too."""
+    value = st.session_state[common["key"]]
+    options = [UNSET, *sorted({*setting.shown.offered, value} - {UNSET}, reverse=True)]
     st.selectbox(
         setting.title,
         options,
-        format_func=lambda value: word(setting.name, value),
-        key=name,
-        help=setting.help,
-        disabled=disabled or len(options) < 2,
-        on_change=on_change,
-        persist_state="session",
+        format_func=lambda n: f"{n} {setting.unit}" if n else setting.shown.unset,
+        **common,
     )
 
 
-def optional_bits(name: str, unset: str, offered: tuple[int, ...], disabled: bool) -> None:
-    """Bits, or none said. What the form has is offered too."""
-    setting = SETTINGS[name]
-    now = st.session_state[name]
-    options = [UNSET, *sorted({*offered, now} - {UNSET}, reverse=True)]
-    st.selectbox(
-        setting.title,
-        options,
-        format_func=lambda bits: f"{bits} bits" if bits else unset,
-        key=name,
-        help=setting.help,
-        disabled=disabled,
-        on_change=session.adapt,
-        persist_state="session",
-    )
-
-
-def entry(name: str, disabled: bool = False, high: float | None = None) -> None:
-    """A number that is typed, of at most `high` if that is less than the setting allows."""
-    setting = SETTINGS[name]
+def entry(key: str, disabled: bool, most: float | None = None) -> None:
+    """A number that is typed, of at most `most` if that is less than the setting allows."""
+    setting, value = SETTINGS[key], st.session_state[key]
     whole = setting.integer
-    low = setting.low or 0
-    high = min(v for v in (setting.high or 1, high) if v is not None)
-    step = 1 if whole else _ENTRIES.get(name, _ENTRY)
-    if setting.above:  # the least of the range is not allowed itself
-        low = min(_SMALLEST[name], st.session_state[name])
+    number: Callable[[float], Any] = int if whole else float
+    low, high = _range(setting, value)
+    optional: dict[str, Any] = {"value": None, "placeholder": setting.shown.unset}
     st.number_input(
         setting.title,
-        int(low) if whole else float(low),
-        int(high) if whole else float(high),
-        step=step,
+        number(low),
+        number(high if most is None else min(high, most)),
+        step=max(1, int(setting.shown.increment)) if whole else setting.shown.increment,
         format="%d" if whole else "%.4g",
-        key=name,
+        key=key,
         help=setting.help,
-        disabled=disabled,
-        persist_state="session",
-    )
-
-
-def optional_share(name: str, unset: str, disabled: bool = False) -> None:
-    """A share that may be left out; `unset` says what that means."""
-    setting = SETTINGS[name]
-    st.number_input(
-        setting.title,
-        0.001,
-        float(setting.high or 1),
-        None,
-        step=0.005,
-        format="%.3f",
-        key=name,
-        help=setting.help,
-        placeholder=unset,
         disabled=disabled,
         on_change=session.adapt,
         persist_state="session",
+        **(optional if setting.shown.unset else {}),
     )
 
 
-def optional_entry(name: str, unset: str, disabled: bool = False) -> None:
-    """A whole number that may be left out; `unset` says what that means."""
-    setting = SETTINGS[name]
-    st.number_input(
-        setting.title,
-        int(setting.low or 0),
-        int(setting.high or 1),
-        None,
-        step=1 if (setting.low or 0) < 100 else 1000,
-        key=name,
-        help=setting.help,
-        placeholder=unset,
-        disabled=disabled,
-        persist_state="session",
-    )
+def _range(setting: Setting, value: float | None) -> tuple[float, float]:
+    """What the page offers, widened to a value from elsewhere that is beyond it."""
+    shown = setting.shown
+    low = shown.low if shown.low is not None else setting.low or 0
+    high = shown.high if shown.high is not None else setting.high or 1
+    return (low, high) if value is None else (min(low, value), max(high, value))

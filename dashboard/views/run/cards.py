@@ -6,9 +6,9 @@ from typing import Any
 
 import streamlit as st
 
+from compression.catalogue.backends import INT8
 from compression.runs.results import Delta, Measurement, Run
 from dashboard.numbers import format as fmt
-from dashboard.numbers.backend_titles import INT8
 from dashboard.numbers.measures import MEASURES, timing_of
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import streamlit as st
 
+from compression.catalogue.file_formats import FORMATS
 from compression.runs.results import Exported, Measurement, Run
 from compression.runs.store import Store
 from dashboard.numbers import format as fmt
@@ -17,56 +17,15 @@ from dashboard.state.export_jobs import FILES, Making, file_name
 _POLL_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class FileKind:
-    """A kind of file and what it is for.
-
-    `bytes_` is its size where a run has it; else it is about `share` of the model's float32
-    weights.
-    """
-
-    title: str
-    use: str
-    bytes_: Callable[[Measurement], int | None]
-    share: float = 1.0
-
-
-FILE_KINDS = {
-    "packed": FileKind(
-        "Packed file",
-        "The smallest. Loads in Python, with this program, as exactly the model measured here.",
-        lambda m: m.artifact_bytes,
-    ),
-    "onnx": FileKind(
-        "ONNX",
-        "For ONNX Runtime, in any language, on a server, a phone or in a browser. Runs in float32.",
-        lambda m: m.onnx_bytes,
-    ),
-    "onnx-int8": FileKind(
-        "ONNX, int8",
-        "The fastest on a CPU. Weights under 8 bits run as int8 kernels: no faster, no smaller "
-        "than 8 bits.",
-        lambda m: m.int8_bytes,
-        0.25,
-    ),
-    "pt2": FileKind(
-        "PyTorch program",
-        "For PyTorch alone, without this program: a .pt2 file as torch.export writes it. Runs in "
-        "float32.",
-        lambda m: None,
-    ),
-}
-
-
 def section(run: Run) -> None:
     """A card for each kind of file."""
     if run.compressed is None:
         return
     with st.grid(4, min_column_width=190, key="files"):
-        for name, kind in FILE_KINDS.items():
+        for name, kind in FORMATS.items():
             with st.container(border=True, height="stretch", vertical_alignment="distribute"):
                 with st.container(gap="xsmall"):
-                    st.markdown(f"**{kind.title}**  \n{_size(run, run.compressed, name)}")
+                    st.markdown(f"**{kind.label}**  \n{_size(run, run.compressed, name)}")
                     st.caption(kind.use)
                     for sentence in _about(run, name):
                         st.caption(sentence)
@@ -86,8 +45,8 @@ def _exported(run: Run, name: str) -> Exported | None:
 
 
 def _size(run: Run, measured: Measurement, name: str) -> str:
-    exported, kind = _exported(run, name), FILE_KINDS[name]
-    exact = exported.file_bytes if exported else kind.bytes_(measured)
+    exported, kind = _exported(run, name), FORMATS[name]
+    exact = exported.file_bytes if exported else kind.measured_bytes(measured)
     if exact is None:
         return f"About {fmt.size(round(kind.share * measured.dense_bytes))}"
     return fmt.size(exact)
@@ -125,7 +84,7 @@ def _download(name: str, download_name: str, data: Callable[[], bytes]) -> None:
         "Download",
         data,
         file_name=download_name,
-        mime="application/octet-stream",
+        mime=FORMATS[name].mime,
         key=f"download_{name}",
         icon=":material/download:",
         type="primary" if name == "packed" else "secondary",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from compression.catalogue.backends import INT8, title
 from compression.errors import CompressionError
 from compression.runs.latency_requests import FAILED, RUNNING
 from compression.runs.results import LatencyReport, Roof, Run
@@ -12,7 +13,6 @@ from dashboard.figures import latency as figures
 from dashboard.figures.layers import layers_figure, roofline_figure
 from dashboard.numbers import backend_timings, layer_times
 from dashboard.numbers import format as fmt
-from dashboard.numbers.backend_titles import INT8, title
 from dashboard.state import session
 
 _POLL_SECONDS = 1.0

@@ -41,7 +41,7 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
 
 
 def _empty(card: Card) -> None:
-    starts = first_runs(session.form(), session.weights_of(card), session.images())
+    starts = first_runs(session.page().form, session.weights_of(card), session.images())
     with st.container(border=True, key="empty", horizontal_alignment="center"):
         st.space("small")
         st.markdown("#### Nothing measured for this model yet", width="content")
@@ -88,7 +88,7 @@ def _selected(card: Card, chosen: StoredRun) -> None:
 def _headline(run: Run) -> None:
     """Which run the cards are about, and a button that sets the sliders to its recipe."""
     icon, colour = ICONS[run.state]
-    fits, example = from_recipe(run.recipe, session.form()), session.example_of(run.id)
+    fits, example = from_recipe(run.recipe, session.page().form), session.example_of(run.id)
     with st.container(horizontal=True, vertical_alignment="center"):
         badge = f":{colour}-badge[:material/{icon}: {run.state.value}]"
         if run.stopped_early:

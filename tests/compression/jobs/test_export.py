@@ -22,8 +22,9 @@ from compression.catalogue.cards import card
 from compression.catalogue.examples import examples
 from compression.catalogue.file_formats import FORMATS
 from compression.errors import InvalidInput, NotExportable
+from compression.export.handlers import HANDLERS, open_data
 from compression.export.inference_script import Runner, script_of
-from compression.export.open_file import Opened, open_data
+from compression.export.open_file import Opened
 from compression.export.packed.file import details, pack
 from compression.jobs.export import Ready, make
 from compression.jobs.packed_source import Source, source_of
@@ -72,6 +73,11 @@ def opened(form: str) -> Opened:
 @cache
 def measured() -> Predictions:
     return predict(source().model(), load_dataset("fashion-mnist").validation)
+
+
+def test_every_format_of_the_catalogue_has_a_handler() -> None:
+    assert list(FORMATS) == list(HANDLERS)
+    assert all(name == entry.id for name, entry in FORMATS.items())
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -16,7 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from compression.errors import ArtifactError, InvalidInput
-from compression.export.open_file import kind_of, model_of
+from compression.export.handlers import format_of, model_of
 from compression.measure.accuracy import agreement, flips, predict
 from compression.measure.evaluate_file import evaluate
 from compression.models.data import (
@@ -213,7 +213,7 @@ def test_nothing_in_a_program_of_somebody_else_is_run(tmp_path: Path) -> None:
             file.writestr(f"a/{place}", pickle.dumps(_Marks(mark)))
     with pytest.raises(ArtifactError, match="can run code that is inside it"):
         evaluate(path)
-    assert kind_of(path.read_bytes()) == "pt2"
+    assert format_of(path.read_bytes()) == "pt2"
     assert model_of(path.read_bytes()) == MODEL  # read without loading it
     assert not mark.exists()
     with pytest.raises(ArtifactError, match="not a program that PyTorch"):

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from compression.catalogue.backends import BACKENDS
 from compression.export.backends import (
-    BACKENDS,
+    RUNTIMES,
     available,
     describe,
     why_not,
@@ -296,6 +297,11 @@ def test_a_run_ships_its_graphs_with_their_bytes_and_their_answers(short: None) 
 
 
 # Backends
+
+
+def test_every_backend_of_the_catalogue_has_a_runtime() -> None:
+    assert list(BACKENDS) == list(RUNTIMES)
+    assert all(name == backend.id for name, backend in BACKENDS.items())
 
 
 def test_backends_that_cannot_run_here_say_why() -> None:

@@ -148,7 +148,7 @@ def test_sentence_says_what_will_happen() -> None:
     recipe = Recipe(steps=(Prune(sparsity=0.8), Quantize(bits=4), Distill()))
     assert recipe.sentence() == (
         "Zero the smallest 80 % of weights, store the rest in 4 bits, "
-        "then teach for 1 epoch at T = 4."
+        "then distill for 1 epoch at T = 4."
     )
 
 
@@ -322,12 +322,13 @@ def test_sentences_say_how_in_brackets() -> None:
     prune = Prune(sparsity=0.8, score="obs", update="obs", repair=("batchnorm",))
     quantize = Quantize(bits=4, rounding="gptq", repair=("batchnorm",))
     assert Recipe(steps=(prune, quantize)).sentence() == (
-        "Zero the least important 80 % of weights (OBS, compensated, repaired), "
-        "then store the rest in 4 bits (GPTQ, repaired)."
+        "Zero the least important 80 % of weights (OBS, compensated, "
+        "batch norm re-estimated), "
+        "then store the rest in 4 bits (GPTQ, batch norm re-estimated)."
     )
     assert Prune(pattern="2:4").sentence() == "keep 2 of every 4 weights"
     assert Prune(max_drop=1, pattern="channels").sentence() == (
-        "remove as many channels as a loss of 1 point allows"
+        "remove as many channels as an accuracy drop of 1 point allows"
     )
     mixed = Quantize(average_bits=3.5, activation_bits=8)
     assert mixed.sentence() == "store the weights in 3.5 bits on average, activations in 8"

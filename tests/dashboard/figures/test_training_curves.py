@@ -145,7 +145,7 @@ def test_runs_are_named_by_what_tells_them_apart() -> None:
     hot, cold = (done(recipe(bits=4, temperature=t)) for t in (8.0, 2.0))
     assert distinct_labels([hot, cold]) == {hot.id: "T = 8", cold.id: "T = 2"}
     other = done(recipe(bits=4, temperature=2.0, loss="dkd", optimizer="adam"))
-    assert distinct_labels([cold, other])[other.id] == "Right class and others apart (DKD), Adam"
+    assert distinct_labels([cold, other])[other.id] == "Decoupled KL (DKD), Adam"
     pruned = done(recipe(sparsity=0.9, temperature=2.0))
     assert distinct_labels([cold, pruned])[pruned.id].startswith("Zero the smallest 90 %")
     long = done(recipe(sparsity=0.95, bits=3, temperature=2.0, epochs=3, images=10_000, alpha=0.5))

@@ -20,7 +20,6 @@ from compression.recipe.presets import (
 )
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import STEPS
-from dashboard.state.choice_labels import word
 from dashboard.state.defaults import first_form, first_runs, refusal
 from dashboard.state.form import (
     AMOUNTS,
@@ -51,7 +50,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "mixed": st.booleans(),
     "amount": st.sampled_from(AMOUNTS),
     "seed": st.integers(0, 2**31 - 1),
-    "device": st.sampled_from(DEVICES),
+    "device": st.sampled_from(list(DEVICES)),
     "threshold": st.floats(0, 2).map(lambda v: float(f"{v:.2e}")),
     "sparsity": st.integers(0, 199).map(lambda v: v / 200),
     "max_drop": st.integers(0, 50).map(lambda v: v / 10),
@@ -175,7 +174,7 @@ TEXTS = st.one_of(
 def test_no_url_can_break_the_page(params: dict[str, str], images: bool) -> None:
     form, problems = from_params(params, first_form(None, images), images)
     to_recipe(form)
-    assert all("instead" in said or "is not used" in said for said in problems)
+    assert all("instead" in line or "is not used" in line for line in problems)
 
 
 @pytest.mark.parametrize(
@@ -291,10 +290,10 @@ def test_a_setting_of_several_steps_is_named_once_where_they_agree() -> None:
 
 def test_every_choice_has_words_of_its_own() -> None:
     for key, setting in SETTINGS.items():
-        said = [word(setting.name, choice) for choice in setting.choices]
-        assert len(set(said)) == len(said)
-        if STEP_OF[key] == "distill" or key == "rest":
-            assert not set(said) & set(setting.choices), key
+        labels = [setting.label(choice) for choice in setting.choices]
+        assert len(set(labels)) == len(labels)
+        if STEP_OF[key] == "distill" or key == "other_dtype":
+            assert not set(labels) & set(setting.choices), key
 
 
 def test_sliders_cannot_show_every_recipe() -> None:

@@ -90,7 +90,7 @@ def test_another_model_is_taught_first_and_then_compressed(page: Open, store: St
     healthy(box.set_value("fashion-mnist/squeezenet1_1").run())
     assert "initial" in shown(at)
     healthy(at.selectbox(key="initial").set_value("fresh").run())
-    assert "once the student has been taught" in text_of(at)
+    assert "once the student has been trained" in text_of(at)
     first, second = queued(at, store).steps
     assert first == Distill(student="fashion-mnist/squeezenet1_1", initial="fresh")
     assert isinstance(second, Prune)
@@ -293,7 +293,7 @@ def test_a_student_is_a_run_of_the_model_it_learned_from(page: Open, store: Stor
     run = done(Recipe(steps=steps), 0.9, 400_000)
     store.add(run)
     at = unfolded(page(run=run.id))
-    assert "teach fashion-mnist/squeezenet1_1" in text_of(at).lower()
+    assert "distill into fashion-mnist/squeezenet1_1" in text_of(at).lower()
     assert metric_values(at)["File size"][0] == "400\N{NO-BREAK SPACE}kB"
     assert "With the original" in text_of(at)
     healthy(at.button(key="use").click().run())

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from compression.catalogue.file_formats import FORMATS
 from compression.runs.results import Exported
 from compression.runs.store import Store
 from dashboard.state import export_jobs
-from dashboard.state.export_jobs import SUFFIXES, Files, Making
+from dashboard.state.export_jobs import Files, Making
 from dashboard.views.run import downloads
-from dashboard.views.run.downloads import FILE_KINDS
 from tests.dashboard.page import Open, healthy, text_of
 from tests.dashboard.runs import done, recipe
 from tests.dashboard.speeds import with_speeds
@@ -106,7 +106,6 @@ def test_the_command_line_says_why_a_run_cannot_be_exported(store: Store) -> Non
 
 
 def test_every_format_says_its_size_and_what_it_is_for(page: Open, store: Store) -> None:
-    assert set(FILE_KINDS) == set(SUFFIXES)
     run = with_speeds(done(recipe(bits=4), file_bytes=1_830_000))
     store.add(run)
     store.put_file(run.id, os.urandom(100))
@@ -114,8 +113,8 @@ def test_every_format_says_its_size_and_what_it_is_for(page: Open, store: Store)
     assert "Packed file" not in text_of(at)
     at.session_state["downloads"] = True
     text = text_of(healthy(at.run())).replace("\N{NO-BREAK SPACE}", " ")
-    for kind in FILE_KINDS.values():
-        assert f"**{kind.title}**" in text and kind.use in text
+    for kind in FORMATS.values():
+        assert f"**{kind.label}**" in text and kind.use in text
     for size in ("1.83 MB", "44.9 MB", "11.4 MB", "About 44.8 MB"):
         assert size in text
     assert "Weights under 8 bits run as int8 kernels" in text

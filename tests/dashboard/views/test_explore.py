@@ -134,7 +134,7 @@ def test_settings_without_effect_are_not_shown(page: Open) -> None:
     healthy(at.selectbox(key="pattern").set_value("channels").run())
     assert {"round_to", "update"} <= shown(at)
     assert "Batch-norm scale" in at.selectbox(key="score").options
-    assert "Each layer by its sensitivity" not in at.selectbox(key="scope").options
+    assert "By layer sensitivity" not in at.selectbox(key="scope").options
     healthy(at.selectbox(key="pattern").set_value("4:8").run())
     assert not shown(at) & {"sparsity", "threshold", "scope"}
     assert "Of every 8 weights in a row, 4 stay: sparsity is 50 %." in text_of(at)
@@ -155,7 +155,7 @@ def test_largest_loss_is_a_third_way_to_say_how_much(page: Open, store: Store) -
     at = page()
     by(at, "max_drop")
     healthy(at.slider(key="max_drop").set_value(0.5).run())
-    assert "as many weights as a loss of 0.5 points allows" in text_of(at)
+    assert "as many weights as an accuracy drop of 0.5 points allows" in text_of(at)
     assert dict(at.query_params)["max_drop"] == "0.5"
     (prune, _) = queued(at, store).steps
     assert isinstance(prune, Prune) and (prune.max_drop, prune.sparsity) == (0.5, None)
@@ -315,10 +315,10 @@ def test_model_without_images_runs_for_size_and_latency_only(page: Open, store: 
     assert at.toggle(key="distill").disabled
     shown = text_of(at)
     assert "Accuracy needs a data set" in shown
-    assert "there are none for this model here" in shown
-    assert "Better and Best need images" in shown
+    assert "this model has none here" in shown
+    assert "Better and Best need calibration images" in shown
     assert set(at.segmented_control(key="method").options) == {"Fast", "Custom"}
-    assert "Largest loss" not in at.segmented_control(key="amount").options
+    assert "Largest drop" not in at.segmented_control(key="amount").options
     assert "shown after the model's first run" in shown
     healthy(at.button(key="run").click().run())
     assert store.entries(IMAGENET)[0].run.dataset is None

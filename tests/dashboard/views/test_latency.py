@@ -7,13 +7,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from compression.export.backends import BACKENDS
+from compression.catalogue.backends import BACKENDS, title
 from compression.runs.results import LatencyReport, LayerTime, Roof
 from compression.runs.store import Store
 from dashboard.figures import latency
 from dashboard.figures import layers as layer_figures
 from dashboard.numbers import backend_timings, layer_times
-from dashboard.numbers.backend_titles import title
 from tests.dashboard.page import Open, healthy, text_of
 from tests.dashboard.runs import done, recipe
 from tests.dashboard.speeds import ROOFS, ms, report, timing

@@ -152,9 +152,9 @@ def test_what_the_rate_decides_has_no_effect_beside_it() -> None:
     )
     assert torch.equal(first(images()), again(images()))
     assert {"clipping", "scheme", "repair", "rounding"} <= set(
-        inactive_reasons("quantize", {"rate": 1.0})
+        inactive_reasons("quantize", {"rd_lambda": 1.0})
     )
-    assert "rate" in inactive_reasons("quantize", {"rate": 1.0, "keep_accuracy": 0.9})
+    assert "rd_lambda" in inactive_reasons("quantize", {"rd_lambda": 1.0, "keep_accuracy": 0.9})
 
 
 @pytest.mark.parametrize("step", [Distill(), Prune(sparsity=0.5), Quantize()])
