@@ -88,6 +88,13 @@ def amounts(form: Form, step: str) -> dict[str, Any]:
 
 def in_force(form: Form, step: str) -> dict[str, Any]:
     """All settings of a step that have an effect as the form stands."""
+    values = _values(form, step)
+    reasons = inactive_reasons(step, values)
+    return {n: v for n, v in values.items() if n not in reasons}
+
+
+def _values(form: Form, step: str) -> dict[str, Any]:
+    """How much, and of how those settings that have an effect beside it."""
     values = amounts(form, step)
     reasons = inactive_reasons(step, values)
     return values | {n: form[KEYS[step][n]] for n in method_settings(step) if n not in reasons}
@@ -97,7 +104,7 @@ def without_effect(form: Form, key: str) -> str | None:
     """Why a setting has no effect beside the others; None if it has one."""
     step = STEP_OF[key]
     name = next(n for n, k in KEYS[step].items() if k == key)
-    return inactive_reasons(step, amounts(form, step)).get(name)
+    return inactive_reasons(step, _values(form, step)).get(name)
 
 
 def choices(form: Form, key: str, images: bool = True) -> tuple[str, ...]:
