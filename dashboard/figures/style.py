@@ -1,9 +1,66 @@
-"""What figures share: colours and marks."""
+"""What figures share: colours, the legend, intervals as error bars."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
 # Readable on white and on near-black, and ordered for every common form of colour blindness.
 SCALE = ((0.0, "#2b7bba"), (0.5, "#7fa3a8"), (1.0, "#e69f00"))
-
-
 STAR, FRONT, RING = "#d55e00", "#7d8894", "#d55e00"
+ORIGINAL, COMPRESSED = FRONT, SCALE[0][1]
+# Of the palette of Okabe and Ito (2008), which every form of colour blindness tells apart.
+ORANGE, GREEN, PINK, SKY, VERMILION = "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
+LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemclick": False}
+
+Bounds = tuple[float, float]
+
+
+def error_bars(
+    values: Sequence[float | None],
+    intervals: Sequence[Bounds | None],
+    colour: str,
+    width: int = 4,
+) -> dict[str, object]:
+    """Plotly's error bars from each value to both ends of its interval, in the axis's unit.
+
+    No bar where a value or its interval is None, or on a side where the interval does not reach
+    beyond the value.
+    """
+    above, below = [], []
+    for value, interval in zip(values, intervals, strict=True):
+        at = value or 0.0
+        low, high = (at, at) if value is None or interval is None else interval
+        above.append(max(0.0, high - at))
+        below.append(max(0.0, at - low))
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": above,
+        "arrayminus": below,
+        "thickness": 1.2,
+        "width": width,
+        "color": colour,
+    }
+
+
+def lay_out_rows(figure: go.Figure, height: int) -> go.Figure:
+    """The figure at this height in pixels, with the frame that all figures of latency have."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 12, "t": 36, "b": 48},
+        legend=LEGEND | {"y": 1.0},
+        hoverlabel={"align": "left"},
+        hovermode="closest",
+        bargap=0.35,
+        bargroupgap=0.08,
+    )
+    return figure
+
+
+def name_rows(figure: go.Figure) -> None:
+    """Rows are read from the top, and their names get the room they need."""
+    figure.update_yaxes(
+        autorange="reversed", automargin=True, showgrid=False, fixedrange=True, ticksuffix="  "
+    )

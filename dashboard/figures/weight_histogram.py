@@ -1,4 +1,4 @@
-"""Where a threshold cuts the weights."""
+"""How a model's weights are distributed by magnitude, and where a threshold cuts them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from itertools import pairwise
 import plotly.graph_objects as go
 
 from compression.catalogue.cards import Weights
-from dashboard.figures.style import FRONT, SCALE, STAR
+from dashboard.figures.style import COMPRESSED, FRONT, STAR
 from dashboard.numbers import format as fmt
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How a model's weights are spread by magnitude, and where a threshold cuts them.
+    """A histogram of weights by magnitude, and where a threshold cuts it.
 
-    `density[i]` weights per unit of magnitude lie around `magnitudes[i]`, relative to the most.
+    `density[i]` is the share of the weights around `magnitudes[i]`, relative to the highest bar;
+    `sparsity` is the fraction of all weights below `threshold`.
     """
 
     magnitudes: tuple[float, ...]
@@ -26,7 +27,7 @@ class Cut:
 
 
 def cut(weights: Weights, threshold: float, high: float, bins: int = 60) -> Cut:
-    """The spread of magnitudes from 0 to `high`, from the stored quantiles."""
+    """The histogram from 0 to the magnitude `high`, from the stored quantiles."""
     edges = [high * i / bins for i in range(bins + 1)]
     below = [weights.sparsity(edge) for edge in edges]
     mass = [b - a for a, b in pairwise(below)]
@@ -40,13 +41,13 @@ def cut(weights: Weights, threshold: float, high: float, bins: int = 60) -> Cut:
 
 
 def cut_notice(numbers: Cut) -> str:
-    """What the cut does, in a few words."""
+    """What the cut does, as the rest of a sentence."""
     return f"{fmt.percent(numbers.sparsity)} of the weights become zero"
 
 
 def cut_figure(numbers: Cut) -> go.Figure:
     """Bars of the weights by magnitude: grey becomes zero, blue stays."""
-    colours = [FRONT if m < numbers.threshold else SCALE[0][1] for m in numbers.magnitudes]
+    colours = [FRONT if m < numbers.threshold else COMPRESSED for m in numbers.magnitudes]
     width = 2 * numbers.magnitudes[0]
     bars = go.Bar(
         x=numbers.magnitudes,

@@ -1,49 +1,53 @@
-"""Latency in depth: backends, and batch sizes with threads. Numbers and sentences; no Streamlit."""
+"""Latency by backend, and throughput by batch size and threads, with what to notice in them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from compression.catalogue.backends import INT8, title
 from compression.runs.results import Latency, Timing
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
-from dashboard.numbers.format import factor
 
-# Above this share of the machine, others disturb what is timed.
+# Above this share of the machine, other processes disturb what is timed.
 _BUSY = 0.25
+Kind = Literal["original", "compressed", "int8"]
 Table = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Images a second in batches of so many. `latency` is of one call, that is of one batch."""
+    """Throughput at one batch size. `latency` is of one call, that is of one batch."""
 
     batch: int
     latency: Latency
 
     @property
     def images_per_second(self) -> float:
+        """At the median latency."""
         return 1000 * self.batch / self.latency.p50_ms
 
 
 @dataclass(frozen=True)
 class Line:
-    """One model in one backend with so many threads, by batch size."""
+    """Throughput of one model in one backend, by batch size. `kind` is int8 only if compressed."""
 
+    kind: Kind
     name: str
     threads: int
     rates: tuple[Rate, ...]
 
     @property
     def best(self) -> Rate:
+        """The batch size with the highest throughput."""
         return max(self.rates, key=lambda rate: rate.images_per_second)
 
 
 def table(timings: Sequence[Timing]) -> Table:
-    """A row for each backend, as text: medians, tails, the ratio and what noise does to it."""
+    """A row of text for each backend: medians, tails, the ratio, and the noise on it."""
     return [_row(t) for t in timings]
 
 
@@ -51,7 +55,7 @@ def _row(t: Timing) -> dict[str, str]:
     tails = f"{fmt.number(t.compressed.p90_ms)} / {fmt.milliseconds(t.compressed.p99_ms)}"
     ready = fmt.DASH if t.ready_seconds is None else fmt.seconds(t.ready_seconds)
     return {
-        "Runs in": title(t.backend),
+        "Backend": title(t.backend),
         "Original": fmt.milliseconds(t.baseline.p50_ms),
         "Compressed": fmt.milliseconds(t.compressed.p50_ms),
         "Faster": f"{fmt.ratio(t.ratio.value)} ({fmt.ratio_interval(t.ratio)})",
@@ -62,26 +66,27 @@ def _row(t: Timing) -> dict[str, str]:
 
 
 def backends_notice(timings: Sequence[Timing]) -> str:
-    """What runs it fastest, how much that gains, and how large the noise is."""
+    """The fastest backend, how much faster that is, and how large the noise is."""
     if not timings:
         return "No backend could be timed."
     best = min(timings, key=lambda t: t.compressed.p50_ms)
     gains = max(timings, key=lambda t: t.ratio.value)
-    said = (
+    fastest = (
         f"{title(best.backend)} runs the compressed model fastest, in "
         f"{fmt.milliseconds(best.compressed.p50_ms)} where the original takes "
-        f"{fmt.milliseconds(best.baseline.p50_ms)}: {factor(best.ratio)}"
+        f"{fmt.milliseconds(best.baseline.p50_ms)}: {fmt.factor(best.ratio)}"
     )
     if gains is not best:
-        said += f". {title(gains.backend)} gains most, {fmt.ratio(gains.ratio.value)}"
+        fastest += f". {title(gains.backend)} gains most, {fmt.ratio(gains.ratio.value)}"
     noise = max(_off(t.control) for t in timings)
     return (
-        f"{said}. The original against itself is off by up to {fmt.percent(noise)}: that is noise."
+        f"{fastest}. The original timed against itself is off by up to {fmt.percent(noise)}: that "
+        "is the noise."
     )
 
 
 def how(timings: Sequence[Timing]) -> str:
-    """With which batches and threads these were timed."""
+    """The batch sizes and threads of these timings."""
     batches = sorted({t.compressed.batch for t in timings})
     threads = sorted({t.compressed.threads for t in timings})
     images = "1 image" if batches == [1] else f"{' or '.join(map(str, batches))} images"
@@ -89,12 +94,12 @@ def how(timings: Sequence[Timing]) -> str:
 
 
 def load(timings: Sequence[Timing]) -> str:
-    """How much others had of the machine meanwhile, if that was looked at."""
-    found = [t.busy for t in timings if t.busy is not None]
-    if not found:
+    """How much of the machine other processes used meanwhile; empty where that is not known."""
+    shares = [t.busy for t in timings if t.busy is not None]
+    if not shares:
         return ""
-    said = f"Others used up to {fmt.percent(max(found))} of the machine meanwhile"
-    return f"{said}: better measure again when it is quiet." if max(found) > _BUSY else f"{said}."
+    used = f"Other processes used up to {fmt.percent(max(shares))} of the machine meanwhile"
+    return f"{used}: better measure again when it is quiet." if max(shares) > _BUSY else f"{used}."
 
 
 def _off(control: Ratio) -> float:
@@ -103,39 +108,41 @@ def _off(control: Ratio) -> float:
 
 def lines(sweep: Sequence[Timing]) -> tuple[Line, ...]:
     """The original in each engine, then the compressed model in each backend, by threads."""
-    found: dict[tuple[str, int], dict[int, Rate]] = defaultdict(dict)
-    originals = dict.fromkeys(t.original_backend for t in sweep)
+    rates: dict[tuple[Kind, str, int], dict[int, Rate]] = defaultdict(dict)
     for t in sweep:
-        name = "Original" if len(originals) == 1 else f"Original, {title(t.original_backend)}"
-        found[name, t.baseline.threads].setdefault(
-            t.baseline.batch, Rate(t.baseline.batch, t.baseline)
-        )
+        by_batch = rates["original", _original_name(t, sweep), t.baseline.threads]
+        by_batch.setdefault(t.baseline.batch, Rate(t.baseline.batch, t.baseline))
     for t in sweep:
-        key = (_compressed(t, sweep), t.compressed.threads)
-        found[key].setdefault(t.compressed.batch, Rate(t.compressed.batch, t.compressed))
+        kind: Kind = "int8" if t.backend == INT8 else "compressed"
+        by_batch = rates[kind, _compressed_name(t, sweep), t.compressed.threads]
+        by_batch.setdefault(t.compressed.batch, Rate(t.compressed.batch, t.compressed))
     return tuple(
-        Line(name, threads, tuple(rates[b] for b in sorted(rates)))
-        for (name, threads), rates in found.items()
+        Line(*key, tuple(by_batch[batch] for batch in sorted(by_batch)))
+        for key, by_batch in rates.items()
     )
 
 
-def _compressed(t: Timing, sweep: Sequence[Timing]) -> str:
+def _original_name(t: Timing, sweep: Sequence[Timing]) -> str:
+    several = len({other.original_backend for other in sweep}) > 1
+    return f"Original, {title(t.original_backend)}" if several else "Original"
+
+
+def _compressed_name(t: Timing, sweep: Sequence[Timing]) -> str:
     backends = {other.backend for other in sweep}
-    if len(backends) == 1 and t.backend != INT8:
-        return "Compressed"
     if t.backend == INT8:
         return "Compressed, int8"
-    return (
-        f"Compressed, {title(t.backend)}" if len(backends - {INT8}) > 1 else "Compressed, float32"
-    )
+    if len(backends) == 1:
+        return "Compressed"
+    several = len(backends - {INT8}) > 1
+    return f"Compressed, {title(t.backend)}" if several else "Compressed, float32"
 
 
-def sweep_notice(found: Sequence[Line]) -> str:
-    """The most images a second of both models, and with which batch and threads."""
-    if not found:
+def sweep_notice(lines: Sequence[Line]) -> str:
+    """The highest throughput of both models, and at which batch size and threads."""
+    if not lines:
         return "No batch sizes were tried."
-    before = [line for line in found if line.name.startswith("Original")]
-    after = [line for line in found if line not in before]
+    before = [line for line in lines if line.kind == "original"]
+    after = [line for line in lines if line.kind != "original"]
     best, old = (max(g, key=lambda n: n.best.images_per_second) for g in (after, before))
     gain = best.best.images_per_second / old.best.images_per_second
     return (
@@ -145,6 +152,6 @@ def sweep_notice(found: Sequence[Line]) -> str:
 
 
 def _most(line: Line) -> str:
-    kind = " as int8" if line.name.endswith("int8") else ""
+    dtype = " in int8" if line.kind == "int8" else ""
     rate = fmt.number(line.best.images_per_second)
-    return f"{rate} images a second{kind} (batch {line.best.batch}, {fmt.threads(line.threads)})"
+    return f"{rate} images a second{dtype} (batch {line.best.batch}, {fmt.threads(line.threads)})"

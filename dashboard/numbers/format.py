@@ -1,4 +1,4 @@
-"""Numbers as a person reads them: three significant digits and a unit."""
+"""Numbers as the page shows them: three significant digits, a unit, no break between the two."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 from compression.runs.results import Latency
 from compression.runs.statistics import Interval, Ratio
-from dashboard.numbers import format as fmt
 
 DASH = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
-_THIN = "\N{NO-BREAK SPACE}"
+_GAP = "\N{NO-BREAK SPACE}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 ARROW = "\N{RIGHTWARDS ARROW}"
 
@@ -42,7 +41,7 @@ def _scaled(value: float, units: Sequence[str]) -> str:
     scaled = value / 1000**step
     whole = step == 0 and float(scaled).is_integer()
     text = f"{scaled:,.0f}" if whole else number(scaled)
-    return f"{text}{_THIN}{units[step]}".rstrip(_THIN)
+    return f"{text}{_GAP}{units[step]}".rstrip(_GAP)
 
 
 def size(bytes_: float) -> str:
@@ -60,10 +59,10 @@ def percent(fraction: float) -> str:
     if not math.isfinite(fraction):
         return DASH
     if 0.9995 <= fraction < 1:
-        return f"> 99.9{_THIN}%"
+        return f"> 99.9{_GAP}%"
     if 0 < fraction < 5e-5:
-        return f"< 0.01{_THIN}%"
-    return f"{number(100 * fraction)}{_THIN}%"
+        return f"< 0.01{_GAP}%"
+    return f"{number(100 * fraction)}{_GAP}%"
 
 
 def points(difference: float) -> str:
@@ -81,12 +80,12 @@ def _signed(value: float) -> str:
 
 def milliseconds(value: float) -> str:
     """A time in milliseconds."""
-    return f"{number(value)}{_THIN}ms"
+    return f"{number(value)}{_GAP}ms"
 
 
 def seconds(value: float) -> str:
     """A short time in seconds."""
-    return f"{number(value)}{_THIN}s"
+    return f"{number(value)}{_GAP}s"
 
 
 def ratio(value: float) -> str:
@@ -120,14 +119,10 @@ def accuracy_interval(top1: Interval) -> str:
     return f"95 % interval {accuracy_range(top1)}, {top1.n:,} images"
 
 
-def paired_interval(top1: Interval) -> str:
+def paired_interval(change: Interval) -> str:
     """The 95 % interval of a difference of accuracies, in percentage points."""
-    low, high = (_signed(round(100 * v, 2)) if round(100 * v, 2) else "0" for v in _ends(top1))
-    return f"{low} to {high}"
-
-
-def _ends(top1: Interval) -> tuple[float, float]:
-    return top1.low, top1.high
+    ends = (round(100 * end, 2) for end in (change.low, change.high))
+    return " to ".join(_signed(end) if end else "0" for end in ends)
 
 
 def ratio_interval(value: Ratio) -> str:
@@ -145,9 +140,9 @@ def threads(*counts: int) -> str:
     return "1 thread" if counts == (1,) else f"{' or '.join(map(str, counts))} threads"
 
 
-def factor(ratio: Ratio) -> str:
-    """How much faster or slower, or that it cannot be told, in words."""
-    if ratio.low <= 1 <= ratio.high:
+def factor(speedup: Ratio) -> str:
+    """How much faster or slower, or that neither is clear, in words."""
+    if speedup.low <= 1 <= speedup.high:
         return "neither clearly faster nor slower"
-    value = ratio.value if ratio.value >= 1 else 1 / ratio.value
-    return f"{fmt.ratio(value)} {'faster' if ratio.value >= 1 else 'slower'}"
+    value = speedup.value
+    return f"{ratio(value)} faster" if value >= 1 else f"{ratio(1 / value)} slower"

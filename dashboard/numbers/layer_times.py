@@ -1,4 +1,4 @@
-"""Which layers take the time, and what holds each back. Numbers and sentences; no Streamlit."""
+"""Which layers take the time, and what limits each: memory, arithmetic or overhead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compression.runs.results import LayerTime, Roof
 from dashboard.numbers import format as fmt
 
 MOST = 12
-# Below this share of what the machine can do, neither memory nor arithmetic is what holds it back.
+# Below this share of the roofline, neither memory nor arithmetic is what limits a layer.
 FAR_BELOW = 0.25
 _SLOWER, _LITTLE = 1.05, 0.01
 Bound = Literal["memory", "arithmetic", "overhead"]
@@ -18,7 +18,7 @@ Bound = Literal["memory", "arithmetic", "overhead"]
 
 @dataclass(frozen=True)
 class Bar:
-    """A layer, or all the shorter ones together: milliseconds in both models; None: not there."""
+    """A layer, or all the shorter ones together: milliseconds in both models; None: not timed."""
 
     name: str
     kind: str
@@ -28,10 +28,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Spot:
-    """A layer of one model against what the machine can do.
+    """A layer of one model on the machine's roofline (Williams et al., 2009).
 
-    `intensity` is MACs for each byte moved, `rate` MACs a second; `share` is the rate over the
-    most that memory or arithmetic allow at that intensity (the roofline; Williams et al., 2009).
+    `intensity` is MACs per byte moved, `rate` MACs per second; `share` is the rate over the most
+    that memory or arithmetic allow at that intensity.
     """
 
     name: str
@@ -60,7 +60,7 @@ def _total(times: Iterable[float | None]) -> float:
 
 
 def layers_notice(layers: Sequence[LayerTime]) -> str:
-    """How few layers take half of the time, which gains most, and which gained nothing."""
+    """How few layers take half of the time, which one gains most, and how many got slower."""
     before = sorted((t.original_ms for t in layers if t.original_ms), reverse=True)
     if not before:
         return "No layer could be timed by itself."
@@ -68,38 +68,38 @@ def layers_notice(layers: Sequence[LayerTime]) -> str:
     while half < sum(before) / 2:
         half, needed = half + before[needed], needed + 1
     verb = "layer takes" if needed == 1 else "layers take"
-    said = f"{needed} of {len(before)} {verb} half of the original's time."
+    sentences = f"{needed} of {len(before)} {verb} half of the original's time."
     both = [(t.name, t.original_ms, t.compressed_ms) for t in layers]
     pairs = [(name, a, b) for name, a, b in both if a is not None and b is not None]
     if not pairs:
-        return said
+        return sentences
     name, a, b = max(pairs, key=lambda p: p[1] - p[2])
     if a > b * _SLOWER:
-        said += f" {name} saves most: {fmt.milliseconds(a)} become {fmt.milliseconds(b)}."
+        sentences += f" {name} saves most: {fmt.milliseconds(a)} become {fmt.milliseconds(b)}."
     slower = [p for p in pairs if p[2] > _SLOWER * p[1]]
     if slower:
         several = "1 layer is" if len(slower) == 1 else f"{len(slower)} layers are"
-        said += f" {several} slower than before."
-    return said
+        sentences += f" {several} slower than before."
+    return sentences
 
 
-def roof_for(roofs: Sequence[Roof], numbers: str) -> Roof | None:
-    """The roof for that kind of number; with the fewest threads, as layers are timed."""
-    fitting = [r for r in roofs if r.numbers == numbers]
-    return min(fitting, key=lambda r: r.threads, default=None)
+def roof_for(roofs: Sequence[Roof], dtype: str) -> Roof | None:
+    """The roof for that dtype with the fewest threads, which is how layers are timed."""
+    matching = [r for r in roofs if r.numbers == dtype]
+    return min(matching, key=lambda r: r.threads, default=None)
 
 
 def spots(layers: Sequence[LayerTime], roof: Roof, *, compressed: bool) -> tuple[Spot, ...]:
-    """The layers of one model that compute something and were timed, against that roof."""
-    found = []
+    """The layers of one model that compute something and were timed, under that roof."""
+    placed = []
     for t in layers:
         figures = (t.original_ms, t.original_macs, t.original_bytes)
         if compressed:
             figures = (t.compressed_ms, t.compressed_macs, t.compressed_bytes)
         ms, macs, moved = figures
         if ms and macs and moved:
-            found.append(_spot(t.name, ms, macs, moved, roof))
-    return tuple(found)
+            placed.append(_spot(t.name, ms, macs, moved, roof))
+    return tuple(placed)
 
 
 def _spot(name: str, ms: float, macs: int, moved: int, roof: Roof) -> Spot:
@@ -110,28 +110,28 @@ def _spot(name: str, ms: float, macs: int, moved: int, roof: Roof) -> Spot:
     return Spot(name, intensity, rate, ms, share, bound if share >= FAR_BELOW else "overhead")
 
 
-_HELD = {
-    "memory": "is in layers that wait for memory",
-    "arithmetic": "is in layers that wait for arithmetic",
-    "overhead": "is in layers far from both limits, where starting and handing over take longer",
+_LIMITED = {
+    "memory": "is in memory-bound layers",
+    "arithmetic": "is in compute-bound layers",
+    "overhead": "is in layers far from both limits, where overhead dominates",
 }
 
 
-def roof_notice(found: Sequence[Spot]) -> str:
-    """What holds the compressed model's time back, in shares of that time."""
-    total = sum(s.milliseconds for s in found)
+def roof_notice(spots: Sequence[Spot]) -> str:
+    """What limits the compressed model, in shares of its time."""
+    total = sum(s.milliseconds for s in spots)
     if not total:
-        return "No layer of the compressed model could be held against this machine."
-    shares = {b: sum(s.milliseconds for s in found if s.bound == b) / total for b in _HELD}
+        return "No layer of the compressed model could be compared with this machine's limits."
+    shares = {b: sum(s.milliseconds for s in spots if s.bound == b) / total for b in _LIMITED}
     parts = [
-        f"{fmt.percent(share)} {_HELD[bound]}"
+        f"{fmt.percent(share)} {_LIMITED[bound]}"
         for bound, share in sorted(shares.items(), key=lambda kv: -kv[1])
         if share >= _LITTLE
     ]
-    nearest = max(found, key=lambda s: s.share)
+    nearest = max(spots, key=lambda s: s.share)
     return (
         f"Of the compressed model's time in these layers, {_joined(parts)}. {nearest.name} comes "
-        f"nearest to what this machine can do, {fmt.percent(nearest.share)} of it."
+        f"closest to the limits of this machine, at {fmt.percent(nearest.share)} of them."
     )
 
 

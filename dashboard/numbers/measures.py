@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from compression.catalogue.backends import INT8
-from compression.runs.results import (
-    Latency,
-    Measurement,
-    Run,
-    Timing,
-)
+from compression.runs.results import Latency, Measurement, Run, Timing
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
 
@@ -22,10 +17,17 @@ Pair = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure: `of` gives the original's and the compressed model's, in its base unit.
+    """One figure of a run.
 
-    None where it could not be measured. `bounds` gives its 95 % interval in the same unit. `scale`
-    turns it into the axis unit.
+    Args:
+        unit: of an axis; `of_what` follows it where the unit is a share.
+        scale: turns the base unit (fraction, bytes, milliseconds, count) into the axis's.
+        of: the original's and the compressed model's value in the base unit; None where it could
+            not be measured.
+        show: the value with its unit, as text.
+        superlative: what the best run is, as in "the smallest".
+        bounds: the 95 % interval of the compressed model's value, in the base unit.
+        spread: whether runs may be so far apart that the axis has to be logarithmic.
     """
 
     name: str
@@ -39,11 +41,17 @@ class Measure:
     help: str
     bounds: Callable[[Run], Bounds | None] = lambda run: None
     spread: bool = False
+    of_what: str = ""
+
+    @property
+    def unit_in_full(self) -> str:
+        """The unit of an axis, with what it is a share of."""
+        return f"{self.unit} of {self.of_what}" if self.of_what else self.unit
 
     @property
     def label(self) -> str:
         """Title and unit, for an axis."""
-        return f"{self.title} ({self.unit})"
+        return f"{self.title} ({self.unit_in_full})"
 
     def betters(self, one: float, other: float) -> bool:
         """Whether `one` is strictly better than `other`."""
@@ -56,18 +64,18 @@ def _accuracy_bounds(run: Run) -> Bounds | None:
 
 
 def _latency_bounds(run: Run) -> Bounds | None:
-    """From the interval of the ratio to the original, which is what was measured in turns."""
+    """From the interval of the ratio to the original, whose calls were interleaved."""
     ratio = run.delta.latency_ratio if run.delta else None
     original = run.baseline.latency if run.baseline else None
-    return _in_turns(original, ratio)
+    return _from_ratio(original, ratio)
 
 
 def _int8_bounds(run: Run) -> Bounds | None:
     timing = timing_of(run, INT8)
-    return _in_turns(timing.baseline, timing.ratio) if timing else None
+    return _from_ratio(timing.baseline, timing.ratio) if timing else None
 
 
-def _in_turns(original: Latency | None, ratio: Ratio | None) -> Bounds | None:
+def _from_ratio(original: Latency | None, ratio: Ratio | None) -> Bounds | None:
     if ratio is None or original is None or ratio.low <= 0:
         return None
     return original.p50_ms / ratio.high, original.p50_ms / ratio.low
@@ -105,7 +113,7 @@ MEASURES: dict[str, Measure] = {
     "accuracy": Measure(
         "accuracy",
         "Accuracy",
-        "% of validation images",
+        "%",
         100,
         "high",
         _each(_accuracy),
@@ -113,6 +121,7 @@ MEASURES: dict[str, Measure] = {
         "most accurate",
         "Share of the validation images that get the right label.",
         _accuracy_bounds,
+        of_what="validation images",
     ),
     "size": Measure(
         "size",
@@ -123,7 +132,7 @@ MEASURES: dict[str, Measure] = {
         _each(lambda m: m.artifact_bytes),
         fmt.size,
         "smallest",
-        "Bytes of the file that is shipped and loads back to the very same model.",
+        "Bytes of the packed file, which loads back as exactly the same model.",
         spread=True,
     ),
     "latency": Measure(
@@ -135,7 +144,7 @@ MEASURES: dict[str, Measure] = {
         _each(_latency),
         fmt.milliseconds,
         "fastest",
-        "Median time of one pass through the model, as really run.",
+        "Median time of one forward pass, as it was actually run.",
         _latency_bounds,
     ),
     "int8": Measure(
@@ -147,31 +156,33 @@ MEASURES: dict[str, Measure] = {
         _int8,
         fmt.milliseconds,
         "fastest",
-        "Median time of one pass as an int8 graph: 8-bit weights and activations. The original "
-        "runs in 32-bit numbers in the same engine.",
+        "Median time of one forward pass as an int8 graph: 8-bit weights and activations. The "
+        "original runs in float32 in the same engine.",
         _int8_bounds,
     ),
     "macs": Measure(
         "macs",
-        "Multiplications",
+        "Multiply-accumulates",
         "million MACs",
         1e-6,
         "low",
         _each(lambda m: m.macs),
         fmt.count,
-        "leanest",
-        "Multiply-accumulate operations for one image. Zeros still count: they are multiplied too.",
+        "lightest",
+        "Multiply-accumulate operations (MACs) per image. Zeros still count: they are multiplied "
+        "too.",
     ),
     "sparsity": Measure(
         "sparsity",
         "Sparsity",
-        "% of weights",
+        "%",
         100,
         "high",
         _each(lambda m: m.sparsity),
         fmt.percent,
         "sparsest",
         "Share of the weights that are exactly zero.",
+        of_what="weights",
     ),
 }
 HORIZONTAL = ("size", "latency", "int8", "macs", "sparsity")

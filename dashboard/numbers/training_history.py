@@ -1,4 +1,4 @@
-"""How runs learned, as frozen values, and what to notice in them. No Streamlit and no torch."""
+"""The training of runs over epochs, as frozen values, and what to notice in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dashboard.numbers import format as fmt
 
 
 @dataclass(frozen=True)
-class Look:
+class ValidationCheck:
     """Accuracy on validation images, as a fraction, with its 95 % interval."""
 
     epoch: float
@@ -21,10 +21,10 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class StepTraining:
     """The training of one step of a recipe. Epochs count from the start of the run's training.
 
-    `planned` is where it was to end. `at` is the step's place in the recipe, from 0.
+    `planned` is the epoch at which it was to end. `at` is the step's place in the recipe, from 0.
     """
 
     at: int
@@ -34,130 +34,142 @@ class Stretch:
 
     @property
     def end(self) -> float:
+        """The epoch it has reached."""
         return self.points[-1].epoch if self.points else self.start
 
 
 @dataclass(frozen=True)
-class Learning:
-    """How one run learned. `original` is the original's accuracy on the same images."""
+class TrainingHistory:
+    """All training of one run. `original` is the original's accuracy on the same images."""
 
     run_id: str
     label: str
-    stretches: tuple[Stretch, ...]
+    steps: tuple[StepTraining, ...]
     original: float | None
     stopped_early: bool = False
 
     @property
-    def looks(self) -> tuple[Look, ...]:
-        points = [p for stretch in self.stretches for p in stretch.points]
-        return tuple(Look(p.epoch, p.top1.value, p.top1.low, p.top1.high) for p in points if p.top1)
+    def checks(self) -> tuple[ValidationCheck, ...]:
+        """Every check on validation images, in order."""
+        points = [p for step in self.steps for p in step.points]
+        return tuple(
+            ValidationCheck(p.epoch, p.top1.value, p.top1.low, p.top1.high)
+            for p in points
+            if p.top1
+        )
 
     @property
-    def best(self) -> Look | None:
-        return max(self.looks, key=lambda look: look.value, default=None)
+    def best(self) -> ValidationCheck | None:
+        """The check with the highest accuracy; None if there was none."""
+        return max(self.checks, key=lambda check: check.value, default=None)
 
     @property
     def end(self) -> float:
-        return self.stretches[-1].end if self.stretches else 0.0
+        """The epoch that training has reached."""
+        return self.steps[-1].end if self.steps else 0.0
 
     @property
     def planned(self) -> float:
-        return max((stretch.planned for stretch in self.stretches), default=0.0)
+        """The epoch at which training was to end."""
+        return max((step.planned for step in self.steps), default=0.0)
 
 
-def learning(run: Run, curves: Sequence[Curve], label: str = "") -> Learning:
-    """One step's training after the other, on one axis of epochs."""
-    stretches: list[Stretch] = []
+def training_history(run: Run, curves: Sequence[Curve], label: str = "") -> TrainingHistory:
+    """The training of one step after the other, on one axis of epochs."""
+    steps: list[StepTraining] = []
     start = 0.0
     for curve in curves:
         points = [p.model_copy(update={"epoch": start + p.epoch}) for p in curve.points]
-        stretches.append(Stretch(curve.at, start, start + curve.epochs, tuple(points)))
-        start = stretches[-1].end
+        steps.append(StepTraining(curve.at, start, start + curve.epochs, tuple(points)))
+        start = steps[-1].end
     original = run.baseline.top1.value if run.baseline and run.baseline.top1 else None
-    return Learning(run.id, label, tuple(stretches), original, run.stopped_early)
+    return TrainingHistory(run.id, label, tuple(steps), original, run.stopped_early)
 
 
 Value = Callable[[Point], float | None]
 
 
-def series(numbers: Learning, value: Value) -> tuple[list[float], list[float | None]]:
-    """Epochs and values, with a gap between one step's training and the next."""
+def series(history: TrainingHistory, value: Value) -> tuple[list[float], list[float | None]]:
+    """Epochs and values, with a gap (None) between one step's training and the next."""
     x: list[float] = []
     y: list[float | None] = []
-    for stretch in numbers.stretches:
-        known = [(p.epoch, found) for p in stretch.points if (found := value(p)) is not None]
+    for step in history.steps:
+        known = [(p.epoch, v) for p in step.points if (v := value(p)) is not None]
         if x and known:
-            x.append(stretch.start)
+            x.append(step.start)
             y.append(None)
         x += [epoch for epoch, _ in known]
-        y += [found for _, found in known]
+        y += [v for _, v in known]
     return x, y
 
 
-def settled_after(looks: Sequence[Look]) -> float | None:
-    """The epoch of the first look whose interval holds all that came later; None if the last."""
-    for i, look in enumerate(looks[:-1]):
-        if max(later.value for later in looks[i + 1 :]) <= look.high:
-            return look.epoch
+def settled_after(checks: Sequence[ValidationCheck]) -> float | None:
+    """The epoch of the first check whose interval holds all later values; None if the last."""
+    for i, check in enumerate(checks[:-1]):
+        if max(later.value for later in checks[i + 1 :]) <= check.high:
+            return check.epoch
     return None
 
 
-def notice(numbers: Learning) -> str:
-    """What to notice, from the numbers; of several trainings of a run, in the last one."""
-    times = len(numbers.stretches)
-    rise = _rise(replace(numbers, stretches=numbers.stretches[-1:]))
+def notice(history: TrainingHistory) -> str:
+    """What to notice; where a run was trained several times, in the last training."""
+    times = len(history.steps)
+    rise = _rise(replace(history, steps=history.steps[-1:]))
     if times > 1:
-        taught = "twice" if times == 2 else f"{times} times"
-        rise = f"It was taught {taught}. The last time, {rise[0].lower()}{rise[1:]}"
-    return " ".join([rise, *_stopped(numbers), *_against(numbers)])
+        count = "twice" if times == 2 else f"{times} times"
+        rise = f"It was trained {count}. The last time, {rise[0].lower()}{rise[1:]}"
+    return " ".join([rise, *_stopped(history), *_against_original(history)])
 
 
-def _rise(numbers: Learning) -> str:
-    looks, best = numbers.looks, numbers.best
+def _rise(history: TrainingHistory) -> str:
+    checks, best = history.checks, history.best
     if best is None:
-        return "Validation images were not looked at while it learned."
-    first, last = looks[0], looks[-1]
-    if len(looks) == 1:
+        return "Validation accuracy was not checked during training."
+    first, last = checks[0], checks[-1]
+    if len(checks) == 1:
         return f"Validation accuracy was {fmt.percent(first.value)} at epoch {first.epoch:.3g}."
     if best.value <= first.high:
         if last.value < first.low:
-            fell = f"from {fmt.percent(first.value)} to {fmt.percent(last.value)}"
-            return f"Validation accuracy fell {fell}."
+            ends = f"from {fmt.percent(first.value)} to {fmt.percent(last.value)}"
+            return f"Validation accuracy fell {ends}."
         if best.value <= first.value:
             return f"Validation accuracy did not rise above {fmt.percent(first.value)}."
-        held = f"from {fmt.percent(first.value)}; its best was {fmt.percent(best.value)}"
-        return f"Validation accuracy hardly moved {held}, which may be chance."
-    said = f"rose from {fmt.percent(first.value)} to {fmt.percent(best.value)}"
-    settled = settled_after(looks)
+        ends = f"from {fmt.percent(first.value)}; its best was {fmt.percent(best.value)}"
+        return f"Validation accuracy hardly moved {ends}, which may be chance."
+    rose = f"rose from {fmt.percent(first.value)} to {fmt.percent(best.value)}"
+    settled = settled_after(checks)
     if settled is None:
-        return f"Validation accuracy {said} and was still rising at the end."
-    return f"Validation accuracy {said} and had stopped rising after epoch {round(settled, 1):g}."
+        return f"Validation accuracy {rose} and was still rising at the end."
+    return f"Validation accuracy {rose} and had stopped rising after epoch {round(settled, 1):g}."
 
 
-def _stopped(numbers: Learning) -> list[str]:
-    if not numbers.stopped_early or not numbers.stretches:
+def _stopped(history: TrainingHistory) -> list[str]:
+    if not history.stopped_early or not history.steps:
         return []
-    last = next((s for s in numbers.stretches if s.end < s.planned), numbers.stretches[-1])
+    last = next((s for s in history.steps if s.end < s.planned), history.steps[-1])
     trained, planned = last.end - last.start, last.planned - last.start
     return [f"It was stopped at epoch {trained:.3g} of {planned:.3g}."]
 
 
-def _against(numbers: Learning) -> list[str]:
-    if numbers.original is None or numbers.best is None:
+def _against_original(history: TrainingHistory) -> list[str]:
+    if history.original is None or history.best is None:
         return []
-    return [f"The original has {fmt.percent(numbers.original)}."]
+    return [f"The original has {fmt.percent(history.original)}."]
 
 
-def compared(own: Learning, others: Sequence[Learning]) -> str:
-    """Which of the runs got furthest, and whether that may be chance."""
-    looked = [(run, best) for run in (own, *others) if (best := run.best) is not None]
-    if len(looked) < 2:
-        return "The other runs were not looked at while they learned."
-    top, best = max(looked, key=lambda pair: pair[1].value)
-    near = sum(look.value >= best.low for run, look in looked if run is not top)
-    name = "this run" if top is own else f"“{top.label}”"
-    said = f"Of these {len(looked)} runs, {name} got highest, {fmt.percent(best.value)} at its best"
+def comparison_notice(selected: TrainingHistory, others: Sequence[TrainingHistory]) -> str:
+    """Which of the runs reached the highest accuracy, and whether that may be chance."""
+    checked = [(run, best) for run in (selected, *others) if (best := run.best) is not None]
+    if len(checked) < 2:
+        return "Validation accuracy of the other runs was not checked during training."
+    top, best = max(checked, key=lambda pair: pair[1].value)
+    near = sum(check.value >= best.low for run, check in checked if run is not top)
+    name = "this run" if top is selected else f"“{top.label}”"
+    highest = (
+        f"Of these {len(checked)} runs, {name} reached the highest accuracy, "
+        f"{fmt.percent(best.value)}"
+    )
     if near == 0:
-        return f"{said}; no other comes within its 95 % interval."
+        return f"{highest}; no other comes within its 95 % interval."
     several = "another is" if near == 1 else f"{near} others are"
-    return f"{said}; {several} within its 95 % interval, so that may be chance."
+    return f"{highest}; {several} within its 95 % interval, so that may be chance."

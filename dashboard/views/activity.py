@@ -1,4 +1,4 @@
-"""Runs under way: how far they are, how they learn, and a way to stop them."""
+"""Runs under way: how far they are, their training curves so far, and a way to stop them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
 from dashboard.figures import training_curves
 from dashboard.numbers import format as fmt
-from dashboard.numbers import training_history
+from dashboard.numbers.training_history import training_history
 from dashboard.state import session
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
@@ -45,7 +45,7 @@ def _watch(model: str, drawn: dict[str, str], busy: bool) -> None:
 
 
 def _list(active: list[StoredRun]) -> None:
-    """What runs in full, and the first that wait; of many that wait, how many there are."""
+    """Running runs in full, and the first that wait; of many that wait, only their number."""
     running = [e for e in active if e.run.state is State.RUNNING]
     waiting = [e for e in active if e.run.state is State.QUEUED]
     few = waiting if len(waiting) <= _MOST_WAITING else waiting[: _MOST_WAITING - 1]
@@ -80,7 +80,7 @@ def _one(entry: StoredRun) -> None:
 
 
 def _stop(entry: StoredRun) -> None:
-    """Cancel, or stop and keep what there is where that is possible."""
+    """A button that cancels the run, or stops its training and keeps the best model."""
     keeps = entry.progress is not None and entry.progress.keeps
     label = "Stopping" if entry.cancelling else "Stop and keep" if keeps else "Cancel"
     st.button(
@@ -91,8 +91,8 @@ def _stop(entry: StoredRun) -> None:
         args=(entry.run.id,),
         disabled=entry.cancelling,
         width="content",
-        help="Ends the training, goes back to the best model so far, finishes the recipe and "
-        "measures it."
+        help="Ends training, restores the best model so far, finishes the recipe and measures the "
+        "result."
         if keeps
         else None,
     )
@@ -113,21 +113,21 @@ def _progress(entry: StoredRun) -> tuple[float, str]:
 
 
 def figures(point: Point) -> list[tuple[str, str]]:
-    """The figures of one moment of training and what each is; those that there are."""
-    found = [(fmt.number(point.epoch), "epochs done")]
-    parts = {
+    """The figures of one moment of training, each with its name; those that are known."""
+    shown = [(fmt.number(point.epoch), "epochs done")]
+    losses = {
         "loss": point.loss,
-        "hard part (labels)": point.hard,
-        "soft part (original)": point.soft,
+        "hard loss (labels)": point.hard,
+        "soft loss (original)": point.soft,
     }
-    found += [(fmt.number(value), what) for what, value in parts.items() if value is not None]
+    shown += [(fmt.number(value), what) for what, value in losses.items() if value is not None]
     if point.top1 is not None:
         low, high = (fmt.number(100 * end) for end in (point.top1.low, point.top1.high))
-        found.append((fmt.percent(point.top1.value), f"validation, {low} to {high}"))
-    found.append((fmt.number(point.learning_rate), "learning rate"))
+        shown.append((fmt.percent(point.top1.value), f"validation, {low} to {high}"))
+    shown.append((fmt.number(point.learning_rate), "learning rate"))
     if point.images_per_second is not None:
-        found.append((fmt.number(point.images_per_second), "images per second"))
-    return found
+        shown.append((fmt.number(point.images_per_second), "images per second"))
+    return shown
 
 
 def _figures(point: Point) -> None:
@@ -137,13 +137,13 @@ def _figures(point: Point) -> None:
 
 
 def _curve(run: Run) -> None:
-    own = training_history.learning(run, session.store().curves(run.id))
-    if not any(len(stretch.points) > 1 for stretch in own.stretches):
+    history = training_history(run, session.store().curves(run.id))
+    if not any(len(step.points) > 1 for step in history.steps):
         return
-    end = own.planned
+    end = history.planned
     figures = {
-        "loss": training_curves.loss_figure(own, end, height=240),
-        "accuracy": training_curves.accuracy_figure(own, end, height=240),
+        "loss": training_curves.loss_figure(history, end, height=240),
+        "accuracy": training_curves.accuracy_figure(history, end, height=240),
     }
     with st.grid(len(figures), min_column_width=300, key=f"live_{run.id}"):
         for name, figure in figures.items():
@@ -156,13 +156,13 @@ def _curve(run: Run) -> None:
 
 
 def _keep(run_id: str) -> None:
-    """Stop the training, unless it has ended meanwhile: then the rest would be lost."""
+    """Stop training, unless it has ended meanwhile: then the measuring would be cancelled."""
     try:
         entry = session.store().get(run_id)
         if entry.progress is not None and entry.progress.keeps:
             session.store().cancel(run_id)
         else:
-            session.say("The training has just ended by itself; its model is measured now.")
+            session.say("Training has just ended on its own; the model is being measured now.")
     except CompressionError as error:
         session.add_problem(str(error))
 

@@ -17,7 +17,7 @@ PANEL = 336  # pixels
 
 
 def show() -> None:
-    """The page. Whatever cannot be done is said in one line."""
+    """The page. An error is one line on it."""
     try:
         _page()
     except CompressionError as error:
@@ -49,7 +49,7 @@ def _contents(state: session.PageState) -> None:
 
 
 def _header() -> None:
-    known = cards()
+    catalogue = cards()
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         left, right = st.container(width=PANEL), st.container(width="stretch")
     with left:
@@ -58,36 +58,36 @@ def _header() -> None:
             session.model_ids(),
             key="model",
             persist_state="session",
-            format_func=lambda m: known[m].title,
+            format_func=lambda m: catalogue[m].title,
             on_change=_model_changed,
             help="The bundled models come first; they and their images need no network. "
             "The others are downloaded when they first run.",
         )
-    card = known[st.session_state["model"]]
+    card = catalogue[st.session_state["model"]]
     with right, st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        for figure, what in _facts(card):
+        for figure, what in _key_figures(card):
             st.markdown(f"**{figure}**  \n:small[:gray[{what}]]", width="content")
         with st.popover("About", icon=":material/info:", type="tertiary"):
             _about(card)
 
 
-def _facts(card: Card) -> list[tuple[str, str]]:
-    facts = [(fmt.count(card.parameters), "parameters")]
+def _key_figures(card: Card) -> list[tuple[str, str]]:
+    figures = [(fmt.count(card.parameters), "parameters")]
     if card.macs is not None:
-        facts.append((fmt.count(card.macs), "MACs per image"))
-    facts.append((fmt.size(card.dense_bytes), "as 32-bit numbers"))
+        figures.append((fmt.count(card.macs), "MACs per image"))
+    figures.append((fmt.size(card.dense_bytes), "in float32"))
     if card.test_top1 is not None:
-        facts.append((fmt.percent(card.test_top1.value), "test accuracy"))
+        figures.append((fmt.percent(card.test_top1.value), "test accuracy"))
     elif card.published_top1 is not None:
-        facts.append((fmt.percent(card.published_top1), "published accuracy"))
-    return facts
+        figures.append((fmt.percent(card.published_top1), "published accuracy"))
+    return figures
 
 
 def _about(card: Card) -> None:
     lines = [f"**{card.title}**", f"Architecture: torchvision `{card.architecture}`"]
     shape = f" {fmt.TIMES} ".join(map(str, card.input_shape))
     lines.append(f"Input: {shape} (channels, height, width); {card.classes:,} classes")
-    lines.append("MAC: one multiplication and addition, the usual unit of work")
+    lines.append("MAC: a multiply-accumulate operation, the usual unit of compute")
     if card.test_top1 is not None:
         shown = fmt.accuracy_interval(card.test_top1)
         lines.append(f"Test accuracy: {fmt.percent(card.test_top1.value)} ({shown})")
@@ -95,8 +95,8 @@ def _about(card: Card) -> None:
     lines += [f"Licence: {card.licence}"] if card.licence else []
     lines += [f"Date: {card.date}"] if card.date else []
     if not card.bundled:
-        lines.append("Not bundled: the weights are downloaded by torchvision at the first run.")
-    lines.append(f"Id, as for the command line: `{card.id}`")
+        lines.append("Not bundled: torchvision downloads the weights at the first run.")
+    lines.append(f"Id, for the command line: `{card.id}`")
     st.markdown("  \n".join(lines))
 
 
@@ -118,10 +118,10 @@ def _model_changed() -> None:
 
 
 def _problems() -> None:
-    found = session.url_problems()
-    if not found:
+    problems = session.url_problems()
+    if not problems:
         return
-    text = "Part of the address could not be used.\n" + "\n".join(f"- {line}" for line in found)
+    text = "Part of the URL could not be used.\n" + "\n".join(f"- {line}" for line in problems)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.warning(text, icon=":material/link_off:")
         st.button("Dismiss", key="dismiss", on_click=session.forget_problems)

@@ -1,4 +1,4 @@
-"""All runs of a model in a table: to sort, filter, pick from and download."""
+"""All runs of a model in a table: to sort, filter, select from and download."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _method(run: Run) -> str | None:
 
 
 def show(card: Card, entries: list[StoredRun]) -> None:
-    """The table and what narrows it; a picked row is the selected run."""
+    """The table and its filters; clicking a row selects its run."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.markdown(f"#### All runs of {card.title}", width="stretch")
         present = sorted({e.run.state.value for e in entries})
@@ -96,7 +96,7 @@ def show(card: Card, entries: list[StoredRun]) -> None:
             on_click="ignore",
         )
     if shown.empty:
-        st.caption("No run fits this filter.")
+        st.caption("No run matches this filter.")
         return
     ids = list(shown["run"])
     early = shown["stopped_early"].astype(bool)
@@ -144,7 +144,7 @@ _COLUMNS = {
     "int8_latency_ms": _number(
         "Latency, int8",
         format="%.3g ms",
-        help="As an int8 graph: 8-bit weights and activations. The original stays in 32 bits.",
+        help="As an int8 graph: 8-bit weights and activations. The original runs in float32.",
     ),
     "int8_ratio": _number("Faster in int8", format=f"%.3g{fmt.TIMES}"),
     "agreement_percent": _number("Agreement", format="%.3g %%"),

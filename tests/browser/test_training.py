@@ -20,7 +20,7 @@ def test_watch_it_learn_stop_and_keep(page: Page, served: Dashboard) -> None:
     run_id = press_run(page)
     active = page.locator(f".st-key-active_{run_id}")
     expect(active).to_contain_text("images per second", timeout=120_000)
-    for figure in ("loss", "hard part (labels)", "soft part (original)", "learning rate"):
+    for figure in ("loss", "hard loss (labels)", "soft loss (original)", "learning rate"):
         expect(active).to_contain_text(figure)
     expect(active).to_contain_text(re.compile(r"validation, [\d.]+ to [\d.]+"))
     expect(active).to_contain_text(re.compile(r"about .+ left"))
@@ -62,4 +62,4 @@ def test_two_lessons_beside_each_other(page: Page, served: Dashboard) -> None:
     expect(learned).to_contain_text("Of these 2 runs")
     page.reload()
     expect(learned).to_contain_text("Of these 2 runs")
-    expect(learned.locator(".st-key-curve_Validation-accuracy")).to_contain_text("alpha 0.5")
+    expect(learned.locator(".st-key-curve_accuracy")).to_contain_text("alpha 0.5")

@@ -9,7 +9,7 @@ import streamlit as st
 from compression.catalogue.cards import Card
 from compression.recipe.recipe import Recipe
 from compression.runs.store import StoredRun, new_run
-from dashboard.figures import temperature_grid
+from dashboard.numbers import temperature_grid
 from dashboard.state import session
 from dashboard.state.form import Form, to_recipe
 

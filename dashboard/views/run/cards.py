@@ -1,4 +1,4 @@
-"""The selected run in four cards."""
+"""The selected run in four cards: accuracy, size, latency, agreement."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import streamlit as st
 from compression.catalogue.backends import INT8
 from compression.runs.results import Delta, Measurement, Run
 from dashboard.numbers import format as fmt
-from dashboard.numbers.format import factor
 from dashboard.numbers.measures import MEASURES, timing_of
 
 
 def show(run: Run, measured: Measurement, delta: Delta) -> None:
-    """Accuracy, size, latency and agreement, each with how sure it is."""
+    """Accuracy, size, latency and agreement, each with its interval where it has one."""
     with st.grid(4, min_column_width=170, key="cards"):
         _accuracy_card(measured, delta)
         _size_card(run, measured, delta)
@@ -46,7 +45,7 @@ def _accuracy_card(measured: Measurement, delta: Delta) -> None:
         "Accuracy",
         fmt.percent(measured.top1.value),
         note,
-        f"{MEASURES['accuracy'].help} Below it, the change against the original on the same "
+        f"{MEASURES['accuracy'].help} Below it, the change from the original on the same "
         "images; grey when it may be chance. Both come with their 95 % intervals.",
         **change,
     )
@@ -82,19 +81,20 @@ def _latency_card(run: Run, measured: Measurement, delta: Delta) -> None:
         "Latency",
         fmt.milliseconds(measured.latency.p50_ms),
         f"{before}; {fmt.how_timed(measured.latency)}{_as_int8(run)}",
-        f"{MEASURES['latency'].help} Original and compressed take turns; the factor is original / "
-        "compressed with its 95 % interval. No clear change: the interval holds 1.",
+        f"{MEASURES['latency'].help} Calls of the original and the compressed model are "
+        "interleaved; the factor is original / compressed with its 95 % interval. No clear change: "
+        "the interval includes 1.",
         **change,
     )
 
 
 def _as_int8(run: Run) -> str:
-    """The speed of the int8 graph, on a line of its own."""
+    """The latency of the int8 graph, on a line of its own."""
     timing = timing_of(run, INT8)
     if timing is None:
         return ""
-    found = fmt.milliseconds(timing.compressed.p50_ms)
-    return f"  \n**As int8: {found}, {factor(timing.ratio)}**"
+    latency = fmt.milliseconds(timing.compressed.p50_ms)
+    return f"  \n**As int8: {latency}, {fmt.factor(timing.ratio)}**"
 
 
 def _agreement_card(delta: Delta) -> None:

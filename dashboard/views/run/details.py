@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pandas as pd
 import streamlit as st
@@ -22,7 +23,7 @@ ICONS = {
 
 
 def section(run: Run) -> None:
-    """What is behind the four cards."""
+    """Every figure, the recipe as JSON, and the environment."""
     with st.grid(2, min_column_width=360, gap="medium"):
         if run.compressed is not None:
             _figures(run, run.compressed)
@@ -38,7 +39,7 @@ def _figures(run: Run, measured: Measurement) -> None:
 
 
 def _recipe(run: Run) -> None:
-    st.markdown("Recipe, as the command line reads it with `--recipe`")
+    st.markdown("Recipe, for the command line's `--recipe`")
     text = json.dumps(json.loads(run.recipe.to_json()), indent=2)
     long = text.count("\n") > _RECIPE_LINES
     st.code(text, language="json", height=_RECIPE_HEIGHT if long else "content")
@@ -51,35 +52,38 @@ def figures_frame(run: Run) -> pd.DataFrame:
     """Every figure of a run beside the original's, as text."""
     before, after = run.baseline, run.compressed
     rows = [
-        (title, _shown(before, get), _shown(after, get))
-        for title, get in _FIGURES.items()
+        (title, _shown(before, figure), _shown(after, figure))
+        for title, figure in _FIGURES
         if after is not None
     ]
     return pd.DataFrame(rows, columns=["Figure", "Original", "Compressed"])
 
 
-def _shown(measured: Measurement | None, get: object) -> str:
-    if measured is None or not callable(get):
-        return fmt.DASH
-    value = get(measured)
-    return fmt.DASH if value is None else str(value)
+def _shown(measured: Measurement | None, figure: Callable[[Measurement], str | None]) -> str:
+    return (measured and figure(measured)) or fmt.DASH
 
 
-_FIGURES = {
-    "Accuracy": lambda m: m.top1 and fmt.percent(m.top1.value),
-    "Accuracy, 95 % interval": lambda m: m.top1 and fmt.accuracy_range(m.top1),
-    "File size": lambda m: fmt.size(m.artifact_bytes),
-    "As 32-bit numbers": lambda m: fmt.size(m.dense_bytes),
-    "The same, gzipped": lambda m: fmt.size(m.gzip_bytes),
-    "Entropy, weight by weight": lambda m: fmt.size(m.entropy_bound_bytes),
-    "As an ONNX file": lambda m: m.onnx_bytes and fmt.size(m.onnx_bytes),
-    "As an ONNX file, int8": lambda m: m.int8_bytes and fmt.size(m.int8_bytes),
-    "Bits per weight": lambda m: fmt.number(m.bits_per_weight),
-    "Parameters": lambda m: fmt.count(m.parameters),
-    "Not zero": lambda m: fmt.count(m.nonzero),
-    "Sparsity": lambda m: fmt.percent(m.sparsity),
-    "MACs per image": lambda m: None if m.macs is None else fmt.count(m.macs),
-    "Latency, median": lambda m: m.latency and fmt.milliseconds(m.latency.p50_ms),
-    "Latency, 90th percentile": lambda m: m.latency and fmt.milliseconds(m.latency.p90_ms),
-    "Latency, 99th percentile": lambda m: m.latency and fmt.milliseconds(m.latency.p99_ms),
-}
+_FIGURES: tuple[tuple[str, Callable[[Measurement], str | None]], ...] = (
+    ("Accuracy", lambda m: fmt.percent(m.top1.value) if m.top1 else None),
+    ("Accuracy, 95 % interval", lambda m: fmt.accuracy_range(m.top1) if m.top1 else None),
+    ("File size", lambda m: fmt.size(m.artifact_bytes)),
+    ("Dense, float32", lambda m: fmt.size(m.dense_bytes)),
+    ("The same, gzipped", lambda m: fmt.size(m.gzip_bytes)),
+    ("Entropy bound", lambda m: fmt.size(m.entropy_bound_bytes)),
+    ("ONNX file", lambda m: fmt.size(m.onnx_bytes) if m.onnx_bytes else None),
+    ("ONNX file, int8", lambda m: fmt.size(m.int8_bytes) if m.int8_bytes else None),
+    ("Bits per weight", lambda m: fmt.number(m.bits_per_weight)),
+    ("Parameters", lambda m: fmt.count(m.parameters)),
+    ("Nonzero parameters", lambda m: fmt.count(m.nonzero)),
+    ("Sparsity", lambda m: fmt.percent(m.sparsity)),
+    ("MACs per image", lambda m: None if m.macs is None else fmt.count(m.macs)),
+    ("Latency, median", lambda m: fmt.milliseconds(m.latency.p50_ms) if m.latency else None),
+    (
+        "Latency, 90th percentile",
+        lambda m: fmt.milliseconds(m.latency.p90_ms) if m.latency else None,
+    ),
+    (
+        "Latency, 99th percentile",
+        lambda m: fmt.milliseconds(m.latency.p99_ms) if m.latency else None,
+    ),
+)

@@ -1,4 +1,4 @@
-"""The selected run as files to take along."""
+"""The selected run as files to download."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ _POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Form:
-    """A kind of file: what it is for, how large a run says it is, or else about how much of the
-    model's 32-bit numbers it takes."""
+class FileKind:
+    """A kind of file and what it is for.
+
+    `bytes_` is its size where a run has it; else it is about `share` of the model's float32
+    weights.
+    """
 
     title: str
     use: str
@@ -28,28 +31,28 @@ class Form:
     share: float = 1.0
 
 
-FORMS = {
-    "packed": Form(
+FILE_KINDS = {
+    "packed": FileKind(
         "Packed file",
         "The smallest. Loads in Python, with this program, as exactly the model measured here.",
         lambda m: m.artifact_bytes,
     ),
-    "onnx": Form(
+    "onnx": FileKind(
         "ONNX",
-        "For ONNX Runtime, in any language, on a server, a phone or in a browser. 32-bit numbers.",
+        "For ONNX Runtime, in any language, on a server, a phone or in a browser. Runs in float32.",
         lambda m: m.onnx_bytes,
     ),
-    "onnx-int8": Form(
+    "onnx-int8": FileKind(
         "ONNX, int8",
-        "The fastest on a processor. Weights under 8 bits run as int8 kernels: no faster, no "
-        "smaller than 8 bits.",
+        "The fastest on a CPU. Weights under 8 bits run as int8 kernels: no faster, no smaller "
+        "than 8 bits.",
         lambda m: m.int8_bytes,
         0.25,
     ),
-    "pt2": Form(
+    "pt2": FileKind(
         "PyTorch program",
-        "For PyTorch alone, without this program: a .pt2 file as torch.export writes it. 32-bit "
-        "numbers.",
+        "For PyTorch alone, without this program: a .pt2 file as torch.export writes it. Runs in "
+        "float32.",
         lambda m: None,
     ),
 }
@@ -60,22 +63,22 @@ def section(run: Run) -> None:
     if run.compressed is None:
         return
     with st.grid(4, min_column_width=190, key="files"):
-        for name, form in FORMS.items():
+        for name, kind in FILE_KINDS.items():
             with st.container(border=True, height="stretch", vertical_alignment="distribute"):
                 with st.container(gap="xsmall"):
-                    st.markdown(f"**{form.title}**  \n{_size(run, run.compressed, name)}")
-                    st.caption(form.use)
-                    for said in _about(run, name):
-                        st.caption(said)
+                    st.markdown(f"**{kind.title}**  \n{_size(run, run.compressed, name)}")
+                    st.caption(kind.use)
+                    for sentence in _about(run, name):
+                        st.caption(sentence)
                 _button(run, name)
     st.caption(
-        "The packed file is there at once. The others are made when asked for, in some seconds, "
-        "and come as a .zip with a one-page description and a short script that runs the file."
+        "The packed file is ready at once. The others are made on request, within seconds, and "
+        "come as a .zip with a one-page description and a short script that runs the file."
     )
 
 
 def _exported(run: Run, name: str) -> Exported | None:
-    """What is known of the file: from when it was made here, or else from the run."""
+    """What was checked of the file: when it was made here, or else by the run."""
     making = FILES.state_of(session.store().url, run.id, name)
     if making is not None and making.exported is not None:
         return making.exported
@@ -83,24 +86,24 @@ def _exported(run: Run, name: str) -> Exported | None:
 
 
 def _size(run: Run, measured: Measurement, name: str) -> str:
-    exported, form = _exported(run, name), FORMS[name]
-    exact = exported.file_bytes if exported else form.bytes_(measured)
+    exported, kind = _exported(run, name), FILE_KINDS[name]
+    exact = exported.file_bytes if exported else kind.bytes_(measured)
     if exact is None:
-        return f"About {fmt.size(round(form.share * measured.dense_bytes))}"
+        return f"About {fmt.size(round(kind.share * measured.dense_bytes))}"
     return fmt.size(exact)
 
 
 def _about(run: Run, name: str) -> list[str]:
-    """How the file does against the measured model, where that was looked at."""
+    """How the file compares with the measured model, where that was checked."""
     exported = _exported(run, name)
     if exported is None:
         return []
-    said = []
+    sentences = []
     if exported.agreement is not None:
         same = f"Same label as the measured model for {fmt.percent(exported.agreement)} of images"
         accuracy = f", accuracy {fmt.percent(exported.top1.value)}" if exported.top1 else ""
-        said.append(f"{same}{accuracy}.")
-    return [*said, *exported.notes]
+        sentences.append(f"{same}{accuracy}.")
+    return [*sentences, *exported.notes]
 
 
 def _button(run: Run, name: str) -> None:
@@ -117,11 +120,11 @@ def _button(run: Run, name: str) -> None:
         wait(run.id, name)
 
 
-def _download(name: str, called: str, data: Callable[[], bytes]) -> None:
+def _download(name: str, download_name: str, data: Callable[[], bytes]) -> None:
     st.download_button(
         "Download",
         data,
-        file_name=called,
+        file_name=download_name,
         mime="application/octet-stream",
         key=f"download_{name}",
         icon=":material/download:",
@@ -138,13 +141,13 @@ def _prepare(run: Run, name: str, failed: Making | None) -> None:
         "Try again" if failed else "Make the file",
         key=f"make_{name}",
         icon=":material/build:",
-        on_click=_ask,
+        on_click=_request,
         args=(run, name),
         width="stretch",
     )
 
 
-def _ask(run: Run, name: str) -> None:
+def _request(run: Run, name: str) -> None:
     FILES.ask(session.store().url, run, name)
 
 
@@ -152,20 +155,20 @@ def _wait(run_id: str, name: str) -> None:
     making = FILES.state_of(session.store().url, run_id, name)
     if making is None or making.state in ("ready", "failed"):
         st.rerun()
-    said = f"Being made, {fmt.duration(making.seconds)}"
+    status = f"Being made, {fmt.duration(making.seconds)}"
     if making.state == "waiting":
-        said = "Waiting for another file"
-    st.markdown(f":material/hourglass_top: {said}")
+        status = "Waiting for another file"
+    st.markdown(f":material/hourglass_top: {status}")
 
 
-_FOUND: set[tuple[str, str]] = set()
+_STORED: set[tuple[str, str]] = set()
 
 
 def _stored(store_url: str, run_id: str) -> bool:
-    """Whether the file is kept with the run. It never changes, so it is looked for once."""
-    if (store_url, run_id) not in _FOUND and session.store().file(run_id) is not None:
-        _FOUND.add((store_url, run_id))
-    return (store_url, run_id) in _FOUND
+    """Whether the file is kept with the run. Once it is, it stays: it is looked up until then."""
+    if (store_url, run_id) not in _STORED and session.store().file(run_id) is not None:
+        _STORED.add((store_url, run_id))
+    return (store_url, run_id) in _STORED
 
 
 def _packed(store: Store, run_id: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The selected run, all runs of the model in one chart, and what is behind them."""
+"""The selected run, all runs of the model in one chart, and what there is to open of the run."""
 
 from __future__ import annotations
 
@@ -10,23 +10,14 @@ import streamlit as st
 from compression.catalogue.cards import Card
 from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
-from dashboard.figures import trade_off
+from dashboard.figures.trade_off import trade_off_figure
 from dashboard.numbers import format as fmt
-from dashboard.numbers.measures import (
-    COLOURS,
-    HORIZONTAL,
-    MEASURES,
-    VERTICAL,
-)
+from dashboard.numbers import trade_off
+from dashboard.numbers.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
 from dashboard.state import session
 from dashboard.state.defaults import first_runs
 from dashboard.state.form import Form, from_recipe, to_recipe
-from dashboard.views.run import (
-    cards,
-    sections,
-    temperature_grid,
-    training,
-)
+from dashboard.views.run import cards, sections, temperature_grid, training
 from dashboard.views.run.details import ICONS
 
 _CHART = "trade_off"
@@ -95,7 +86,7 @@ def _selected(card: Card, chosen: StoredRun) -> None:
 
 
 def _headline(run: Run) -> None:
-    """Which run the cards are about, and a way to take its settings over."""
+    """Which run the cards are about, and a button that sets the sliders to its recipe."""
     icon, colour = ICONS[run.state]
     fits, example = from_recipe(run.recipe, session.page().form), session.example_of(run.id)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -114,9 +105,9 @@ def _headline(run: Run) -> None:
             on_click=session.put_form,
             args=(fits,),
             disabled=fits is None,
-            help="Sets the sliders as this run had them."
+            help="Sets the sliders to what this run had."
             if fits
-            else "The three sliders cannot show a recipe with this order or number of steps.",
+            else "The sliders cannot express a recipe with this order or number of steps.",
         )
     if example is not None:
         st.caption(f"**{example.title}.** {example.description}")
@@ -142,7 +133,7 @@ def _trade_off(done: list[Run], selected: str | None) -> None:
     chart = trade_off.trade_off(done, x, y, colour)
     st.markdown(f"**{chart.title}**  \n{trade_off.notice(chart)}")
     st.plotly_chart(
-        trade_off.trade_off_figure(chart, selected),
+        trade_off_figure(chart, selected),
         key=_CHART,
         on_select=_clicked,
         selection_mode="points",
@@ -150,7 +141,9 @@ def _trade_off(done: list[Run], selected: str | None) -> None:
         alt=f"{chart.title}. {trade_off.notice(chart)}",
     )
     if chart.left_out:
-        st.caption(f"{chart.left_out} finished runs lack one of the two figures; see the table.")
+        st.caption(
+            f"{chart.left_out} finished runs lack one of the two figures; the table has them."
+        )
 
 
 def _any(done: list[Run], name: str) -> bool:
@@ -189,7 +182,7 @@ def _clicked() -> None:
 def run_of(event: Mapping[str, Any]) -> str | None:
     """The id of the run a click on the chart chose; None for the original or for no point."""
     for point in event.get("selection", {}).get("points", []):
-        found = point.get("customdata")
-        if found:
-            return str(found[0])
+        customdata = point.get("customdata")
+        if customdata:
+            return str(customdata[0])
     return None

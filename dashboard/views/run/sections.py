@@ -1,4 +1,4 @@
-"""What is behind the cards of a run: sections, folded until somebody opens them."""
+"""What is below the chart: sections of the selected run, closed until somebody opens them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import streamlit as st
 
 from compression.errors import CompressionError
 from compression.runs.results import Run, State
-from dashboard.views.run import (
-    details,
-    downloads,
-    latency,
-    size_and_speed,
-)
+from dashboard.views.run import details, downloads, latency, size_and_speed
 
 Section = Callable[[Run], None]
 # By key: title, icon, what is in it, and whether it needs measurements.
 SECTIONS: dict[str, tuple[str, str, Section, bool]] = {
-    "downloads": ("Take it with you", "download", downloads.section, True),
-    "ledger": (
+    "downloads": ("Download the model", "download", downloads.section, True),
+    "size_and_speed": (
         "Where the size and the speed come from",
         "receipt_long",
         size_and_speed.section,
@@ -36,19 +31,19 @@ SECTIONS: dict[str, tuple[str, str, Section, bool]] = {
 
 
 def show(run: Run) -> None:
-    """What is behind the cards of a run."""
+    """The sections of a run; those that need measurements only where there are some."""
     measured = run.state is State.DONE and run.compressed is not None
     with st.container(gap="small"):
         for key, (title, icon, section, needs) in SECTIONS.items():
             if measured or not needs:
-                st.fragment(_fold, key=f"fold_{key}")(key, title, icon, section, run)
+                st.fragment(_section, key=f"fold_{key}")(key, title, icon, section, run)
 
 
-def _fold(key: str, title: str, icon: str, section: Section, run: Run) -> None:
-    """Nothing is read, drawn or loaded by a browser before it is opened."""
-    fold = st.expander(title, key=key, icon=f":material/{icon}:", on_change="rerun")
-    if fold.open:
-        with fold:
+def _section(key: str, title: str, icon: str, section: Section, run: Run) -> None:
+    """Nothing is read from the store or drawn before it is opened."""
+    expander = st.expander(title, key=key, icon=f":material/{icon}:", on_change="rerun")
+    if expander.open:
+        with expander:
             try:
                 section(run)
             except CompressionError as error:

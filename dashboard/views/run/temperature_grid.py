@@ -1,4 +1,4 @@
-"""Which temperature: a small grid of runs to start, and what came of it."""
+"""Which temperature: what a grid of runs that differ in temperature and alpha came to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from compression.runs.results import Run
-from dashboard.figures import temperature_grid
+from dashboard.figures.temperature_grid import grid_figure
 from dashboard.numbers import format as fmt
+from dashboard.numbers import temperature_grid
 from dashboard.state import session
 
 _CHART, _TABLE = "temperatures", "temperature_table"
@@ -22,20 +23,21 @@ def show(runs: Sequence[Run], chosen: Run | None) -> None:
     if grid is None:
         return
     selected = chosen.id if chosen is not None else None
-    said = temperature_grid.notice(grid)
+    notice = temperature_grid.notice(grid)
     with st.container(border=True, key="which_temperature"):
-        st.markdown(f"**Which temperature? Accuracy against temperature, by alpha**  \n{said}")
+        st.markdown(f"**Which temperature? Accuracy against temperature, by alpha**  \n{notice}")
         st.plotly_chart(
-            temperature_grid.grid_figure(grid, selected),
+            grid_figure(grid, selected),
             key=_CHART,
             on_select=_clicked,
             selection_mode="points",
             config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
-            alt=f"Accuracy against temperature, a line for each alpha. {said}",
+            alt=f"Accuracy against temperature, a line for each alpha. {notice}",
         )
         st.caption(
-            "Alpha is the weight of the original's answers, the labels have the rest. Bars are "
-            "95 % intervals of the change against the original on the same images."
+            "Alpha is the weight of the soft loss, on the original's logits; the hard loss, on the "
+            "labels, has the rest. Bars are 95 % intervals of the change from the original on the "
+            "same images."
         )
         st.dataframe(
             table(grid),
@@ -50,21 +52,27 @@ def show(runs: Sequence[Run], chosen: Run | None) -> None:
 
 def table(grid: temperature_grid.Grid) -> pd.DataFrame:
     """Accuracy in percent, a row for each temperature, a column for each alpha."""
-    found = {(c.temperature, c.alpha): fmt.percent(c.accuracy) for c in grid.cells}
+    accuracy = {(c.temperature, c.alpha): fmt.percent(c.accuracy) for c in grid.cells}
     rows = [
         {"Temperature": f"T = {t:g}"}
-        | {f"Alpha {a:g}": found.get((t, a), fmt.DASH) for a in grid.alphas}
+        | {_column(a): accuracy.get((t, a), fmt.DASH) for a in grid.alphas}
         for t in grid.temperatures
     ]
     return pd.DataFrame(rows)
 
 
+def _column(alpha: float) -> str:
+    return f"Alpha {alpha:g}"
+
+
 def _picked(grid: temperature_grid.Grid) -> None:
     event = st.session_state.get(_TABLE) or {}
+    alphas = {_column(alpha): alpha for alpha in grid.alphas}
+    runs = {(cell.temperature, cell.alpha): cell.run for cell in grid.cells}
     for row, column in (event.get("selection") or {}).get("cells", []):
-        for cell in grid.cells:
-            if (grid.temperatures[row], f"Alpha {cell.alpha:g}") == (cell.temperature, column):
-                session.select(cell.run.id)
+        run = runs.get((grid.temperatures[row], alphas.get(column, -1.0)))
+        if run is not None:
+            session.select(run.id)
 
 
 def _clicked() -> None:

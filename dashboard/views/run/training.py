@@ -1,4 +1,4 @@
-"""How the selected run learned, beside other runs if wished."""
+"""Training curves of the selected run, beside those of other runs if chosen."""
 
 from __future__ import annotations
 
@@ -11,19 +11,29 @@ from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
 from dashboard.figures import training_curves
 from dashboard.numbers import format as fmt
-from dashboard.numbers import training_history
-from dashboard.numbers.run_labels import beside, told_apart
+from dashboard.numbers.run_labels import distinct_labels, label_beside
+from dashboard.numbers.training_history import (
+    TrainingHistory,
+    comparison_notice,
+    notice,
+    training_history,
+)
 from dashboard.state import session
 
 MOST = len(training_curves.OVERLAYS)
+_TITLES = {
+    "loss": "Loss",
+    "accuracy": "Validation accuracy",
+    "learning_rate": "Learning rate",
+}
 
 
 def show(entries: list[StoredRun], chosen: StoredRun) -> None:
-    """The section, if the run was trained and something of it was written down."""
+    """The section, if the run was trained and its curves were stored."""
     if not chosen.run.recipe.trains or chosen.run.state in ACTIVE:
         return
-    own = training_history.learning(chosen.run, session.store().curves(chosen.run.id))
-    if not any(stretch.points for stretch in own.stretches):
+    history = training_history(chosen.run, session.store().curves(chosen.run.id))
+    if not any(step.points for step in history.steps):
         return
     others = [
         e.run
@@ -31,72 +41,72 @@ def show(entries: list[StoredRun], chosen: StoredRun) -> None:
         if e.run.state is State.DONE and e.run.recipe.trains and e.run.id != chosen.run.id
     ]
     with st.container(border=True, key="learned"):
-        _section(chosen.run, own, others)
+        _section(chosen.run, history, others)
 
 
 @st.fragment
-def _section(run: Run, own: training_history.Learning, others: list[Run]) -> None:
+def _section(run: Run, history: TrainingHistory, others: list[Run]) -> None:
     head = st.container()
     chosen = _choose(run, others)
     try:
-        labels = told_apart([run, *chosen])
-        overlays = [
-            training_history.learning(r, session.store().curves(r.id), labels[r.id]) for r in chosen
-        ]
+        labels = distinct_labels([run, *chosen])
+        overlays = [training_history(r, session.store().curves(r.id), labels[r.id]) for r in chosen]
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
         return
-    overlays = [o for o in overlays if o.looks]
-    said = training_history.notice(own)
+    overlays = [o for o in overlays if o.checks]
+    sentences = notice(history)
     if overlays:
-        said += f" {training_history.compared(own, overlays)}"
-    head.markdown(f"**How it learned: loss, validation accuracy and learning rate**  \n{said}")
-    if len(own.stretches) > 1:
-        head.caption(_steps(run, own))
-    own = replace(own, label=labels[run.id])
-    last = max(r.end for r in (own, *overlays)) or 1.0
+        sentences += f" {comparison_notice(history, overlays)}"
+    head.markdown(f"**Training: loss, validation accuracy and learning rate**  \n{sentences}")
+    if len(history.steps) > 1:
+        head.caption(_steps(run, history))
+    _draw(replace(history, label=labels[run.id]), overlays, sentences)
+    if len(overlays) < len(chosen):
+        st.caption("Some of the chosen runs have no validation accuracy during training.")
+
+
+def _draw(history: TrainingHistory, overlays: list[TrainingHistory], sentences: str) -> None:
+    end = max(r.end for r in (history, *overlays)) or 1.0
+    figures = {
+        "loss": training_curves.loss_figure(history, end, titled=False),
+        "accuracy": training_curves.accuracy_figure(history, end, titled=False, others=overlays),
+        "learning_rate": training_curves.rate_figure(history, end),
+    }
     with st.container(gap=None):
-        for name, figure in {
-            "Loss": training_curves.loss_figure(own, last, titled=False),
-            "Validation accuracy": training_curves.accuracy_figure(
-                own, last, titled=False, others=overlays
-            ),
-            "Learning rate": training_curves.rate_figure(own, last),
-        }.items():
+        for key, figure in figures.items():
             st.plotly_chart(
                 figure,
-                key=f"curve_{name}",
+                key=f"curve_{key}",
                 config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
-                alt=f"{name} by epoch. {said}",
+                alt=f"{_TITLES[key]} by epoch. {sentences}",
             )
-    if len(overlays) < len(chosen):
-        st.caption("Nothing was written down of how the other chosen runs learned.")
 
 
-def _steps(run: Run, own: training_history.Learning) -> str:
-    steps = [f"Step {s.at + 1}: {run.recipe.steps[s.at].sentence()}" for s in own.stretches]
+def _steps(run: Run, history: TrainingHistory) -> str:
+    steps = [f"Step {s.at + 1}: {run.recipe.steps[s.at].sentence()}" for s in history.steps]
     return fmt.shortened("; ".join(steps)) + "."
 
 
 def _choose(run: Run, others: list[Run]) -> list[Run]:
     """Other trained runs to draw beside this one; which ones is in the URL."""
-    known = {other.id: other for other in others}
-    if not known:
+    runs = {other.id: other for other in others}
+    if not runs:
         return []
-    wanted = [run_id for run_id in session.compared() if run_id in known]
-    st.session_state["compare"] = wanted[:MOST]
+    compared = [run_id for run_id in session.compared() if run_id in runs]
+    st.session_state["compare"] = compared[:MOST]
     chosen: list[str] = st.multiselect(
         "Compare with",
-        list(known),
+        list(runs),
         key="compare",
-        format_func=lambda run_id: beside(run, known[run_id]),
+        format_func=lambda run_id: label_beside(run, runs[run_id]),
         max_selections=MOST,
         select_all=False,
         placeholder="Other trained runs of this model",
         on_change=_compare,
         width="stretch",
     )
-    return [known[run_id] for run_id in chosen]
+    return [runs[run_id] for run_id in chosen]
 
 
 def _compare() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from compression.recipe.steps import Distill
 from compression.runs.results import Run, State
 from compression.runs.statistics import Interval
-from dashboard.figures import temperature_grid
+from dashboard.figures.temperature_grid import grid_figure
+from dashboard.numbers import temperature_grid
 from tests.dashboard.runs import done, ended, recipe, sweep
 
 PAIRS = [(t, a) for t in (1.0, 2.0, 4.0) for a in (0.5, 0.9)]
@@ -20,21 +21,21 @@ CELLS = st.dictionaries(st.sampled_from(PAIRS), st.integers(300, 960).map(lambda
 
 
 def grid(accuracies: dict[tuple[float, float], float]) -> temperature_grid.Grid:
-    found = temperature_grid.grid_of(sweep(BASE, accuracies), None)
-    assert found is not None
-    return found
+    made = temperature_grid.grid_of(sweep(BASE, accuracies), None)
+    assert made is not None
+    return made
 
 
 def test_the_grid_differs_from_the_form_in_temperature_alpha_and_budget_only() -> None:
-    made = temperature_grid.grid_recipes(
+    recipes = temperature_grid.grid_recipes(
         recipe(sparsity=0.9, temperature=3.0, epochs=7, loss="dkd")
     )
-    assert len({r.key for r in made}) == 12
-    pairs = {(r.steps[1].temperature, r.steps[1].alpha) for r in made}  # type: ignore[union-attr]
+    assert len({r.key for r in recipes}) == 12
+    pairs = {(r.steps[1].temperature, r.steps[1].alpha) for r in recipes}  # type: ignore[union-attr]
     assert pairs == set(itertools.product((1, 2, 4, 8), (0.5, 0.9, 1.0)))
-    assert len({temperature_grid.group_key(r) for r in made}) == 1
-    for found in made:
-        prune, step = found.steps
+    assert len({temperature_grid.group_key(r) for r in recipes}) == 1
+    for made in recipes:
+        prune, step = made.steps
         assert prune == recipe(sparsity=0.9).steps[0]
         assert isinstance(step, Distill)
         assert (step.images, step.epochs, step.loss) == (10_000, 1, "dkd")
@@ -44,10 +45,10 @@ def test_the_grid_differs_from_the_form_in_temperature_alpha_and_budget_only() -
 def test_a_grid_needs_three_cells_and_two_temperatures(
     accuracies: dict[tuple[float, float], float],
 ) -> None:
-    found = temperature_grid.grids(sweep(BASE, accuracies))
+    grids = temperature_grid.grids(sweep(BASE, accuracies))
     enough = len(accuracies) >= 3 and len({t for t, _ in accuracies}) > 1
-    assert len(found) == enough
-    for made in found:
+    assert len(grids) == enough
+    for made in grids:
         cells = {(c.temperature, c.alpha): c.accuracy for c in made.cells}
         assert cells == accuracies
         assert made.best.accuracy == max(accuracies.values())
@@ -61,9 +62,9 @@ def test_the_newest_run_of_a_cell_counts_and_others_are_left_out() -> None:
         done(recipe(**BASE, temperature=16.0, epochs=2)),
         done(recipe(**BASE)),
     ]
-    (found,) = temperature_grid.grids([*runs, *strange, *again])
-    assert len(found.cells) == len(PAIRS)
-    assert found.best.run.id == again[0].id
+    (newest,) = temperature_grid.grids([*runs, *strange, *again])
+    assert len(newest.cells) == len(PAIRS)
+    assert newest.best.run.id == again[0].id
 
 
 def test_the_selected_runs_grid_is_shown_or_else_the_newest() -> None:
@@ -71,9 +72,9 @@ def test_the_selected_runs_grid_is_shown_or_else_the_newest() -> None:
     newer = sweep({"bits": 2}, dict.fromkeys(PAIRS, 0.8))
     runs = [*older, *newer]
     for chosen, expected in ((older[0], older), (newer[0], newer), (None, newer)):
-        found = temperature_grid.grid_of(runs, chosen)
-        assert found is not None
-        assert {c.run.id for c in found.cells} == {r.id for r in expected}
+        shown = temperature_grid.grid_of(runs, chosen)
+        assert shown is not None
+        assert {c.run.id for c in shown.cells} == {r.id for r in expected}
     assert temperature_grid.grid_of(older[:2], None) is None
 
 
@@ -81,13 +82,13 @@ def test_the_selected_runs_grid_is_shown_or_else_the_newest() -> None:
     ("value", "says"),
     [
         (0.903, "all 6 lie within 0.30 points and their 95 % intervals overlap"),
-        (0.95, "the 95 % interval of no other overlaps"),
+        (0.95, "no other 95 % interval overlaps"),
     ],
 )
 def test_what_may_be_chance_is_said(value: float, says: str) -> None:
-    found = grid(dict.fromkeys(PAIRS, 0.9) | {(2.0, 0.9): value})
-    assert temperature_grid.notice(found).startswith("T = 2 with alpha 0.9 did best")
-    assert says in temperature_grid.notice(found)
+    made = grid(dict.fromkeys(PAIRS, 0.9) | {(2.0, 0.9): value})
+    assert temperature_grid.notice(made).startswith("T = 2 with alpha 0.9 did best")
+    assert says in temperature_grid.notice(made)
 
 
 def test_the_best_is_chosen_by_the_images_of_the_search() -> None:
@@ -96,27 +97,25 @@ def test_the_best_is_chosen_by_the_images_of_the_search() -> None:
         run.model_copy(update={"search_top1": Interval(value=v, low=v, high=v, n=2500)})
         for run, v in zip(runs, (0.9, 0.9, 0.93, 0.9, 0.92, 0.9), strict=True)
     ]
-    found = temperature_grid.grid_of(runs, None)
-    assert found is not None
-    assert (found.best.temperature, found.best.alpha, found.best.accuracy) == (2.0, 0.5, 0.9)
-    said = temperature_grid.notice(found)
-    assert "on the images that training looked at; it has 90.0" in said
-    assert "all 6 lie within 1.00 points" in said
+    made = temperature_grid.grid_of(runs, None)
+    assert made is not None
+    assert (made.best.temperature, made.best.alpha, made.best.accuracy) == (2.0, 0.5, 0.9)
+    text = temperature_grid.notice(made)
+    assert "on the images used during training; it has 90.0" in text
+    assert "all 6 lie within 1.00 points" in text
 
 
 def test_some_within_the_interval_are_counted() -> None:
-    found = grid(dict.fromkeys(PAIRS, 0.8) | {(2.0, 0.9): 0.9, (4.0, 0.9): 0.895})
-    assert "the 95 % interval of another overlaps" in temperature_grid.notice(found)
+    made = grid(dict.fromkeys(PAIRS, 0.8) | {(2.0, 0.9): 0.9, (4.0, 0.9): 0.895})
+    assert "the 95 % interval of another overlaps" in temperature_grid.notice(made)
 
 
 def test_a_line_for_each_alpha_with_intervals_and_clicks() -> None:
-    found = grid({pair: 0.8 + 0.01 * i for i, pair in enumerate(PAIRS)})
-    figure = temperature_grid.grid_figure(found, found.best.run.id)
+    made = grid({pair: 0.8 + 0.01 * i for i, pair in enumerate(PAIRS)})
+    figure = grid_figure(made, made.best.run.id)
     lines = [t for t in figure.data if t.customdata is not None]
     assert [t.name for t in lines] == ["Alpha 0.5", "Alpha 0.9"]
-    assert sorted(i[0] for t in lines for i in t.customdata) == sorted(
-        c.run.id for c in found.cells
-    )
+    assert sorted(i[0] for t in lines for i in t.customdata) == sorted(c.run.id for c in made.cells)
     assert list(lines[0].error_y.array) == pytest.approx([0.3] * 3)  # of the paired change
     assert [max(t.marker.line.width) for t in lines] == [0.0, 3.0]
     assert "Temperature" in figure.layout.xaxis.title.text
@@ -125,8 +124,8 @@ def test_a_line_for_each_alpha_with_intervals_and_clicks() -> None:
 
 def test_labels_alone_are_a_level_and_no_cell() -> None:
     plain = done(recipe(**BASE, alpha=0.0, temperature=4.0), 0.87)
-    found = temperature_grid.grid_of([plain, *sweep(BASE, dict.fromkeys(PAIRS, 0.9))], None)
-    assert found is not None and found.labels is not None
-    assert (found.labels.accuracy, len(found.cells)) == (0.87, len(PAIRS))
-    names = [t.name for t in temperature_grid.grid_figure(found, None).data]
+    made = temperature_grid.grid_of([plain, *sweep(BASE, dict.fromkeys(PAIRS, 0.9))], None)
+    assert made is not None and made.labels is not None
+    assert (made.labels.accuracy, len(made.cells)) == (0.87, len(PAIRS))
+    names = [t.name for t in grid_figure(made, None).data]
     assert names[-2:] == ["The original", "Labels only (alpha 0)"]

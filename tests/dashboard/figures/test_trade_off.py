@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from compression.catalogue.cards import Weights
 from compression.runs.results import Run
-from dashboard.figures import trade_off
 from dashboard.figures.style import FRONT, SCALE
+from dashboard.figures.trade_off import trade_off_figure
 from dashboard.figures.weight_histogram import cut, cut_figure
+from dashboard.numbers import trade_off
 from dashboard.numbers.measures import HORIZONTAL, MEASURES, VERTICAL
 from tests.dashboard.runs import DENSE, done, recipe
 
@@ -64,7 +65,7 @@ def test_every_chart_has_a_title_a_notice_and_axis_units(
     runs: list[Run], axes: tuple[str, str]
 ) -> None:
     chart = trade_off.trade_off(runs, *axes, "latency")
-    figure = trade_off.trade_off_figure(chart, None)
+    figure = trade_off_figure(chart, None)
     assert chart.title
     assert trade_off.notice(chart).endswith(".")
     assert chart.x.unit in figure.layout.xaxis.title.text
@@ -89,9 +90,7 @@ def test_notice_when_all_runs_lose_more_than_a_point() -> None:
 
 def test_clicking_gives_the_run_and_bars_are_the_intervals() -> None:
     run = done(recipe(bits=4), 0.91)
-    figure = trade_off.trade_off_figure(
-        trade_off.trade_off([run], "latency", "accuracy", "size"), run.id
-    )
+    figure = trade_off_figure(trade_off.trade_off([run], "latency", "accuracy", "size"), run.id)
     points = next(t for t in figure.data if t.customdata is not None)
     assert points.customdata[0][0] == run.id
     assert points.error_y.array[0] == pytest.approx(0.7)
@@ -105,7 +104,7 @@ def test_original_is_a_star_at_its_dense_size() -> None:
     chart = trade_off.trade_off([done(recipe(bits=4))], "size", "accuracy", "latency")
     assert chart.original is not None
     assert chart.original.x == DENSE
-    stars = [t for t in trade_off.trade_off_figure(chart, None).data if t.name == "Original"]
+    stars = [t for t in trade_off_figure(chart, None).data if t.name == "Original"]
     assert stars[0].marker.symbol == "star"
 
 
@@ -118,9 +117,7 @@ def test_runs_without_a_figure_are_counted_not_shown() -> None:
 def test_a_missing_colour_leaves_the_points_plain() -> None:
     runs = [done(recipe(bits=4)), done(recipe(bits=8), p50_ms=None)]
     chart = trade_off.trade_off(runs, "size", "accuracy", "latency")
-    points = next(
-        t for t in trade_off.trade_off_figure(chart, None).data if t.customdata is not None
-    )
+    points = next(t for t in trade_off_figure(chart, None).data if t.customdata is not None)
     assert len(points.x) == 2
     assert not points.marker.showscale
 

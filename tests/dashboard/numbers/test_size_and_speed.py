@@ -1,4 +1,4 @@
-"""Where size and speed come from: the numbers, the sentences, and the section of the page."""
+"""Size and speed-up analysis: the numbers, the sentences, and the section of the page."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from compression.runs.results import Run
 from compression.runs.statistics import Ratio
 from compression.runs.store import Store
-from dashboard.figures import dumbbell, trade_off
-from dashboard.numbers import size_and_speed
+from dashboard.figures import dumbbell
+from dashboard.numbers import size_and_speed, trade_off
 from dashboard.numbers.format import factor
 from dashboard.numbers.measures import MEASURES
 from tests.dashboard.page import Open, healthy, metric_values, text_of
@@ -33,17 +33,17 @@ def sized(dense: int, file: int, bound: int = 1) -> Run:
 
 @given(BYTES, BYTES, BYTES)
 def test_every_ratio_is_original_over_compressed(dense: int, file: int, bound: int) -> None:
-    lines = {line.title: line for line in size_and_speed.sizes(sized(dense, file, bound))}
-    assert lines[size_and_speed.PACKED].ratio == pytest.approx(DENSE / file)
-    assert lines["32-bit numbers"].ratio == pytest.approx(DENSE / dense)
-    assert "ONNX file" not in lines  # not counted in this run
+    lines = {line.key: line for line in size_and_speed.sizes(sized(dense, file, bound))}
+    assert lines["packed"].ratio == pytest.approx(DENSE / file)
+    assert lines["dense"].ratio == pytest.approx(DENSE / dense)
+    assert "onnx" not in lines  # not counted in this run
 
 
 def test_the_factors_of_size_multiply_to_the_whole() -> None:
-    said = plain(size_and_speed.size_notice(sized(DENSE // 4, DENSE // 40, DENSE // 44)))
-    assert "44.8 MB of 32-bit numbers become a file of 1.12 MB, 40.0× smaller" in said
-    assert "4.00× by having fewer weights, times 10.0× by storing each in fewer bits" in said
-    assert "10.0 % above the entropy bound" in said
+    text = plain(size_and_speed.size_notice(sized(DENSE // 4, DENSE // 40, DENSE // 44)))
+    assert "44.8 MB of float32 weights become a file of 1.12 MB, 40.0× smaller" in text
+    assert "4.00× by having fewer weights, times 10.0× by storing each in fewer bits" in text
+    assert "10.0 % above the entropy bound" in text
     same = plain(size_and_speed.size_notice(sized(DENSE, DENSE // 10, DENSE // 9)))
     assert "fewer weights" not in same
     assert "10.0 % below the entropy bound" in same
@@ -52,20 +52,20 @@ def test_the_factors_of_size_multiply_to_the_whole() -> None:
 @given(st.floats(0.05, 20), st.floats(0.0, 0.5))
 def test_no_speed_is_claimed_that_may_be_chance(value: float, spread: float) -> None:
     ratio = Ratio(value=value, low=value * (1 - spread), high=value * (1 + spread))
-    said = factor(ratio)
+    text = factor(ratio)
     if ratio.low > 1:
-        assert said.endswith("faster")
+        assert text.endswith("faster")
     elif ratio.high < 1:
-        assert said.endswith("slower")
+        assert text.endswith("slower")
     else:
-        assert "clearly" in said
+        assert "clearly" in text
 
 
 def test_expected_and_measured_are_compared() -> None:
     run = with_speeds(done(recipe(sparsity=0.8, bits=4)))
-    said = plain(size_and_speed.speed_notice(run))
-    assert "ONNX Runtime is 1.03× slower, where 5.00× could be expected." in said
-    assert "ONNX Runtime, int8 is 2.87× faster, as much as could be expected (2.80×)." in said
+    text = plain(size_and_speed.speed_notice(run))
+    assert "ONNX Runtime is 1.03× slower, where 5.00× could be expected." in text
+    assert "ONNX Runtime, int8 is 2.87× faster, as much as could be expected (2.80×)." in text
     first, second = size_and_speed.speeds(run)
     assert (first.expected, first.reasons) == (5.0, (REASON,))
     assert second.reasons == ()
@@ -78,8 +78,8 @@ def test_what_holds_all_of_them_back_is_said_once() -> None:
     ]
     assert size_and_speed.reasons(speeds) == [
         ("What holds all of them back", ("zeros",)),
-        ("What holds A back besides", ("memory",)),
-        ("What holds B back besides", ("starting",)),
+        ("What else holds A back", ("memory",)),
+        ("What else holds B back", ("starting",)),
     ]
     assert size_and_speed.reasons(speeds[:1]) == [("What holds A back", ("zeros", "memory"))]
 
@@ -89,7 +89,7 @@ def test_the_figure_has_a_row_for_each_way_and_one_mark_for_each_model() -> None
     figure = dumbbell.size_figure(lines)
     before, after = (t for t in figure.data if "markers" in t.mode)
     assert list(after.x) == [line.compressed / 1e6 for line in lines if line.compressed]
-    assert before.x[[line.title for line in lines].index("ONNX file, int8")] is None
+    assert before.x[[line.key for line in lines].index("onnx-int8")] is None
     assert figure.layout.xaxis.type == "log"  # 45 times apart
     assert "MB" in figure.layout.xaxis.title.text
     near = size_and_speed.sizes(done(recipe(bits=8), file_bytes=DENSE // 4))
@@ -98,14 +98,14 @@ def test_the_figure_has_a_row_for_each_way_and_one_mark_for_each_model() -> None
 
 
 @given(st.floats(0, 1), st.one_of(st.none(), st.floats(0, 1)))
-def test_labels_stand_apart_and_inside(own: float, other: float | None) -> None:
+def test_labels_stand_apart_and_inside(at: float, other: float | None) -> None:
     wide = 0.2  # of the figure: a label with its gaps, in the narrowest
-    place = dumbbell.label_place(own, other)
-    span = (own, own + wide) if place.endswith("right") else (own - wide, own)
+    place = dumbbell.label_place(at, other)
+    span = (at, at + wide) if place.endswith("right") else (at - wide, at)
     assert span[0] >= -1e-9 and span[1] <= 1 + 1e-9
-    if other is None or other == own:
+    if other is None or other == at:
         return
-    beside = dumbbell.label_place(other, own)
+    beside = dumbbell.label_place(other, at)
     spans = (other, other + wide) if beside.endswith("right") else (other - wide, other)
     same_height = place.split()[0] == beside.split()[0]
     assert not same_height or span[1] <= spans[0] or spans[1] <= span[0]
@@ -136,14 +136,14 @@ def test_nothing_is_drawn_before_it_is_opened(page: Open, store: Store) -> None:
     at = page()
     before = len(at.get("plotly_chart"))
     assert "Speed, expected and measured" not in text_of(at)
-    at.session_state["ledger"] = True
+    at.session_state["size_and_speed"] = True
     healthy(at.run())
     assert len(at.get("plotly_chart")) == before + 2
-    said = plain(text_of(at))
-    assert f"What holds ONNX Runtime back: {REASON}" in said
-    assert "44.8 MB of 32-bit numbers become a file of 1.20 MB" in said
-    assert "of the weights left are zero" in said
-    assert "not known" not in said
+    text = plain(text_of(at))
+    assert f"What holds ONNX Runtime back: {REASON}" in text
+    assert "44.8 MB of float32 weights become a file of 1.20 MB" in text
+    assert "of the remaining weights are zero" in text
+    assert "not known" not in text
 
 
 def test_an_older_run_shows_what_there_is_and_why_there_is_no_more(
@@ -152,17 +152,17 @@ def test_an_older_run_shows_what_there_is_and_why_there_is_no_more(
     store.add(done(recipe(bits=4)))
     at = page()
     before = len(at.get("plotly_chart"))
-    at.session_state["ledger"] = True
-    said = text_of(healthy(at.run()))
+    at.session_state["size_and_speed"] = True
+    text = text_of(healthy(at.run()))
     assert len(at.get("plotly_chart")) == before + 1  # of one speed there is no chart
-    assert "ONNX Runtime is 1.11× faster." in said
-    assert "measured before that was written down" in said
+    assert "ONNX Runtime is 1.11× faster." in text
+    assert "measured before expected speeds and ONNX file sizes were recorded" in text
 
 
 def test_a_run_without_int8_says_why(page: Open, store: Store) -> None:
     store.add(with_speeds(done(recipe(sparsity=0.8)), int8_ms=None))
     at = page()
-    at.session_state["ledger"] = True
+    at.session_state["size_and_speed"] = True
     assert "not quantized, so it has no speed in int8" in text_of(healthy(at.run()))
 
 

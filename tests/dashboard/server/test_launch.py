@@ -74,7 +74,7 @@ def test_defaults_are_the_loopback_address_and_a_browser() -> None:
 
 def test_importing_the_page_does_not_import_torch() -> None:
     code = (
-        "import sys; from dashboard import warm; warm.begin(); warm.wait(); "
+        "import sys; from dashboard.server import preload; preload.begin(); preload.wait(); "
         "sys.exit('torch' in sys.modules or 'dashboard.views.explore' not in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0

@@ -201,7 +201,7 @@ def test_how_it_learned_beside_others_by_the_url(page: Open, store: Store) -> No
     assert [o.split(" · ")[0] for o in box.options] == ["T = 4", "T = 2"]
     healthy(box.set_value([runs[2].id]).run())
     assert dict(at.query_params)["compare"] == runs[2].id
-    assert "“T = 4” got highest, 93.0" in text_of(at)
+    assert "“T = 4” reached the highest accuracy, 93.0" in text_of(at)
     healthy(at.slider(key="bits").set_value(5).run())
     params = {k: v if isinstance(v, str) else v[0] for k, v in at.query_params.items()}
     assert params["compare"] == runs[2].id
@@ -213,7 +213,7 @@ def test_without_training_there_is_nothing_to_have_learned(page: Open, store: St
     fill(store)
     store.add(done(recipe(bits=4, temperature=4.0)))  # made before curves were kept
     at = page()
-    assert "How it learned" not in text_of(at)
+    assert "Training: loss, validation accuracy" not in text_of(at)
     assert not at.multiselect(key="filter_states").disabled
 
 
@@ -221,7 +221,7 @@ def test_a_failed_run_shows_how_far_it_got(page: Open, store: Store) -> None:
     run = ended(State.FAILED, recipe(bits=4, temperature=4.0), "The loss became nan at step 7.")
     store.add(run)
     store.put_curve(run.id, curve((0.5, 0.8), epochs=0.5, planned=2.0))
-    assert "How it learned" in text_of(page(run=run.id))
+    assert "Training: loss, validation accuracy" in text_of(page(run=run.id))
 
 
 def test_which_temperature_is_asked_in_one_click(page: Open, store: Store) -> None:
@@ -281,7 +281,7 @@ def test_a_new_store_begins_with_the_examples(
     assert "Nothing measured" not in said
     assert "**Very small.** What training can do." in said
     assert ":material/bookmark: example]" in said
-    assert "How it learned" in said
+    assert "Training: loss, validation accuracy" in said
     other = page(model="fashion-mnist/squeezenet1_1")
     assert "Nothing measured for this model yet" in text_of(other)
     assert [e.run.id for e in new.entries()] == [run.id]

@@ -16,7 +16,7 @@ from compression.runs.store import Store
 from dashboard.state import export_jobs
 from dashboard.state.export_jobs import SUFFIXES, Files, Making
 from dashboard.views.run import downloads
-from dashboard.views.run.downloads import FORMS
+from dashboard.views.run.downloads import FILE_KINDS
 from tests.dashboard.page import Open, healthy, text_of
 from tests.dashboard.runs import done, recipe
 from tests.dashboard.speeds import with_speeds
@@ -34,22 +34,22 @@ if at["--format"] == "pt2":
 path.write_text(at["export"] + at["--store"])
 path.with_suffix(".md").write_text("card")
 path.with_suffix(".py").write_text("script")
-found = {"format": at["--format"], "file_bytes": 44, "agreement": 0.75}
-print(json.dumps({"path": str(path), **found}))
+figures = {"format": at["--format"], "file_bytes": 44, "agreement": 0.75}
+print(json.dumps({"path": str(path), **figures}))
 """
 RUN = done(recipe(bits=4))
 
 
 @pytest.fixture
 def made() -> Iterator[Files]:
-    found = Files((sys.executable, "-c", _WRITER))
-    yield found
-    found.close()
+    files = Files((sys.executable, "-c", _WRITER))
+    yield files
+    files.close()
 
 
-def wait(found: Files, run_id: str, form: str, store: str = "store") -> Making:
+def wait(files: Files, run_id: str, form: str, store: str = "store") -> Making:
     until = time.monotonic() + 60
-    while (making := found.state_of(store, run_id, form)) is None or making.state in (
+    while (making := files.state_of(store, run_id, form)) is None or making.state in (
         "waiting",
         "making",
     ):
@@ -106,20 +106,20 @@ def test_the_command_line_says_why_a_run_cannot_be_exported(store: Store) -> Non
 
 
 def test_every_format_says_its_size_and_what_it_is_for(page: Open, store: Store) -> None:
-    assert set(FORMS) == set(SUFFIXES)
+    assert set(FILE_KINDS) == set(SUFFIXES)
     run = with_speeds(done(recipe(bits=4), file_bytes=1_830_000))
     store.add(run)
     store.put_file(run.id, os.urandom(100))
     at = page()
     assert "Packed file" not in text_of(at)
     at.session_state["downloads"] = True
-    said = text_of(healthy(at.run())).replace("\N{NO-BREAK SPACE}", " ")
-    for form in FORMS.values():
-        assert f"**{form.title}**" in said and form.use in said
+    text = text_of(healthy(at.run())).replace("\N{NO-BREAK SPACE}", " ")
+    for kind in FILE_KINDS.values():
+        assert f"**{kind.title}**" in text and kind.use in text
     for size in ("1.83 MB", "44.9 MB", "11.4 MB", "About 44.8 MB"):
-        assert size in said
-    assert "Weights under 8 bits run as int8 kernels" in said
-    assert "Same label as the measured model for 99.4 % of images, accuracy 91.5 %." in said
+        assert size in text
+    assert "Weights under 8 bits run as int8 kernels" in text
+    assert "Same label as the measured model for 99.4 % of images, accuracy 91.5 %." in text
     assert [b.key for b in at.get("download_button")] == ["download_packed", None]
     assert {b.key for b in at.button} >= {"make_onnx", "make_onnx-int8", "make_pt2"}
 
@@ -130,8 +130,8 @@ def test_a_run_without_its_file_has_it_made(page: Open, store: Store) -> None:
     at.session_state["downloads"] = True
     healthy(at.run())
     assert "make_packed" in {b.key for b in at.button}
-    said = text_of(at).replace("\N{NO-BREAK SPACE}", " ")
-    assert said.count("About 44.8 MB") == 2 and "About 11.2 MB" in said  # nothing was counted
+    text = text_of(at).replace("\N{NO-BREAK SPACE}", " ")
+    assert text.count("About 44.8 MB") == 2 and "About 11.2 MB" in text  # nothing was counted
 
 
 def test_asked_for_made_and_offered_or_said_why_not(
@@ -146,9 +146,9 @@ def test_asked_for_made_and_offered_or_said_why_not(
     for form in ("onnx", "pt2"):
         healthy(at.button(key=f"make_{form}").click().run())
         wait(made, run.id, form, store.url)
-    said = text_of(healthy(at.run())).replace("\N{NO-BREAK SPACE}", " ")
+    text = text_of(healthy(at.run())).replace("\N{NO-BREAK SPACE}", " ")
     assert "download_onnx" in {b.key for b in at.get("download_button")}
-    assert "Same label as the measured model for 75.0 % of images." in said
-    assert "format: got 'pt2', allowed: another one" in said
+    assert "Same label as the measured model for 75.0 % of images." in text
+    assert "format: got 'pt2', allowed: another one" in text
     assert at.button(key="make_pt2").label == "Try again"
-    assert "Being made" not in said
+    assert "Being made" not in text

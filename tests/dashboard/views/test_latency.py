@@ -11,6 +11,7 @@ from compression.catalogue.backends import BACKENDS, title
 from compression.runs.results import LatencyReport, LayerTime, Roof
 from compression.runs.store import Store
 from dashboard.figures import latency
+from dashboard.figures import layers as layer_figures
 from dashboard.numbers import backend_timings, layer_times
 from tests.dashboard.page import Open, healthy, text_of
 from tests.dashboard.runs import done, recipe
@@ -70,17 +71,17 @@ def test_the_roofline_is_the_lower_of_two_limits(
 def test_shares_of_what_holds_layers_back_are_of_time() -> None:
     roof = Roof(numbers="float32", threads=1, macs_per_second=1e6, bytes_per_second=1e5)
     macs = {"arithmetic": 2000, "memory": 500}  # the bend is at 10 MACs a byte, these have 20 and 5
-    found = [
+    busy_layers = [
         layer("busy", None, 2.0, macs["arithmetic"]),
         layer("moves", None, 1.0, macs["memory"]),
     ]
-    found.append(layer("waits", None, 17.0, macs["arithmetic"]))
-    spots = layer_times.spots(found, roof, compressed=True)
+    busy_layers.append(layer("waits", None, 17.0, macs["arithmetic"]))
+    spots = layer_times.spots(busy_layers, roof, compressed=True)
     assert [s.bound for s in spots] == ["arithmetic", "memory", "overhead"]
-    said = plain(layer_times.roof_notice(spots))
-    assert "85.0 % is in layers far from both limits" in said
-    assert "10.0 % is in layers that wait for arithmetic" in said
-    assert "5.00 % is in layers that wait for memory" in said
+    text = plain(layer_times.roof_notice(spots))
+    assert "85.0 % is in layers far from both limits" in text
+    assert "10.0 % is in compute-bound layers" in text
+    assert "5.00 % is in memory-bound layers" in text
 
 
 def test_the_roof_is_of_the_threads_the_layers_had() -> None:
@@ -95,10 +96,10 @@ def test_what_to_notice_of_the_layers() -> None:
         layer("c", 1.0, 2.0),
         layer("d", 0.5, None),
     ]
-    said = plain(layer_times.layers_notice(layers))
-    assert "2 of 4 layers take half of the original's time." in said
-    assert "a saves most: 5.00 ms become 1.00 ms." in said
-    assert "1 layer is slower than before." in said
+    text = plain(layer_times.layers_notice(layers))
+    assert "2 of 4 layers take half of the original's time." in text
+    assert "a saves most: 5.00 ms become 1.00 ms." in text
+    assert "1 layer is slower than before." in text
 
 
 def test_batches_are_counted_in_images_a_second() -> None:
@@ -111,9 +112,9 @@ def test_batches_are_counted_in_images_a_second() -> None:
     (original,) = (n for n in lines if (n.name, n.threads) == ("Original", 2))
     assert [rate.batch for rate in original.rates] == [1, 2, 8, 32]
     assert original.rates[2].images_per_second == pytest.approx(8000 / ms(8, 2))
-    said = backend_timings.sweep_notice(lines)
-    assert "as int8 (batch 32, 2 threads); the original does" in said
-    assert "2.90× as many" in said
+    text = backend_timings.sweep_notice(lines)
+    assert "in int8 (batch 32, 2 threads); the original does" in text
+    assert "2.90× as many" in text
 
 
 def test_one_engine_needs_no_names() -> None:
@@ -125,17 +126,17 @@ def test_one_engine_needs_no_names() -> None:
 
 
 def test_the_fastest_backend_and_the_noise_are_named() -> None:
-    said = plain(backend_timings.backends_notice(report().timings))
-    assert "ONNX Runtime, int8 runs the compressed model fastest, in 0.880 ms" in said
-    assert "off by up to 1.50 %" in said
+    text = plain(backend_timings.backends_notice(report().timings))
+    assert "ONNX Runtime, int8 runs the compressed model fastest, in 0.880 ms" in text
+    assert "off by up to 1.50 %" in text
     assert (
         plain(backend_timings.load(report().timings))
-        == "Others used up to 4.00 % of the machine meanwhile."
+        == "Other processes used up to 4.00 % of the machine meanwhile."
     )
     assert "better measure again" in backend_timings.load([timing("eager", 1.0, 1.0, busy=0.6)])
     assert backend_timings.load([timing("eager", 1.0, 1.0)]) == ""
     row = {k: plain(v) for k, v in backend_timings.table(report().timings)[1].items()}
-    assert row["Runs in"] == "PyTorch, compiled"
+    assert row["Backend"] == "PyTorch, compiled"
     assert row["Compressed, p90 / p99"] == "3.58 / 4.55 ms"
     assert row["Ready after"] == "14.2 s"
 
@@ -149,8 +150,8 @@ def test_every_figure_names_its_axes_and_units() -> None:
     before = layer_times.spots(whole.layers, ROOFS[0], compressed=False)
     after = layer_times.spots(whole.layers, ROOFS[1], compressed=True)
     sweep = latency.sweep_figure(backend_timings.lines(whole.sweep))
-    roofline = latency.roofline_figure(before, after, ROOFS[:2])
-    bars = latency.layers_figure(layer_times.bars(whole.layers))
+    roofline = layer_figures.roofline_figure(before, after, ROOFS[:2])
+    bars = layer_figures.layers_figure(layer_times.bars(whole.layers))
     backends = latency.backends_figure(whole.timings)
     assert "(ms)" in bars.layout.xaxis.title.text and "(ms)" in backends.layout.xaxis.title.text
     assert "second" in sweep.layout.yaxis.title.text and "batch" in sweep.layout.xaxis.title.text
@@ -170,7 +171,7 @@ def test_every_figure_names_its_axes_and_units() -> None:
 def tabs(at: AppTest) -> list[str]:
     """Those of the section, which come last."""
     labels = [tab.label for tab in at.tabs]
-    return labels[labels.index("What runs it") :]
+    return labels[labels.index("Backends") :]
 
 
 def opened(page: Open) -> AppTest:
@@ -185,8 +186,8 @@ def test_it_is_asked_for_waited_for_and_shown(page: Open, store: Store) -> None:
     at = opened(page)
     assert "layer by layer" in text_of(at)
     healthy(at.button(key="request_latency").click().run())
-    wish = store.latency_request(run.id)
-    assert wish is not None and wish["state"] == "queued"
+    request = store.latency_request(run.id)
+    assert request is not None and request["state"] == "queued"
     assert "Waiting until no run is under way" in text_of(at)
     assert "request_latency" not in {b.key for b in at.button}
 
@@ -195,22 +196,22 @@ def test_it_is_asked_for_waited_for_and_shown(page: Open, store: Store) -> None:
     assert "Measuring: Timing layers" in text_of(healthy(at.run()))
 
     store.fulfil_latency(run.id, "somebody", report())
-    said = plain(text_of(healthy(at.run())))
-    assert "ONNX Runtime, int8 runs the compressed model fastest" in said
+    text = plain(text_of(healthy(at.run())))
+    assert "ONNX Runtime, int8 runs the compressed model fastest" in text
     assert at.button(key="request_latency").label == "Measure again"
     assert tabs(at) == [
-        "What runs it",
+        "Backends",
         "Batches and threads",
         "Layer by layer",
-        "Memory or arithmetic",
+        "Memory or compute",
         "Notes",
     ]
-    assert "Images a second" not in said  # of the closed tabs nothing is drawn
+    assert "Throughput by batch size" not in text  # of the closed tabs nothing is drawn
     for tab, says in {
         "Batches and threads": "At its best the compressed model does",
         "Layer by layer": "of the original's time",
         "Notes": "OpenVINO is not installed.",
-        "Memory or arithmetic": "75.0 billion float32 MACs and 260 billion int8 MACs a second",
+        "Memory or compute": "75.0 billion float32 MACs and 260 billion int8 MACs per second",
     }.items():
         at.session_state["latency_tabs"] = tab
         assert says in plain(text_of(healthy(at.run())))
@@ -223,7 +224,7 @@ def test_a_failure_is_said_and_can_be_tried_again(page: Open, store: Store) -> N
     store.claim_latency("somebody")
     store.fail_latency(run.id, "somebody", "The worker ran out of memory.")
     at = opened(page)
-    assert "It did not work. The worker ran out of memory." in text_of(at)
+    assert "The measurement failed. The worker ran out of memory." in text_of(at)
     healthy(at.button(key="request_latency").click().run())
     assert (store.latency_request(run.id) or {})["state"] == "queued"
 
@@ -238,5 +239,5 @@ def test_a_report_of_few_figures_is_shown_as_far_as_it_goes(page: Open, store: S
     store.add(run)
     store.put_latency(run.id, LatencyReport(layers=resnet_layers()[:1], notes=("No engine here.",)))
     at = opened(page)
-    assert tabs(at) == ["What runs it", "Layer by layer", "Notes"]
+    assert tabs(at) == ["Backends", "Layer by layer", "Notes"]
     assert "No backend could be timed." in text_of(at)
