@@ -5,6 +5,7 @@ from __future__ import annotations
 from compression.runs.statistics import Interval, Ratio
 
 NONE = "-"
+_PREFIXES = ("", "k", "M", "G", "T")
 
 
 def digits(value: float) -> str:
@@ -13,17 +14,31 @@ def digits(value: float) -> str:
     return f"{float(text):.0f}" if "e+" in text else text
 
 
+def scaled(value: float) -> tuple[float, str]:
+    """The value in units of 1, k, M, G or T, so that three digits of it are below 1,000; the
+    prefix of that unit."""
+    *smaller, largest = enumerate(_PREFIXES)
+    for power, prefix in smaller:
+        if abs(float(f"{value / 1000**power:.2e}")) < 1000:
+            return value / 1000**power, prefix
+    return value / 1000 ** largest[0], largest[1]
+
+
 def count(value: float) -> str:
     """A number of things, such as parameters: 11.2 M."""
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return digits(value / size) + unit
-    return digits(value)
+    number, prefix = scaled(value)
+    return f"{digits(number)} {prefix}".rstrip()
 
 
 def size(value: float) -> str:
     """Bytes, in decimal units: 44.7 MB."""
-    return f"{count(value)}B" if value >= 1e3 else f"{digits(value)} B"
+    number, prefix = scaled(value)
+    return f"{digits(number)} {prefix}B"
+
+
+def threads(*counts: int) -> str:
+    """With how many threads: 1 thread, 1 or 2 threads."""
+    return "1 thread" if counts == (1,) else f"{' or '.join(map(str, counts))} threads"
 
 
 def percent(value: Interval | float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -181,6 +182,12 @@ def passing_facts_of(run_id: str) -> sa.ColumnElement[bool]:
     return facts.c.kind.in_(("checkpoint", "kept")) & (facts.c.name == run_id)
 
 
+@lru_cache(maxsize=4096)
+def _run_of(body: str) -> Run:
+    """A run from its JSON. Pages read the same ones every second, and it never changes."""
+    return Run.model_validate_json(body)
+
+
 def to_entry(row: Any) -> StoredRun:
     """A row of the table of runs as a value.
 
@@ -189,7 +196,7 @@ def to_entry(row: Any) -> StoredRun:
     """
     try:
         return StoredRun(
-            run=Run.model_validate_json(row.body),
+            run=_run_of(row.body),
             device=row.device,
             created=row.created,
             updated=row.updated,

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboard.figures.style import FRONT, LEGEND, RING, SCALE, STAR, error_bars
+from dashboard.figures.style import COMPRESSED, FRONT, LEGEND, RING, SCALE, STAR, error_bars
 from dashboard.numbers.measures import MEASURES, Measure
 from dashboard.numbers.trade_off import Point, TradeOff, logarithmic, shown_x
 
 _FEW_DECADES = 100.0
+# Streamlit fades what is not selected; the ring shows the selection here.
+_NEVER_FADED = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
 
 
 def trade_off_figure(chart: TradeOff, selected: str | None) -> go.Figure:
-    """The scatter plot; a click on a point gives the run's id as `customdata`."""
-    figure = go.Figure()
-    _draw_front(figure, chart)
-    _draw_runs(figure, chart)
-    _draw_original(figure, chart)
-    _draw_selected(figure, chart, selected)
-    figure.update_layout(
-        height=430,
-        margin={"l": 64, "r": 8, "t": 40, "b": 56},
-        legend=LEGEND,
-        hoverlabel={"align": "left"},
-        clickmode="event+select",
-        dragmode="zoom",
-    )
-    figure.update_xaxes(title=_x_title(chart), **_x_axis(chart))
-    figure.update_yaxes(title=chart.y.label, zeroline=False)
-    return figure
+    """The scatter plot; a click on a point gives the run's id as `customdata`.
+
+    Args:
+        selected: the id of the run that gets a ring.
+    """
+    traces = [*_front(chart), *_runs(chart), *_original(chart), *_ring(chart, selected)]
+    layout = {
+        "height": 430,
+        "margin": {"l": 64, "r": 8, "t": 40, "b": 56},
+        "legend": LEGEND,
+        "hoverlabel": {"align": "left"},
+        "clickmode": "event+select",
+        "dragmode": "zoom",
+        "xaxis": {"title": _x_title(chart), **_x_axis(chart)},
+        "yaxis": {"title": chart.y.label, "zeroline": False},
+    }
+    return go.Figure(traces, layout)
 
 
 def _x_title(chart: TradeOff) -> str:
@@ -39,7 +42,7 @@ def _x_title(chart: TradeOff) -> str:
     return f"{chart.x.title} ({chart.x.unit_in_full}{scale})"
 
 
-def _x_axis(chart: TradeOff) -> dict[str, object]:
+def _x_axis(chart: TradeOff) -> dict[str, Any]:
     if not logarithmic(chart):
         return {"zeroline": False}
     shown = shown_x(chart)
@@ -48,12 +51,22 @@ def _x_axis(chart: TradeOff) -> dict[str, object]:
     return {"type": "log", "dtick": ticks, "minor": {"showgrid": False}, "tickformat": "~r"}
 
 
-def _draw_front(figure: go.Figure, chart: TradeOff) -> None:
+def _scatter(chart: TradeOff, points: Sequence[Point], **more: Any) -> dict[str, Any]:
+    """Points in the units of the axes."""
+    return {
+        "type": "scatter",
+        "x": [p.x * chart.x.scale for p in points],
+        "y": [p.y * chart.y.scale for p in points],
+        **more,
+    }
+
+
+def _front(chart: TradeOff) -> Iterator[dict[str, Any]]:
     if len(chart.front) < 2:
         return
-    figure.add_scatter(
-        x=[p.x * chart.x.scale for p in chart.front],
-        y=[p.y * chart.y.scale for p in chart.front],
+    yield _scatter(
+        chart,
+        chart.front,
         mode="lines",
         # The corner lies on the side where a run would be worse on both: nothing is promised.
         line={"color": FRONT, "width": 2, "shape": "hv", "dash": "dot"},
@@ -62,12 +75,12 @@ def _draw_front(figure: go.Figure, chart: TradeOff) -> None:
     )
 
 
-def _draw_runs(figure: go.Figure, chart: TradeOff) -> None:
+def _runs(chart: TradeOff) -> Iterator[dict[str, Any]]:
     if not chart.points:
         return
-    figure.add_scatter(
-        x=[p.x * chart.x.scale for p in chart.points],
-        y=[p.y * chart.y.scale for p in chart.points],
+    yield _scatter(
+        chart,
+        chart.points,
         error_x=_bars(chart.points, chart.x, lambda p: p.x, lambda p: p.x_bounds),
         error_y=_bars(chart.points, chart.y, lambda p: p.y, lambda p: p.y_bounds),
         mode="markers",
@@ -76,17 +89,39 @@ def _draw_runs(figure: go.Figure, chart: TradeOff) -> None:
         hovertext=[_hover(p, chart) for p in chart.points],
         hoverinfo="text",
         name="Run, with 95 % interval",
-        # Streamlit fades what is not selected; the ring shows the selection here.
-        selected={"marker": {"opacity": 1}},
-        unselected={"marker": {"opacity": 1}},
+        **_NEVER_FADED,
     )
 
 
-def _marker(chart: TradeOff) -> dict[str, object]:
+def _original(chart: TradeOff) -> Iterator[dict[str, Any]]:
+    if chart.original is None:
+        return
+    yield _scatter(
+        chart,
+        [chart.original],
+        mode="markers",
+        marker={"symbol": "star", "size": 18, "color": STAR, "line": {"width": 1}},
+        hovertext=[_hover(chart.original, chart)],
+        hoverinfo="text",
+        name="Original",
+        **_NEVER_FADED,
+    )
+
+
+def _ring(chart: TradeOff, selected: str | None) -> Iterator[dict[str, Any]]:
+    for point in chart.points:
+        if point.run_id == selected:
+            ring = {"symbol": "circle-open", "size": 24, "color": RING, "line": {"width": 2.5}}
+            yield _scatter(
+                chart, [point], mode="markers", marker=ring, hoverinfo="skip", name="Selected"
+            )
+
+
+def _marker(chart: TradeOff) -> dict[str, Any]:
     """Coloured by the third measure where every run has it and they differ; else all alike."""
-    marker: dict[str, object] = {"size": 14, "color": SCALE[0][1], "line": {"width": 1.5}}
-    known = [p.colour * chart.colour.scale for p in chart.points if p.colour is not None]
-    if len(known) < len(chart.points) or min(known) == max(known):
+    marker: dict[str, Any] = {"size": 14, "color": COMPRESSED, "line": {"width": 1.5}}
+    values = [p.colour * chart.colour.scale for p in chart.points if p.colour is not None]
+    if len(values) < len(chart.points) or min(values) == max(values):
         return marker
     bar = {
         "title": {"text": f"{chart.colour.title}<br>{chart.colour.unit}"},
@@ -95,7 +130,7 @@ def _marker(chart: TradeOff) -> dict[str, object]:
         "len": 0.9,
     }
     scale = [list(c) for c in SCALE]
-    return marker | {"color": known, "colorscale": scale, "showscale": True, "colorbar": bar}
+    return marker | {"color": values, "colorscale": scale, "showscale": True, "colorbar": bar}
 
 
 def _bars(
@@ -103,7 +138,7 @@ def _bars(
     measure: Measure,
     at: Callable[[Point], float],
     bounds: Callable[[Point], tuple[float, float] | None],
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Error bars in the unit of the axis."""
     intervals = [bounds(p) for p in points]
     return error_bars(
@@ -115,43 +150,8 @@ def _bars(
 
 def _hover(point: Point, chart: TradeOff) -> str:
     lines = textwrap.wrap(point.label, 44)
-    shown = dict.fromkeys((chart.y.name, chart.x.name))
-    values = {chart.x.name: point.x, chart.y.name: point.y}
-    lines += [f"<b>{MEASURES[n].title}</b> {MEASURES[n].show(values[n])}" for n in shown]
-    if point.colour is not None and chart.colour.name not in values:
-        lines.append(f"<b>{chart.colour.title}</b> {chart.colour.show(point.colour)}")
+    values = {chart.y.name: point.y, chart.x.name: point.x}
+    if point.colour is not None:
+        values.setdefault(chart.colour.name, point.colour)
+    lines += [f"<b>{MEASURES[n].title}</b> {MEASURES[n].show(v)}" for n, v in values.items()]
     return "<br>".join(lines)
-
-
-def _draw_original(figure: go.Figure, chart: TradeOff) -> None:
-    if chart.original is None:
-        return
-    figure.add_scatter(
-        x=[chart.original.x * chart.x.scale],
-        y=[chart.original.y * chart.y.scale],
-        mode="markers",
-        marker={"symbol": "star", "size": 18, "color": STAR, "line": {"width": 1}},
-        hovertext=[_hover(chart.original, chart)],
-        hoverinfo="text",
-        name="Original",
-        selected={"marker": {"opacity": 1}},
-        unselected={"marker": {"opacity": 1}},
-    )
-
-
-def _draw_selected(figure: go.Figure, chart: TradeOff, selected: str | None) -> None:
-    for point in chart.points:
-        if point.run_id == selected:
-            figure.add_scatter(
-                x=[point.x * chart.x.scale],
-                y=[point.y * chart.y.scale],
-                mode="markers",
-                marker={
-                    "symbol": "circle-open",
-                    "size": 24,
-                    "color": RING,
-                    "line": {"width": 2.5},
-                },
-                hoverinfo="skip",
-                name="Selected",
-            )

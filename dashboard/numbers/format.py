@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 
+from compression.runs.format import scaled
+from compression.runs.format import threads as threads
 from compression.runs.results import Latency
 from compression.runs.statistics import Interval, Ratio
 
@@ -31,27 +32,23 @@ def number(value: float, digits: int = 3) -> str:
     return text.replace("-", _MINUS)
 
 
-def _scaled(value: float, units: Sequence[str]) -> str:
-    """`value` in the largest of `units`, each 1,000 times the one before, that keeps it >= 1."""
+def _with_unit(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return DASH
-    step = 0
-    while step < len(units) - 1 and abs(float(f"{value / 1000**step:.2e}")) >= 1000:
-        step += 1
-    scaled = value / 1000**step
-    whole = step == 0 and float(scaled).is_integer()
-    text = f"{scaled:,.0f}" if whole else number(scaled)
-    return f"{text}{_GAP}{units[step]}".rstrip(_GAP)
+    short, prefix = scaled(value)
+    whole = not prefix and float(value).is_integer()
+    text = f"{value:,.0f}" if whole else number(short)
+    return f"{text}{_GAP}{prefix}{unit}".rstrip(_GAP)
 
 
 def size(bytes_: float) -> str:
     """Bytes, in decimal units."""
-    return _scaled(bytes_, ("B", "kB", "MB", "GB", "TB"))
+    return _with_unit(bytes_, "B")
 
 
 def count(value: float) -> str:
     """How many, with k, M or G for thousands, millions or thousand millions."""
-    return _scaled(value, ("", "k", "M", "G", "T"))
+    return _with_unit(value, "")
 
 
 def percent(fraction: float) -> str:
@@ -133,11 +130,6 @@ def ratio_interval(value: Ratio) -> str:
 def how_timed(latency: Latency) -> str:
     """Where and how a latency was measured."""
     return f"{latency.backend}, {threads(latency.threads)}, batch {latency.batch}"
-
-
-def threads(*counts: int) -> str:
-    """With how many threads."""
-    return "1 thread" if counts == (1,) else f"{' or '.join(map(str, counts))} threads"
 
 
 def factor(speedup: Ratio) -> str:

@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from compression.catalogue.backends import INT8
-from compression.runs.results import (
-    Latency,
-    Measurement,
-    Run,
-    Timing,
-)
+from compression.runs.results import Latency, Measurement, Run, Timing
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
 

@@ -67,6 +67,6 @@ def _setting(step: str, name: str, value: Any) -> str:
     if value is None:
         return f"{setting.title}: unset"
     if setting.choices and isinstance(value, str):
-        label = setting.label(value)
-        return label if name in _CLEAR else f"{setting.title}: {label}"
+        choice = setting.label(value)
+        return choice if name in _CLEAR else f"{setting.title}: {choice}"
     return f"{setting.title}: {text_of(value)}"

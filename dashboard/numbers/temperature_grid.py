@@ -140,7 +140,7 @@ def notice(grid: Grid) -> str:
     if best.run.search_top1 is None:
         winner += f"at {accuracy}"
     else:
-        winner += f"on the images that training looked at; it has {accuracy} on those shown here"
+        winner += f"on the images used during training; it has {accuracy} on those shown here"
     if len(near) == len(others):
         accuracies = [c.accuracy for c in grid.cells]
         spread = fmt.points(max(accuracies) - min(accuracies)).removeprefix("+")

@@ -2,172 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import logging
 import os
-import socket
-import subprocess
 import sys
 import traceback
 import webbrowser
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from compression.errors import CompressionError, InvalidInput
+from compression.errors import CompressionError
 from compression.paths import STORE_VARIABLE, cache_dir
 from compression.runs.store import open_store
 from dashboard.server import preload
+from dashboard.server.options import Options, choose_port, read_options
+from dashboard.server.runner import Runner, lifespan
 
 SCRIPT = Path(__file__).resolve().parents[1] / "app.py"
-DEFAULT_PORT = 8501
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_PORTS_TRIED = 50
-_STOP_SECONDS = 10.0
-_RUNNER_NICENESS = 5
-_FIRST_PAGE_SECONDS = 3.0
-_LONGEST_PAUSE = 30.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for. `port` is None when the next free one will do."""
-
-    host: str
-    port: int | None
-    headless: bool
-    store: str | None
-
-
-class _OneLine(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        self.exit(2, f"{message}; see {self.prog} --help\n")
-
-
-def read_options(arguments: list[str]) -> Options:
-    """Read the command line; ends the program with one line and exit code 2 if it is wrong."""
-    parser = _OneLine(prog="compression-dashboard", description=__doc__)
-    parser.add_argument(
-        "--port", help=f"port to listen on, 1 to 65535 (default: {DEFAULT_PORT} or the next free)"
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--headless", action="store_true", help="do not open a browser")
-    parser.add_argument(
-        "--store",
-        default=os.environ.get(STORE_VARIABLE) or None,
-        help="where runs are kept, as an SQLAlchemy URL such as sqlite:///runs.sqlite",
-    )
-    given = parser.parse_args(arguments)
-    return Options(given.host, _port(given.port), given.headless, given.store)
-
-
-def _port(given: str | None) -> int | None:
-    if given is None:
-        return None
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= 65535:
-        raise InvalidInput("port", given, "a whole number from 1 to 65535")
-    return int(given)
-
-
-def choose_port(host: str, port: int | None) -> int:
-    """The port asked for, or the first free one from 8501 on.
-
-    Raises:
-        InvalidInput: it is taken or may not be used, or the host is not this machine's.
-    """
-    tried = [port] if port else range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED)
-    problem: OSError | None = None
-    for candidate in tried:
-        problem = _cannot_listen(host, candidate)
-        if problem is None:
-            return candidate
-        if isinstance(problem, socket.gaierror):
-            raise InvalidInput("host", host, "an address of this machine, such as 127.0.0.1")
-    reason = problem.strerror if problem else "none"
-    field, given = ("port", port) if port else ("port", f"{tried[0]} to {tried[-1]}")
-    raise InvalidInput(field, given, f"a free port of {host} ({reason})")
-
-
-def _cannot_listen(host: str, port: int) -> OSError | None:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        with socket.socket(found[0][0], socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(found[0][4])
-            probe.listen(1)
-    except OSError as error:
-        return error
-    return None
-
-
-class Runner:
-    """The process that does the runs, started again should it ever end by itself."""
-
-    def __init__(self, store_url: str) -> None:
-        self._command = [sys.executable, "-m", "compression.jobs", "--store", store_url]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id, or None while it is not running."""
-        running = self._process is not None and self._process.poll() is None
-        return self._process.pid if self._process and running else None
-
-    def start(self) -> None:
-        # It ends when this pipe closes, so it cannot outlive the page, however the page ends.
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, start_new_session=True
-        )
-        with suppress(OSError):  # the page stays quick while runs take all they can get
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, _RUNNER_NICENESS)
-
-    def stop(self) -> None:
-        """Ask it to end, and end it if it does not."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        if process.stdin:
-            process.stdin.close()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    async def keep(self) -> None:
-        """Start it again whenever it has ended, after a pause that doubles up to 30 s."""
-        pause = 1.0
-        while True:
-            await asyncio.sleep(pause)
-            if self.pid is None:
-                self.start()
-                pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-async def _after_first_page(runner: Runner) -> None:
-    # Loading torch in the worker beside the first page would slow that page.
-    await asyncio.to_thread(preload.wait)
-    await asyncio.sleep(_FIRST_PAGE_SECONDS)
-    runner.start()
-    await runner.keep()
-
-
-def _lifespan(runner: Runner, when_up: Callable[[], None]) -> Callable[[Any], Any]:
-    @asynccontextmanager
-    async def span(_app: Any) -> AsyncIterator[dict[str, Any]]:
-        asyncio.get_running_loop().call_later(0.1, when_up)
-        keeper = asyncio.create_task(_after_first_page(runner))
-        try:
-            yield {}
-        finally:
-            keeper.cancel()
-            await asyncio.to_thread(runner.stop)
-
-    return span
 
 
 def _log_script_error(error: Exception) -> bool:
@@ -179,7 +30,7 @@ def _log_script_error(error: Exception) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as log:
             traceback.print_exception(error, file=log)
-        where = f" The details are in {path}."
+        where = f" Details are in {path}."
     except OSError:
         where = ""
     st.error(f"This part of the page could not be shown. Please reload.{where}")
@@ -213,7 +64,7 @@ def serve(options: Options, store_url: str, port: int) -> None:
 
     app = st.App(
         SCRIPT,
-        lifespan=_lifespan(runner, when_up),
+        lifespan=lifespan(runner, when_up),
         routes=security.routes(lambda: runner.pid),
         middleware=security.middleware(options.host),
         on_script_error=_log_script_error,

@@ -1,4 +1,4 @@
-"""What the page needs, imported while the server starts and the browser loads its own part."""
+"""Imports what the page needs while the server starts and the browser loads its own part."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ _importing: list[Thread] = []
 
 
 def begin() -> None:
-    """Start to import it, once. Nothing else may import numpy or pandas until `wait` is over:
-    Plotly trips over one that another thread is still importing."""
+    """Start importing in a thread, once.
+
+    Nothing else may import numpy or pandas before `wait` returns: Plotly fails on one that another
+    thread is still importing.
+    """
     if not _importing:
         _importing.append(Thread(target=_import, name="imports", daemon=True))
         _importing[0].start()
 
 
 def wait() -> None:
-    """Until it is imported; at once where nothing was begun."""
+    """Until everything is imported; at once where nothing was begun."""
     for thread in _importing:
         thread.join()
 

@@ -1,4 +1,4 @@
-"""What the server adds to every answer, whom it answers, and its health."""
+"""Security headers, the host names that are answered, and the health route."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HEADERS = {
 
 
 class Headers:
-    """Adds the security headers to every answer."""
+    """ASGI middleware that adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,7 +56,7 @@ class Headers:
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """Names the page may be asked for by. Any, when it listens on every address of the machine."""
+    """Host names of requests that are answered; any, if it listens on every address."""
     try:
         if ipaddress.ip_address(host).is_unspecified:
             return ["*"]
@@ -66,7 +66,7 @@ def allowed_hosts(host: str) -> list[str]:
 
 
 def middleware(host: str) -> list[Middleware]:
-    """Security headers, and no answer to a name that is not ours (DNS rebinding)."""
+    """Security headers, and no response to other host names (DNS rebinding)."""
     return [
         Middleware(Headers),
         Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host)),

@@ -34,8 +34,11 @@ def _states(entries: Iterable[StoredRun], busy: bool) -> dict[str, str]:
 
 def _watch(model: str, drawn: dict[str, str], busy: bool) -> None:
     try:
-        # while something runs, finished runs need not be read every second
-        entries = session.store().entries(model, ACTIVE if busy else ())
+        page = session.current_page()
+        if page is not None:  # the whole page is being drawn: what it was drawn from is fresh
+            entries = list(page.runs)
+        else:  # while something runs, finished runs need not be read every second
+            entries = session.store().entries(model, ACTIVE if busy else ())
         if _states(entries, busy) != drawn:
             st.rerun()  # a run began or ended: the cards, the chart and the table change too
         active = [e for e in entries if e.run.state in ACTIVE]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import pandas as pd
 import streamlit as st
@@ -10,6 +11,7 @@ import streamlit as st
 from compression.catalogue.backends import INT8
 from compression.catalogue.cards import Card
 from compression.recipe.presets import PRESETS, method_settings, preset_of
+from compression.recipe.recipe import Recipe
 from compression.runs.results import Run
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
@@ -32,7 +34,7 @@ def _row(entry: StoredRun) -> dict[str, object]:
         "run": run.id,
         "state": run.state.value,
         "recipe": run.recipe.sentence(),
-        "method": _method(run),
+        "method": _method(run.recipe, run.dataset is not None),
         "accuracy_percent": 100 * top1.value if top1 else None,
         "accuracy_low_percent": 100 * top1.low if top1 else None,
         "accuracy_high_percent": 100 * top1.high if top1 else None,
@@ -71,11 +73,12 @@ def _int8(run: Run) -> dict[str, object]:
     }
 
 
-def _method(run: Run) -> str | None:
-    """The preset the run's recipe is made by; None where there is nothing to choose."""
-    if not any(method_settings(step.step) for step in run.recipe.steps):
+@lru_cache(maxsize=4096)
+def _method(recipe: Recipe, images: bool) -> str | None:
+    """The preset that makes the recipe; None where there is nothing to choose."""
+    if not any(method_settings(step.step) for step in recipe.steps):
         return None
-    name = preset_of(run.recipe, images=run.dataset is not None)
+    name = preset_of(recipe, images=images)
     return PRESETS[name].title if name else "Custom"
 
 

@@ -100,9 +100,9 @@ def test_the_best_is_chosen_by_the_images_of_the_search() -> None:
     made = temperature_grid.grid_of(runs, None)
     assert made is not None
     assert (made.best.temperature, made.best.alpha, made.best.accuracy) == (2.0, 0.5, 0.9)
-    notice = temperature_grid.notice(made)
-    assert "on the images that training looked at; it has 90.0" in notice
-    assert "all 6 lie within 1.00 points" in notice
+    text = temperature_grid.notice(made)
+    assert "on the images used during training; it has 90.0" in text
+    assert "all 6 lie within 1.00 points" in text
 
 
 def test_some_within_the_interval_are_counted() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from compression.errors import InvalidInput
 from dashboard.server import security
-from dashboard.server.launch import choose_port, read_options
+from dashboard.server.options import choose_port, read_options
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
