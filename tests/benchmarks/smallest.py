@@ -145,8 +145,9 @@ def main() -> None:
         rows = sorted([found, *(r for r in rows if r["model"] != model)], key=lambda r: r["model"])
         if given.write:
             RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-            replace_section("smallest", table(rows))
     print(table(rows))
+    if given.write:
+        replace_section("smallest", table(rows))
 
 
 if __name__ == "__main__":
