@@ -107,7 +107,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             [
                 f"`{r['model'].rpartition('/')[2]}`",
-                _points(ours[REPORT]["change"]),
+                _points(ours[REPORT]["change"]) if REPORT in ours else "not measured",
                 _points(test["change"]),
                 f"{test['top1']:.2f} %",
                 f"{100 * test['kept']:.1f} %",
