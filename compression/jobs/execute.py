@@ -40,8 +40,7 @@ def execute(
     device, found = resolve_device(device), card(run.model)
     if run.dataset != found.dataset:
         raise InvalidInput("dataset", run.dataset, str(found.dataset))
-    searches = run.recipe.searches and run.dataset is not None
-    if searches and split == "validation":
+    if run.recipe.searches and run.dataset is not None and split == "validation":
         split = REPORT
     stage(report, "Loading")
     made = compress(run.model, run.recipe, device=device, report=report)
@@ -61,7 +60,7 @@ def execute(
             "timings": figures.timings,
             "accounts": figures.accounts,
             "exported": figures.exported,
-            "search_top1": _search_top1(run, made.model, device) if searches else None,
+            "search_top1": _search_top1(run, made.model, device) if split == REPORT else None,
         }
     )
 

@@ -107,7 +107,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             [
                 f"`{r['model'].rpartition('/')[2]}`",
-                _points(ours[REPORT]["change"]),
+                _points(ours[REPORT]["change"]) if REPORT in ours else "not measured",
                 _points(test["change"]),
                 f"{test['top1']:.2f} %",
                 f"{100 * test['kept']:.1f} %",
@@ -145,8 +145,9 @@ def main() -> None:
         rows = sorted([found, *(r for r in rows if r["model"] != model)], key=lambda r: r["model"])
         if given.write:
             RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-            replace_section("smallest", table(rows))
     print(table(rows))
+    if given.write:
+        replace_section("smallest", table(rows))
 
 
 if __name__ == "__main__":

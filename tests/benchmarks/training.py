@@ -1,6 +1,6 @@
 """The distillation loop against a bare one: `python -m tests.benchmarks.training [--write]`.
 
-Images per second of the loop that ships (random augmentation, looks at validation, curve, reports)
+Images per second of the loop that ships (random augmentation, validation checks, curve, reports)
 against the shortest loop anyone would write with the same student, teacher, loss, optimizer and
 batch, on images that were prepared beforehand; and against itself with the student's weights on
 grids of 4 bits. In turn, in one process. On a GPU with `--device cuda`.
@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from compression.catalogue.cards import cards
 from compression.measure.accuracy import predict
-from compression.methods.distill.loop import LOOKS_PER_EPOCH, TrainingConfig, distill
+from compression.methods.distill.config import TrainingConfig
+from compression.methods.distill.loop import distill
 from compression.methods.quantize.weight_ranges import minmax
 from compression.models.data import Dataset, load_dataset, prepare
 from compression.models.load import load_model
@@ -73,21 +74,21 @@ def bare(
 def ours(
     student: nn.Module, teacher: nn.Module, data: Dataset, step: Distill, device: str
 ) -> float:
-    """Seconds of the loop that ships, with as many looks as its share of an epoch has."""
+    """Seconds of the loop that ships, with its share of an epoch's validation checks."""
     share = int(step.images or 0) / len(data.train)
-    looked = round(len(data.validation) * LOOKS_PER_EPOCH * share)
+    checked = round(len(data.search) * TrainingConfig.checks_per_epoch * share)
 
-    def look(model: nn.Module) -> Interval:
-        # the loop looks before the first step and after the last: half of the share each
-        seen = predict(model, data.validation.head(max(250, looked // 2)), device)
-        return proportion(int(seen.right.sum()), len(seen.labels))
+    def validate(model: nn.Module) -> Interval:
+        # a check comes before the first step and after the last: half of the share each
+        predictions = predict(model, data.search.head(max(250, checked // 2)), device)
+        return proportion(int(predictions.right.sum()), len(predictions.labels))
 
     calibration = prepare(data.calibration.head(max(64, round(1000 * share))).images).to(device)
-    lesson = TrainingConfig(
-        step, data.train, look, 0, calibration=calibration, device=device, report=lambda _: None
+    config = TrainingConfig(
+        step, data.train, validate, 0, calibration=calibration, device=device, report=lambda _: None
     )
     started = _now(device)
-    distill(student, teacher, lesson)
+    distill(student, teacher, config)
     return _now(device) - started
 
 

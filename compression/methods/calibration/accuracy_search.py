@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -10,15 +9,16 @@ from torch import nn
 
 from compression.errors import InvalidInput
 from compression.measure.accuracy import flips, predict
+from compression.methods.calibration.bisection import decide_from_interval, largest_accepted
 from compression.models.data import Split
 from compression.models.parametrize import materialize
 from compression.runs.statistics import Interval, paired_difference
 
 LARGEST = 0.999
 RESOLUTION = 0.0025
-# Images after which to look whether the interval decides; then all of them.
+# Images after which the interval may decide; then all of them.
 CHECKPOINT_SIZES = (500, 1250)
-# Bisection of 400 steps, and a last look at all images.
+# Bisection of 400 steps, and a last check on all images.
 _ATTEMPTS = 10
 
 
@@ -46,11 +46,22 @@ def largest_amount_within_drop(
 ) -> tuple[float, nn.Module, str]:
     """The most compression of which accuracy on `split` drops at most `max_drop_points` points.
 
-    `attempt(amount)` gives a compressed model, the amount one of `amounts`, by default a
-    sparsity; where it raises `InvalidInput` above 0, that amount is refused. Gives the
-    amount, its model and a sentence with the interval. The model given back was measured on all
-    images, and its drop there is at most what is allowed, even at the worse end of its interval if
-    `use_lower_bound`; one step more was refused.
+    Accuracy of the result on these images is too good by chance: report it on others.
+
+    Args:
+        attempt: gives the model compressed by an amount; where it raises `InvalidInput` above 0,
+            that amount is refused.
+        original: the model that accuracy is compared with, image by image.
+        split: the images to search on.
+        max_drop_points: the largest drop of top-1 accuracy, in percentage points.
+        report: gets the fraction done.
+        amounts: what is searched.
+        use_lower_bound: the worse end of the drop's 95 % interval must be within what is allowed,
+            and not only the drop as measured.
+
+    Returns:
+        The amount, its model, and a sentence with the interval. The model was measured on all
+        images of the split; one step more was refused.
 
     Raises:
         InvalidInput: the split is empty, the drop is not a number of at least 0, or even
@@ -64,10 +75,10 @@ def largest_amount_within_drop(
         attempt, original, split, max_drop_points / 100, device, report, use_lower_bound
     )
     step = amounts.resolution
-    amount = largest(search.accepts, 0.0, amounts.largest, step)
-    if amount is None or not search.holds(amount):
-        # Where the early looks erred, and before refusing all, only what all images say counts.
-        amount = largest(search.holds, 0.0, max(0.0, (amount or 0.0) - step), step)
+    amount = largest_accepted(search.accepts, 0.0, amounts.largest, step)
+    if amount is None or not search.passes_on_all(amount):
+        # Where fewer images erred, and before refusing all, only what all images say counts.
+        amount = largest_accepted(search.passes_on_all, 0.0, max(0.0, (amount or 0.0) - step), step)
     if amount is None or search.passed is None:
         raise InvalidInput(
             "max_drop",
@@ -86,11 +97,11 @@ class _Passed:
 
 
 def _sentence(passed: _Passed, amounts: Amounts) -> str:
-    found = passed.difference
-    value, low, high = (100 * v for v in (found.value, found.low, found.high))
+    difference = passed.difference
+    value, low, high = (100 * v for v in (difference.value, difference.low, difference.high))
     return (
         f"Bisection found {amounts.words(passed.amount)}, at which accuracy changes by "
-        f"{value:+.2f} points on the {found.n:,} images that it looked at (95 % interval "
+        f"{value:+.2f} points on the {difference.n:,} images that it looked at (95 % interval "
         f"{low:+.2f} to {high:+.2f})."
     )
 
@@ -120,7 +131,7 @@ class _Search:
         model = self._make(amount)
         if model is None:
             return False
-        for difference in self._looks(model):
+        for difference in self._differences(model):
             self.last = difference
             complete = self.last.n == len(self.split)
             decided = decide_from_interval(self.last, self.max_drop, complete, self.use_lower_bound)
@@ -128,18 +139,18 @@ class _Search:
                 self.passed = _Passed(amount, model, self.last)
             if decided is not None:
                 return decided
-        raise AssertionError("the look at all images decides")
+        raise AssertionError("all images decide")
 
-    def holds(self, amount: float) -> bool:
+    def passes_on_all(self, amount: float) -> bool:
         """Whether the amount passes on all images."""
-        known = self.passed if self.passed and self.passed.amount == amount else None
-        model = known.model if known else self._make(amount)
+        before = self.passed if self.passed and self.passed.amount == amount else None
+        model = before.model if before else self._make(amount)
         if model is None:
             return False
-        if known and known.difference.n == len(self.split):
-            self.last = known.difference
+        if before and before.difference.n == len(self.split):
+            self.last = before.difference
         else:
-            *_, self.last = self._looks(model)
+            *_, self.last = self._differences(model)
         if not decide_from_interval(self.last, self.max_drop, True, self.use_lower_bound):
             return False
         self.passed = _Passed(amount, model, self.last)
@@ -156,74 +167,23 @@ class _Search:
                 raise
             return None
 
-    def _looks(self, model: nn.Module) -> Iterator[Interval]:
+    def _differences(self, model: nn.Module) -> Iterator[Interval]:
         """The difference on the first images, on more of them, and on all."""
         # A copy, for predicting leaves a model's masks unfit for training.
-        twin, gained, lost, seen = materialize(model), 0, 0, 0
+        plain, gained, lost, start = materialize(model), 0, 0, 0
         ends = [n for n in CHECKPOINT_SIZES if n < len(self.split)]
         for end in (*ends, len(self.split)):
             part = replace(
                 self.split,
-                images=self.split.images[seen:end],
-                labels=self.split.labels[seen:end],
+                images=self.split.images[start:end],
+                labels=self.split.labels[start:end],
             )
             before = replace(
                 self.expected,
-                logits=self.expected.logits[seen:end],
-                labels=self.expected.labels[seen:end],
+                logits=self.expected.logits[start:end],
+                labels=self.expected.labels[start:end],
             )
-            changed = flips(before, predict(twin, part, self.device))
+            changed = flips(before, predict(plain, part, self.device))
             gained, lost = gained + changed.wrong_to_right, lost + changed.right_to_wrong
-            seen = end
-            yield paired_difference(gained, lost, seen)
-
-
-# A drop of exactly what is allowed must not fail by the last bit of a division.
-_ROUNDING = 1e-12
-
-
-def largest(
-    accept: Callable[[float], bool], low: float, high: float, tolerance: float
-) -> float | None:
-    """An accepted amount of `low + k * tolerance`, at most `high`, of which the next is refused.
-
-    The largest of all if `accept` is monotone; None if even `low` is refused. Every amount is
-    asked for at most once, and about log2((high - low) / tolerance) of them are.
-
-    Raises:
-        ValueError: high is less than low, or the tolerance is not positive.
-    """
-    if not (high >= low and tolerance > 0):
-        raise ValueError(
-            f"low {low}, high {high}, tolerance {tolerance}: low <= high, 0 < tolerance"
-        )
-    steps = math.floor((high - low) / tolerance + 1e-9)
-
-    def amount(step: int) -> float:
-        # without the digits that only floating point puts there
-        return float(f"{min(low + step * tolerance, high):.12g}")
-
-    accepted, refused = -1, steps + 1
-    while refused - accepted > 1:
-        middle = (accepted + refused) // 2
-        if accept(amount(middle)):
-            accepted = middle
-        else:
-            refused = middle
-    return amount(accepted) if accepted >= 0 else None
-
-
-def decide_from_interval(
-    difference: Interval, max_drop: float, complete: bool, use_lower_bound: bool = False
-) -> bool | None:
-    """Whether a difference of accuracies is a drop of at most `max_drop`; None if not yet clear.
-
-    All are fractions. The whole interval must lie on one side, unless all images there are have
-    been seen (`complete`): then the measured difference itself decides, or, where the drop must be
-    allowed `use_lower_bound`, the worse end of its interval.
-    """
-    if complete:
-        return (difference.low if use_lower_bound else difference.value) >= -max_drop - _ROUNDING
-    if difference.low >= -max_drop:
-        return True
-    return False if difference.high < -max_drop else None
+            start = end
+            yield paired_difference(gained, lost, end)

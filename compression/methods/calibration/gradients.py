@@ -19,7 +19,8 @@ _OUTPUT_BATCH = 128
 
 @dataclass(frozen=True)
 class WeightGradients:
-    """Means over small batches of |w g| and g², each of the weight's shape."""
+    """Means over small batches of |w g| and g², each of the weight's shape, for weights w and the
+    gradient g of the mean cross-entropy in nats."""
 
     taylor: Tensor
     fisher: Tensor
@@ -28,19 +29,19 @@ class WeightGradients:
 def weight_gradients(
     model: nn.Module, images: Tensor, labels: Tensor
 ) -> dict[str, WeightGradients]:
-    """For each layer, from `images` [n, c, h, w] and `labels` [n] on the model's device.
+    """By layer, from prepared `images` [n, c, h, w] and `labels` [n] on the model's device.
 
     First-order Taylor: Molchanov et al., 2019; empirical Fisher: Theis et al., 2018.
     """
-    twin = materialize(model).eval()
-    weights = {name: module.weight for name, module in compressible(twin)}
+    plain = materialize(model).eval()
+    weights = {name: module.weight for name, module in compressible(plain)}
     sums = {n: [torch.zeros_like(w), torch.zeros_like(w)] for n, w in weights.items()}  # type: ignore[arg-type]
     steps = 0
     with torch.enable_grad():
         for x, y in zip(images.split(_BATCH), labels.split(_BATCH), strict=True):
-            loss = F.cross_entropy(twin(x), y)
-            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)  # type: ignore[arg-type]
-            for (name, w), g in zip(weights.items(), found, strict=True):
+            loss = F.cross_entropy(plain(x), y)
+            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)  # type: ignore[arg-type]
+            for (name, w), g in zip(weights.items(), gradients, strict=True):
                 if g is not None:
                     sums[name][0] += (w.detach() * g).abs()  # type: ignore[operator]
                     sums[name][1] += g.square()
@@ -49,18 +50,19 @@ def weight_gradients(
 
 
 def output_gradients(model: nn.Module, images: Tensor, seed: int) -> dict[str, Tensor]:
-    """Mean over images of g², summed over positions, for each output channel of each layer.
+    """The diagonal Fisher information of each layer's outputs: [channels] by layer.
 
-    Labels are drawn from the model's own answers, as the Fisher information asks for (Martens,
-    2020). A layer that is not called by itself has none.
+    That is the mean over images of g², summed over positions, for the gradient g of the
+    cross-entropy with labels drawn from the model's own predictions (Martens, 2020). A layer that
+    is not called by itself has none. `images` are prepared, [n, c, h, w] on the model's device.
     """
-    twin = materialize(model).eval()
+    plain = materialize(model).eval()
     sums: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(seed)
-    layers = dict(compressible(twin))
+    layers = dict(compressible(plain))
     with torch.enable_grad(), hooked(layers, post=partial(_add_squares, sums)):
         for x in images.split(_OUTPUT_BATCH):
-            logits = twin(x.detach().requires_grad_())
+            logits = plain(x.detach().requires_grad_())
             chances = logits.detach().softmax(1).cpu()
             drawn = torch.multinomial(chances, 1, generator=generator)[:, 0].to(x.device)
             F.cross_entropy(logits, drawn, reduction="sum").backward()

@@ -20,22 +20,28 @@ def refit(weight: Tensor, mask: Tensor, target: Tensor, moments: SecondMoments) 
     So the output error is never larger than that of `weight` with the mask. The optimal update of
     optimal brain surgeon (Hassibi and Stork, 1993) for a given mask; conjugate gradients for it as
     in ALPS (Meng et al., 2024).
+
+    Args:
+        weight: rows [g, o, d] as they are.
+        mask: which weights stay, bool [g, o, d].
+        target: the reference's rows [g, o, d].
+        moments: of the layer's inputs and the reference's.
     """
     seen = moments.seen
     kept = mask[..., seen].to(weight.dtype)
     start = weight[..., seen] * kept
     gram = damped(moments.gram, DAMPING)
     pull = (gram - moments.gram).diagonal(dim1=1, dim2=2).unsqueeze(1)
-    wanted = target[..., seen] @ moments.cross + pull * start
+    rhs = target[..., seen] @ moments.cross + pull * start
     out = weight * mask
-    out[..., seen] = _conjugate_gradients(start, kept, wanted, gram)
+    out[..., seen] = _conjugate_gradients(start, kept, rhs, gram)
     return out
 
 
-def _conjugate_gradients(start: Tensor, mask: Tensor, wanted: Tensor, gram: Tensor) -> Tensor:
-    """Solve `w gram = wanted` for each row on its mask, Jacobi-preconditioned."""
+def _conjugate_gradients(start: Tensor, mask: Tensor, rhs: Tensor, gram: Tensor) -> Tensor:
+    """Solve `w gram = rhs` for each row on its mask, Jacobi-preconditioned."""
     w, scale = start, gram.diagonal(dim1=1, dim2=2).unsqueeze(1).reciprocal()
-    residual = (wanted - w @ gram) * mask
+    residual = (rhs - w @ gram) * mask
     z = residual * scale
     direction, power = z, (residual * z).sum(2, keepdim=True)
     enough = TOLERANCE * power

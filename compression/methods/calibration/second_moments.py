@@ -22,6 +22,8 @@ CHUNK = 250
 class SecondMoments:
     """Means over positions of x x' [groups, seen, seen], and of r x' for the reference's inputs r.
 
+    `gram` is half the Hessian of the layer's mean squared output error by its rows of weights, the
+    H of GPTQ and OBS without its factor of 2: a row that changes by d adds an error of d gram d'.
     `seen` [inputs] marks the inputs that are not zero by construction: a kernel's taps that only
     ever meet the padding have no part in the output, and none here.
     """
@@ -74,8 +76,8 @@ def measure_moments(
     other = inputs if reference is None else reference
     first = im2col(module, inputs[:1])
     per_image, depth = first.shape[2], first.shape[1]
-    wanted = max(LEAST_POSITIONS, POSITIONS_PER_INPUT * depth)
-    n = min(len(inputs), max(CHUNK, -(-wanted // per_image)))
+    positions = max(LEAST_POSITIONS, POSITIONS_PER_INPUT * depth)
+    n = min(len(inputs), max(CHUNK, -(-positions // per_image)))
     seen = _active_inputs(module, inputs)
     size = (len(first), int(seen.sum()), int(seen.sum()))
     gram, cross = first.new_zeros(size), first.new_zeros(size)

@@ -19,7 +19,7 @@ from compression.models.hooks import hooked
 from compression.recipe.calibration_need import needs_images
 from compression.runs.progress import Curve, Progress
 
-# Half of what the walk holds at its widest layer, in bytes: it bounds the number of images.
+# Half of what a paired forward pass keeps at its widest layer, in bytes: bounds the images.
 _WIDEST = 384 * 2**20
 # Images for gradients: their cost is that of as many training steps.
 GRADIENT_IMAGES = 1000
@@ -27,22 +27,21 @@ GRADIENT_IMAGES = 1000
 
 def first_setting_needing_images(step: BaseModel) -> tuple[str, object] | None:
     """The first setting of a step that needs images to calibrate on, and its value as given."""
-    asked = next(((name, value) for name, value in step if needs_images(name, value)), None)
-    if asked is None:
-        return None
-    name, value = asked
-    return name, ",".join(value) if isinstance(value, tuple) else value
+    for name, value in step:
+        if needs_images(name, value):
+            return name, ",".join(value) if isinstance(value, tuple) else value
+    return None
 
 
-def without_images(card: Card, asked: str, value: object) -> InvalidInput:
+def without_images(card: Card, setting: str, value: object) -> InvalidInput:
     """The error for a setting that needs images where a model has none."""
     return InvalidInput(
-        asked, value, f"a model with images to calibrate on; {card.id} has none here"
+        setting, value, f"a model with images to calibrate on; {card.id} has none here"
     )
 
 
 class StepResult(NamedTuple):
-    """A model after a step, what there is to say of it, and if it was taught, how that went."""
+    """A model after a step, notes on it, and if it was trained, how that went."""
 
     model: nn.Module
     notes: tuple[str, ...] = ()
@@ -52,10 +51,10 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True)
 class StepContext:
-    """The model's card, its original, the reference a step's output is held against, images.
+    """The model's card, its original, the reference of a step's outputs, images.
 
-    `report` is told the fraction done; `watch`, for a step that has more to tell, all of it. `at`
-    is the step's place in the recipe, `checkpoint` where it may keep what it has done so far.
+    `report` gets the fraction done; `watch`, for a step that has more to report, all of it. `at` is
+    the step's place in the recipe, `checkpoint` the file where it may keep what it has so far.
     """
 
     card: Card
@@ -69,23 +68,23 @@ class StepContext:
     at: int = 0
     checkpoint: Path | None = None
 
-    def dataset(self, asked: str, value: object) -> Dataset:
+    def dataset(self, setting: str, value: object) -> Dataset:
         """The model's data.
 
         Raises:
-            InvalidInput: there is none; `asked` is the setting that needs it.
+            InvalidInput: there is none; it names the setting that needs it.
         """
         if self.data is None:
-            raise without_images(self.card, asked, value)
+            raise without_images(self.card, setting, value)
         return self.data
 
-    def images(self, asked: str, value: object) -> Tensor:
+    def images(self, setting: str, value: object) -> Tensor:
         """Prepared calibration images on the device, as many as memory is good for.
 
         Raises:
             InvalidInput: as `dataset`.
         """
-        split = self.dataset(asked, value).calibration
+        split = self.dataset(setting, value).calibration
         return prepare(split.images[: self._count]).to(self.device)
 
     def example(self) -> Tensor:
@@ -95,13 +94,13 @@ class StepContext:
         noise = torch.Generator().manual_seed(0)
         return torch.randn(1, *self.card.input_shape, generator=noise).to(self.device)
 
-    def labelled(self, asked: str, value: object) -> tuple[Tensor, Tensor]:
+    def labelled(self, setting: str, value: object) -> tuple[Tensor, Tensor]:
         """Prepared calibration images and their labels on the device, for gradients.
 
         Raises:
             InvalidInput: as `dataset`.
         """
-        head = self.dataset(asked, value).calibration.head(GRADIENT_IMAGES)
+        head = self.dataset(setting, value).calibration.head(GRADIENT_IMAGES)
         return prepare(head.images).to(self.device), head.labels.to(self.device)
 
     @cached_property

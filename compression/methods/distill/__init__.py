@@ -1,1 +1,1 @@
-"""Distillation: the compressed model learns to answer like the original."""
+"""Distillation: the compressed model is trained to match the original (Hinton et al., 2015)."""

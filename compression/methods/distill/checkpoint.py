@@ -1,4 +1,4 @@
-"""A training as it stands, in a file: whoever finds it goes on as if nothing had happened."""
+"""The state of a training in a file, from which it goes on as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read(path: Path) -> State | None:
 
 
 def random_state(generator: torch.Generator, device: str) -> list[Tensor]:
-    """Where that generator, torch's own and that of a GPU stand, if the training is there."""
+    """The states of that generator, of torch's, and of the GPU's if the training is there."""
     states = [generator.get_state(), torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state()] if device == "cuda" else states
 

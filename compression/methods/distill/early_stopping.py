@@ -1,4 +1,4 @@
-"""Who looks at validation while a student is taught, and keeps the best model so far."""
+"""Validation checks while a student is trained, and the best model so far."""
 
 from __future__ import annotations
 
@@ -18,59 +18,64 @@ class Best:
 
     top1: Interval
     epoch: float
-    state: dict[str, Tensor]
+    weights: dict[str, Tensor]
 
 
 class BestModelTracker:
-    """Looks at validation, counts looks without a gain, and remembers the best model.
+    """Checks validation accuracy, counts checks without a gain, and remembers the best model.
 
-    Before every look but the first, statistics of batch normalisation are taken anew from
-    `calibration`, if that is given.
+    Args:
+        validate: gives the validation accuracy of a model.
+        calibration: prepared images [n, c, h, w]; before every check but the first, statistics of
+            batch normalisation are estimated from them, if given.
+        patience: checks without a gain after which training has stalled; None for never.
     """
 
     def __init__(
         self,
-        look: Callable[[nn.Module], Interval],
+        validate: Callable[[nn.Module], Interval],
         calibration: Tensor | None,
         patience: int | None,
     ) -> None:
-        self._look, self._calibration, self._patience = look, calibration, patience
+        self._validate, self._calibration, self._patience = validate, calibration, patience
         self.best: Best | None = None
-        self.stale = 0
+        self.checks_without_gain = 0
 
-    def look(self, student: nn.Module, epoch: float) -> Interval:
+    def validate(self, student: nn.Module, epoch: float) -> Interval:
         """The validation accuracy of the student as it is now."""
         if self.best is not None and self._calibration is not None:
             estimate_batchnorm(student.eval(), self._calibration)
-        found = self._look(student)
-        if self.best is None or found.value > self.best.top1.value:
-            state = {k: v.detach().clone() for k, v in student.state_dict().items()}
-            self.best, self.stale = Best(found, epoch, state), 0
+        top1 = self._validate(student)
+        if self.best is None or top1.value > self.best.top1.value:
+            weights = {k: v.detach().clone() for k, v in student.state_dict().items()}
+            self.best, self.checks_without_gain = Best(top1, epoch, weights), 0
         else:
-            self.stale += 1
-        return found
+            self.checks_without_gain += 1
+        return top1
 
     @property
     def stalled(self) -> bool:
-        """Whether there were as many looks without a gain as early stopping waits for."""
-        return self._patience is not None and self.stale >= self._patience
+        """Whether there were as many checks without a gain as early stopping waits for."""
+        return self._patience is not None and self.checks_without_gain >= self._patience
 
-    def go_back(self, student: nn.Module, *, stopped: bool, done: str) -> str:
-        """Make the student the best one so far; what to say of it, after `done`."""
+    def go_back(self, student: nn.Module, *, stopped: bool, progress: str) -> str:
+        """Make the student the best one so far; a sentence on it, with how far training was."""
         assert self.best is not None
-        student.load_state_dict(self.best.state)
+        student.load_state_dict(self.best.weights)
+        why = "Stopped early" if stopped else "Validation accuracy had stopped rising"
         return (
-            f"{'Stopped early' if stopped else 'Validation accuracy had stopped rising'} after "
-            f"{done}: the best model so far was kept, from epoch {self.best.epoch:.3g}."
+            f"{why} after {progress}: the best model so far was kept, from epoch "
+            f"{self.best.epoch:.3g}."
         )
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on."""
         assert self.best is not None
-        best = (self.best.top1.model_dump(), self.best.epoch, self.best.state)
-        return {"best": best, "stale": self.stale}
+        best = (self.best.top1.model_dump(), self.best.epoch, self.best.weights)
+        return {"best": best, "checks_without_gain": self.checks_without_gain}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        top1, epoch, best = state["best"]
-        self.best, self.stale = Best(Interval.model_validate(top1), epoch, best), state["stale"]
+        top1, epoch, weights = state["best"]
+        self.best = Best(Interval.model_validate(top1), epoch, weights)
+        self.checks_without_gain = state["checks_without_gain"]

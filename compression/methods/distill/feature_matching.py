@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 class Matching:
-    """Sees the outputs of the paired layers in every forward pass and gives their distance.
+    """Keeps the outputs of the paired layers in every forward pass and gives their distance.
 
     Where features of different widths are matched, a 1 x 1 convolution maps the student's to the
     teacher's (FitNets, Romero et al., 2015); it is trained along and then thrown away.
@@ -27,63 +28,58 @@ class Matching:
     ) -> None:
         self.pairs = _pairs(student, teacher, step, example)
         self.loss = LAYER_LOSSES[step.loss]
-        self._seen: dict[tuple[int, str], Tensor] = {}
-        self._held = [
-            model.get_submodule(name).register_forward_hook(self._see(side, name))
-            for side, model in enumerate((student, teacher))
-            for name in dict.fromkeys(pair[side] for pair in self.pairs)
-        ]
+        self._outputs: dict[tuple[int, str], Tensor] = {}
+        self._hooks = ExitStack()
+        for side, model in enumerate((student, teacher)):
+            layers = {pair[side]: model.get_submodule(pair[side]) for pair in self.pairs}
+            self._hooks.enter_context(hooked(layers, post=partial(self._keep, side)))
         _run(student, example)
         _run(teacher, example)
         self.bridges = nn.ModuleList(self._bridge(pair, step, seed) for pair in self.pairs)
         self.bridges.to(example.device)
 
-    def _see(self, side: int, name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def see(_: nn.Module, __: object, output: Tensor) -> None:
-            self._seen[side, name] = output
-
-        return see
+    def _keep(self, side: int, name: str, _: nn.Module, __: object, output: Tensor) -> None:
+        self._outputs[side, name] = output
 
     def _bridge(self, pair: tuple[str, str], step: Distill, seed: int) -> nn.Module:
-        own, others = (self._seen[side, name].shape[1] for side, name in enumerate(pair))
-        if step.loss == "attention" or own == others:
+        width, target = (self._outputs[side, name].shape[1] for side, name in enumerate(pair))
+        if step.loss == "attention" or width == target:
             return nn.Identity()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return nn.Conv2d(own, others, 1, bias=False)
+            return nn.Conv2d(width, target, 1, bias=False)
 
     def distance(self) -> Tensor:
         """Mean over the pairs of their loss, in the last forward passes of both models."""
         losses = [
-            self.loss(bridge(self._seen[0, own]), self._seen[1, other].detach())
-            for (own, other), bridge in zip(self.pairs, self.bridges, strict=True)
+            self.loss(bridge(self._outputs[0, ours]), self._outputs[1, theirs].detach())
+            for (ours, theirs), bridge in zip(self.pairs, self.bridges, strict=True)
         ]
         return torch.stack(losses).mean()
 
     def release(self) -> None:
-        """Take the hooks away and forget what was seen."""
-        for handle in self._held:
-            handle.remove()
-        self._seen.clear()
+        """Take the hooks away and forget the outputs."""
+        self._hooks.close()
+        self._outputs.clear()
 
 
 def _pairs(student: nn.Module, teacher: nn.Module, step: Distill, example: Tensor) -> Pairs:
-    own, others = _maps(student, example), _maps(teacher, example)
+    maps = _maps(student, example), _maps(teacher, example)
     if not step.layers:
-        return _stages(own, others)
+        return _stages(*maps)
     pairs = tuple((one.partition(":")[0], one.partition(":")[2] or one) for one in step.layers)
     for pair in pairs:
-        for name, known, whose in zip(pair, (own, others), ("student", "teacher"), strict=True):
+        for name, known, whose in zip(pair, maps, ("student", "teacher"), strict=True):
             if name not in known:
                 some = ", ".join(list(_ends(known).values())[:4])
                 raise InvalidInput("layers", name, f"a {whose} layer with maps, such as {some}")
     return pairs
 
 
-def _stages(own: dict[str, int], others: dict[str, int]) -> Pairs:
-    """The last layers at every size that both models have; a single pixel looks nowhere."""
-    left, right = _ends(own), _ends(others)
-    return tuple((left[size], right[size]) for size in left if size in right and size > 1)
+def _stages(student: dict[str, int], teacher: dict[str, int]) -> Pairs:
+    """The last layers at every size that both models have; a single pixel has no attention."""
+    ours, theirs = _ends(student), _ends(teacher)
+    return tuple((ours[size], theirs[size]) for size in ours if size in theirs and size > 1)
 
 
 def _ends(maps: dict[str, int]) -> dict[int, str]:

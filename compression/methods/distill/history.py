@@ -1,4 +1,4 @@
-"""What is written down while a student is taught."""
+"""What is recorded while a student is trained."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainingHistory:
     top1: Interval | None = None
     _recent: list[tuple[Tensor, Tensor | None, Tensor | None, float]] = field(default_factory=list)
     _seconds: float = 0.0
-    _looked: Interval | None = None
+    _checked: Interval | None = None
 
     def add(
         self, loss: Tensor, hard: Tensor | None, soft: Tensor | None, rate: float, seconds: float
@@ -37,9 +37,9 @@ class TrainingHistory:
         self._recent.append((loss, hard, soft, rate))
         self._seconds += seconds
 
-    def look(self, top1: Interval) -> None:
-        """Validation has been looked at."""
-        self.top1 = self._looked = top1
+    def validated(self, top1: Interval) -> None:
+        """A validation check gave this accuracy."""
+        self.top1 = self._checked = top1
 
     def check(self, taken: int) -> list[float]:
         """The losses since the last point; `taken` steps were taken in all.
@@ -81,28 +81,28 @@ class TrainingHistory:
         )
 
     def _mean(self, part: int) -> float | None:
-        found = [r[part] for r in self._recent]
-        values = [v for v in found if isinstance(v, Tensor)]
+        parts = [r[part] for r in self._recent]
+        values = [v for v in parts if isinstance(v, Tensor)]
         return float(torch.stack(values).mean()) if values else None
 
     def point(self, taken: int, rate: float) -> None:
         """End a stretch of the curve here, or add to the point that is there already; before the
         first step only accuracy is known."""
         if self._recent:
-            found = self.now(taken)
-            assert found is not None
+            point = self.now(taken)
+            assert point is not None
         elif self.points and self.points[-1].step == taken:
-            found = self.points.pop()
+            point = self.points.pop()
         else:
-            found = Point(step=taken, epoch=taken / self.per_epoch, learning_rate=rate)
-        self.points.append(found.model_copy(update={"top1": self._looked}))
-        self._recent, self._seconds, self._looked = [], 0.0, None
+            point = Point(step=taken, epoch=taken / self.per_epoch, learning_rate=rate)
+        self.points.append(point.model_copy(update={"top1": self._checked}))
+        self._recent, self._seconds, self._checked = [], 0.0, None
 
     def curve(self) -> Curve:
         """All points so far."""
         return Curve(at=self.at, epochs=self.epochs, points=tuple(self.points), device=self.device)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on, just after a step."""
         return {
             "points": [p.model_dump() for p in self.points],
@@ -111,7 +111,7 @@ class TrainingHistory:
             "seconds": self._seconds,
         }
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.points = [Point.model_validate(p) for p in state["points"]]
         self.top1 = Interval.model_validate(state["top1"]) if state["top1"] else None

@@ -1,4 +1,4 @@
-"""What a student is taught to make small. Pure functions of logits and of layers' outputs."""
+"""Losses that a student is trained by. Pure functions of logits and of layers' outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compression.recipe.steps import Distill
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL divergence of the softened answers, times T squared (Hinton et al., 2015).
+    """KL divergence of the softened outputs, times T squared (Hinton et al., 2015).
 
     Logits [n, classes] in, scalar out, in nats per image. The factor keeps the gradient's size
     the same whatever the temperature.
@@ -31,8 +31,8 @@ def decoupled_loss(
 
     Decoupled knowledge distillation (Zhao et al., 2022). Logits [n, classes], labels [n]. With
     a weight `other_classes` of 1 - p (p: the teacher's softened share of the right class, image by
-    image) it would be `soft_loss` again; a constant weight lets sure answers teach as much as
-    unsure ones.
+    image) it would be `soft_loss` again; a constant weight lets confident predictions count as much
+    as unsure ones.
     """
     s, t = (F.log_softmax(x / temperature, 1) for x in (student, teacher))
     right = F.one_hot(labels, s.shape[1]).bool()
@@ -98,7 +98,7 @@ def hard_loss(student: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor
 def distillation_loss(
     student: Tensor, teacher: Tensor | None, labels: Tensor, step: Distill
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The loss on answers, and its hard and soft parts where they take part.
+    """The loss on logits, and its hard and soft parts where they take part.
 
     `alpha` times the soft part plus `1 - alpha` times the hard one; with loss `logits` the soft
     part alone. Where alpha is 0 the teacher is not needed and may be None.

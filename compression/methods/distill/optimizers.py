@@ -93,8 +93,8 @@ class Schedule:
         elif not isinstance(self.main, ReduceLROnPlateau):
             self.main.step()
 
-    def look(self, top1: float) -> None:
-        """Validation has been looked at: plateau goes by that."""
+    def validated(self, top1: float) -> None:
+        """A validation check gave this accuracy: plateau goes by that."""
         if isinstance(self.main, ReduceLROnPlateau) and self.taken > self.warm:
             self.main.step(top1)
 

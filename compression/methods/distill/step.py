@@ -1,4 +1,4 @@
-"""The distillation step: which student, which teacher, and who judges."""
+"""The distillation step: which student, which teacher, and which images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from compression.catalogue.cards import card
 from compression.errors import InvalidInput
 from compression.measure.accuracy import predict
 from compression.methods.calibration.step_context import StepContext, StepResult
-from compression.methods.distill.loop import TrainingConfig, distill
-from compression.models.data import Dataset, prepare
+from compression.methods.distill.config import TrainingConfig
+from compression.methods.distill.loop import distill
+from compression.models.data import Split, prepare
 from compression.models.load import build, original_of
 from compression.recipe.steps import Distill
 from compression.runs.statistics import Interval, proportion
@@ -21,7 +22,9 @@ STATISTICS_IMAGES = 1000
 
 
 def distill_step(model: nn.Module, step: Distill, context: StepContext) -> StepResult:
-    """Teach `model`, in place, or the step's student instead; the original is the teacher.
+    """Train `model`, in place, or the step's student instead; the original is the teacher.
+
+    Validation checks are on the search half of the validation images.
 
     Raises:
         InvalidInput: there are no images to learn from, or the student cannot be had.
@@ -32,10 +35,10 @@ def distill_step(model: nn.Module, step: Distill, context: StepContext) -> StepR
             "distill", context.card.id, "a model with a data set to learn from: fashion-mnist/..."
         )
     student = model if step.student is None else _student(step, context.seed)
-    lesson = TrainingConfig(
+    config = TrainingConfig(
         step=step,
         train=data.train,
-        look=lambda taught: _look(taught, data, context.device),
+        validate=lambda trained: _accuracy(trained, data.search, context.device),
         seed=context.seed,
         calibration=prepare(data.calibration.head(STATISTICS_IMAGES).images).to(context.device),
         device=context.device,
@@ -43,19 +46,19 @@ def distill_step(model: nn.Module, step: Distill, context: StepContext) -> StepR
         report=context.watch,
         checkpoint=context.checkpoint,
     )
-    outcome = distill(student, context.original, lesson)
+    outcome = distill(student, context.original, config)
     return StepResult(student, outcome.notes, outcome.curve, outcome.stopped)
 
 
 def _student(step: Distill, seed: int) -> nn.Module:
-    found = card(str(step.student))
+    student = card(str(step.student))
     if step.initial == "own":
-        return copy.deepcopy(original_of(found.id))
+        return copy.deepcopy(original_of(student.id))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(found.architecture, found.classes)
+        return build(student.architecture, student.classes)
 
 
-def _look(model: nn.Module, data: Dataset, device: str) -> Interval:
-    seen = predict(model, data.search, device)
-    return proportion(int(seen.right.sum()), len(seen.labels))
+def _accuracy(model: nn.Module, split: Split, device: str) -> Interval:
+    predictions = predict(model, split, device)
+    return proportion(int(predictions.right.sum()), len(split))

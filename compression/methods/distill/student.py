@@ -1,4 +1,4 @@
-"""What a training asks of its student beside its answers: grids, mode, magnitude."""
+"""What is done to a student for its training: learned grids, train mode, frozen channels."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def train_mode(student: nn.Module, step: Distill) -> None:
     """Training, but for what is to stay as in evaluation. Less dropout for less capacity: Han et
     al., 2015."""
     student.train()
-    still = (
+    kept_in_eval = (
         *(Norm if step.batchnorm == "frozen" else ()),
         *(DROPOUT if step.dropout == "none" else ()),
     )
     for module in student.modules():
-        if isinstance(module, still):
+        if isinstance(module, kept_in_eval):
             module.eval()
 
 
@@ -53,7 +53,7 @@ def freeze_dead_channels(student: nn.Module, images: Tensor) -> list[RemovableHa
     """Let batch-norm channels that pruning left constant give that constant, for good.
 
     Their variance is nothing beside epsilon, so that rounding errors of their inputs would come
-    out a hundred times larger, layer after layer. The model answers as before.
+    out a hundred times larger, layer after layer. The model's outputs stay as they are.
     """
     statistics: dict[Any, tuple[Tensor, Tensor]] = {}
 

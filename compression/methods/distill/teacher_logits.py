@@ -1,4 +1,4 @@
-"""What the teacher says of images that look the same in every epoch: asked once, then read."""
+"""The teacher's logits of images that look the same in every epoch: computed once."""
 
 from __future__ import annotations
 

@@ -63,10 +63,13 @@ def test_a_sweep_stores_ordinary_runs_with_their_curves(swept: dict[str, Any], u
         assert run.compressed.top1 == Interval.model_validate(cell["top1"])
         (drawn,) = open_store(url).curves(run.id)
         assert drawn.points[-1].step == 2
-        assert drawn.points[-1].top1 is not None
+        assert drawn.points[-1].top1 == run.search_top1  # trained by one half of validation
+        assert run.environment["split"] == "report" and run.compressed.top1.n == 2_500
+        assert cell["search_top1"] == run.search_top1.model_dump()
     (best,) = [c for c in swept["cells"] if c["best"]]
     assert best["run"] == swept["best"]
-    assert best["top1"]["value"] == max(c["top1"]["value"] for c in swept["cells"])
+    by = [c["search_top1"]["value"] for c in swept["cells"]]
+    assert best["search_top1"]["value"] == max(by)
 
 
 def test_a_sweep_takes_what_is_done_and_says_what_can_be_told(

@@ -14,7 +14,7 @@ from compression.models.data import REPORT, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import materialize
 from compression.recipe.recipe import Recipe
-from compression.recipe.steps import Distill, Prune, Quantize
+from compression.recipe.steps import Prune
 from compression.runs.results import Run, State
 from compression.runs.store import new_run
 
@@ -59,21 +59,6 @@ def test_certifying_looks_at_all_test_images_whatever_was_searched() -> None:
     assert run.environment["split"] == "test" and NOTE not in run.notes
     assert run.compressed is not None and run.compressed.top1 is not None
     assert run.compressed.top1.n == 10_000
-
-
-@pytest.mark.parametrize(
-    ("recipe", "searches"),
-    [
-        (PLAIN, False),
-        (Recipe(), False),
-        (Recipe(steps=(Quantize(bits=4, margin="interval"),)), False),
-        (SEARCHED, True),
-        (Recipe(steps=(Quantize(keep_accuracy=0.99),)), True),
-        (Recipe(steps=(Distill(), Quantize(bits=4))), True),  # which model is kept
-    ],
-)
-def test_a_recipe_says_whether_it_searches(recipe: Recipe, searches: bool) -> None:
-    assert recipe.searches is searches
 
 
 def test_a_search_never_sees_an_image_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from compression.methods.calibration.accuracy_search import decide_from_interval, largest
+from compression.methods.calibration.bisection import decide_from_interval, largest_accepted
 from compression.runs.statistics import Interval, paired_difference
 
 IMAGES, SEARCHES, SHARE = 2_500, 200, 0.95
@@ -46,7 +46,7 @@ def bisection(candidates: Candidates) -> float:
     def accept(amount: float) -> bool:
         return bool(decide_from_interval(candidates.halves(amount)[0], 0.01, True))
 
-    amount = largest(accept, 0.0, 1.0, 0.0025)
+    amount = largest_accepted(accept, 0.0, 1.0, 0.0025)
     assert amount is not None
     return amount
 

@@ -352,3 +352,18 @@ def test_new_settings_left_old_keys_as_they_were() -> None:
     """Keys of recipes that are in people's stores and addresses."""
     assert Recipe(steps=(Distill(),)).key == Recipe(steps=(Distill(loss="hinton"),)).key
     assert Recipe(steps=(Quantize(bits=2), Distill(epochs=2))).key == "953fb46529e0"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "searches"),
+    [
+        (Recipe(steps=(Prune(sparsity=0.5),)), False),
+        (Recipe(), False),
+        (Recipe(steps=(Quantize(bits=4, margin="interval"),)), False),
+        (Recipe(steps=(Prune(max_drop=1.0),)), True),
+        (Recipe(steps=(Quantize(keep_accuracy=0.99),)), True),
+        (Recipe(steps=(Distill(), Quantize(bits=4))), True),  # which model is kept
+    ],
+)
+def test_a_recipe_says_whether_it_searches(recipe: Recipe, searches: bool) -> None:
+    assert recipe.searches is searches

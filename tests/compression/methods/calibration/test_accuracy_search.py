@@ -1,4 +1,4 @@
-"""Bisection finds the boundary, an interval decides only when it is clear, and the drop holds."""
+"""The largest amount within a drop: found on few images, and it holds on all."""
 
 from __future__ import annotations
 
@@ -8,76 +8,18 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compression.errors import InvalidInput
 from compression.measure.accuracy import flips, predict
 from compression.methods.calibration.accuracy_search import (
-    LARGEST,
     RESOLUTION,
-    decide_from_interval,
-    largest,
     largest_amount_within_drop,
 )
 from compression.methods.prune.masks import smallest_global
 from compression.models.data import Split, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import compressible, parametrize_weight, weight_of
-from compression.runs.statistics import Interval, paired_difference
-
-
-@given(st.integers(-1, 40), st.integers(0, 40))
-def test_largest_of_a_monotone_test(last: int, steps: int) -> None:
-    asked: list[float] = []
-
-    def accept(amount: float) -> bool:
-        asked.append(amount)
-        return amount <= 2 + 0.25 * last + 1e-9
-
-    found = largest(accept, 2.0, 2.0 + 0.25 * steps, 0.25)
-    assert found == (None if last < 0 else 2 + 0.25 * min(last, steps))
-    assert len(set(asked)) == len(asked) <= math.ceil(math.log2(steps + 2))
-
-
-@given(st.sets(st.integers(0, 99)))
-def test_any_test_gives_an_accepted_amount_whose_next_is_refused(good: set[int]) -> None:
-    found = largest(lambda amount: round(amount * 100) in good, 0, 0.99, 0.01)
-    if found is None:
-        assert 0 not in good
-    else:
-        step = round(found * 100)
-        assert step in good and (step == 99 or step + 1 not in good)
-
-
-def test_amounts_have_no_digits_of_their_own() -> None:
-    asked: list[float] = []
-    largest(lambda amount: bool(asked.append(amount)) or amount < 0.7, 0, LARGEST, RESOLUTION)
-    assert all(a == round(a, 4) for a in asked)
-    with pytest.raises(ValueError, match="tolerance"):
-        largest(lambda amount: True, 0, 1, 0)
-
-
-@given(st.integers(1, 2000), st.data(), st.floats(0, 0.2))
-def test_verdict_follows_the_interval(n: int, data: st.DataObject, allowed: float) -> None:
-    gained = data.draw(st.integers(0, n))
-    found = paired_difference(gained, data.draw(st.integers(0, n - gained)), n)
-    early, final = (
-        decide_from_interval(found, allowed, False),
-        decide_from_interval(found, allowed, True),
-    )
-    surely = decide_from_interval(found, allowed, True, use_lower_bound=True)
-    assert surely == (found.low >= -allowed - 1e-12) and surely <= final
-    assert final == (found.value >= -allowed - 1e-12)
-    assert early == (True if found.low >= -allowed else False if found.high < -allowed else None)
-    assert early is None or early == final  # the value lies in its interval
-
-
-def test_a_drop_of_just_what_is_allowed_passes() -> None:
-    exact = Interval(value=(3 - 10) / 700, low=-0.03, high=0.01, n=700)
-    assert decide_from_interval(exact, 0.01, True) is True
-    assert decide_from_interval(exact, 0.00999, True) is False
 
 
 def _split(n: int = 2000) -> Split:
@@ -97,9 +39,9 @@ def _pruned(model: nn.Module, sparsity: float) -> nn.Module:
 
 def test_magnitude_pruning_of_a_bundled_model() -> None:
     original, split = original_of("fashion-mnist/squeezenet1_1"), _split()
-    told: list[float] = []
+    fractions: list[float] = []
     amount, model, sentence = largest_amount_within_drop(
-        lambda a: _pruned(original, a), original, split, 1.0, "cpu", told.append
+        lambda a: _pruned(original, a), original, split, 1.0, "cpu", fractions.append
     )
     before = predict(original, split)
 
@@ -117,7 +59,8 @@ def test_magnitude_pruning_of_a_bundled_model() -> None:
         and f"{-100 * lost(model) / len(split):+.2f}" in sentence
     )
     assert "2,000 images" in sentence
-    assert told == sorted(told) and told[0] >= 0 and told[-1] < 1 and len(told) <= 10
+    assert fractions == sorted(fractions) and len(fractions) <= 10
+    assert fractions[0] >= 0 and fractions[-1] < 1
 
 
 class _Coin(nn.Module):
@@ -152,7 +95,7 @@ def _attempts(wrong: Callable[[float], tuple[int, int]]) -> Callable[[float], nn
     return lambda amount: _Coin(*wrong(amount))
 
 
-def test_early_looks_that_err_are_found_out() -> None:
+def test_few_images_that_err_are_found_out() -> None:
     """Mistakes only among the last images: the first ones would let everything pass."""
     split = _zeros(2600)
 
@@ -164,7 +107,7 @@ def test_early_looks_that_err_are_found_out() -> None:
     assert "-1.00 points" in sentence
 
 
-def test_a_clear_case_looks_at_few_images() -> None:
+def test_a_clear_case_takes_few_images() -> None:
     split, tallies = _zeros(2600), []
 
     def attempt(amount: float) -> nn.Module:

@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +20,8 @@ from torch.nn import functional as F
 
 from compression.errors import Cancelled, CompressionError, InvalidInput
 from compression.measure.accuracy import predict
-from compression.methods.distill import loop
-from compression.methods.distill.loop import Outcome, TrainingConfig, distill
+from compression.methods.distill.config import Outcome, TrainingConfig
+from compression.methods.distill.loop import distill
 from compression.methods.distill.mixed_precision import arithmetic
 from compression.methods.distill.optimizers import OPTIMIZERS, SCHEDULES, Schedule, make_optimizer
 from compression.methods.distill.student import freeze_dead_channels
@@ -80,22 +81,23 @@ def images(n: int = 256, seed: int = 0) -> Split:
 TRAIN, VALIDATION = images(), images(120, seed=1)
 
 
-def look(model: nn.Module) -> Interval:
-    seen = predict(model, VALIDATION)
-    return proportion(int(seen.right.sum()), len(seen.labels))
+def accuracy(model: nn.Module) -> Interval:
+    predictions = predict(model, VALIDATION)
+    return proportion(int(predictions.right.sum()), len(predictions.labels))
 
 
-def lesson(report: Callable[[Progress], None] | None = None, **values: Any) -> TrainingConfig:
-    checkpoint = values.pop("checkpoint", None)
-    judge = values.pop("look", look)
-    seed = values.pop("seed", 3)
+def config(report: Callable[[Progress], None] | None = None, **values: Any) -> TrainingConfig:
+    """A short training; `values` are settings of the step or of the config itself."""
+    names = {field.name for field in fields(TrainingConfig)}
+    given = {name: values.pop(name) for name in list(values) if name in names}
     step = Distill(**{"batch_size": 32, "learning_rate": 0.05, **values})
-    return TrainingConfig(step, TRAIN, judge, seed, report=report, checkpoint=checkpoint)
+    plain = TrainingConfig(step, TRAIN, accuracy, 3, report=report)
+    return replace(plain, **given)
 
 
-def taught(**values: Any) -> tuple[nn.Module, Outcome]:
+def trained(**values: Any) -> tuple[nn.Module, Outcome]:
     student = net()
-    return student, distill(student, net(1), lesson(**values))
+    return student, distill(student, net(1), config(**values))
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -107,7 +109,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 
 def test_alpha_zero_is_plain_training_step_by_step() -> None:
-    student, _ = taught(alpha=0, epochs=2, optimizer="momentum", schedule="constant")
+    student, _ = trained(alpha=0, epochs=2, optimizer="momentum", schedule="constant")
     plain = net()
     optimizer = torch.optim.SGD(
         plain.parameters(), 0.05, momentum=0.9, weight_decay=1e-4, fused=True
@@ -139,24 +141,24 @@ def test_gradients_lie_in_memory_as_their_weights_which_fused_optimizers_rely_on
             layer, weight.abs() > weight.abs().median(), minmax(weight, 4, True, True)
         )
     model(prepare(TRAIN.images[:8])).logsumexp(1).sum().backward()
-    found = [p for p in model.parameters() if p.grad is not None]
-    assert len(found) > 8
-    for weight in found:
+    weights = [p for p in model.parameters() if p.grad is not None]
+    assert len(weights) > 8
+    for weight in weights:
         assert weight.grad is not None
         pairs = zip(weight.shape, weight.stride(), weight.grad.stride(), strict=True)
         assert all(a == b for size, a, b in pairs if size > 1)
 
 
 def test_it_learns() -> None:
-    student, outcome = taught(alpha=0, epochs=25)
+    student, outcome = trained(alpha=0, epochs=25)
     first, last = outcome.curve.points[0], outcome.curve.points[-1]
     assert first.top1 is not None and last.top1 is not None and first.loss is None
     assert last.top1.value > 0.6 > first.top1.value
-    assert look(student) == last.top1
+    assert accuracy(student) == last.top1
 
 
 def test_same_seed_same_weights_and_another_seed_others() -> None:
-    (first, _), (again, _), (other, _) = taught(), taught(), taught(seed=4)
+    (first, _), (again, _), (other, _) = trained(), trained(), trained(seed=4)
     assert same(first, again) and not same(first, other)
 
 
@@ -164,7 +166,7 @@ def test_global_random_state_and_the_teacher_are_left_alone() -> None:
     teacher, student = net(1), net()
     before = copy.deepcopy(teacher)
     state = torch.get_rng_state()
-    distill(student, teacher, lesson(mixup=0.2))
+    distill(student, teacher, config(mixup=0.2))
     assert torch.equal(torch.get_rng_state(), state)
     assert same(teacher, before)
 
@@ -172,7 +174,7 @@ def test_global_random_state_and_the_teacher_are_left_alone() -> None:
 # Masks, grids, batch normalisation
 
 
-def held(bits: int = 4) -> Net:
+def parametrized(bits: int = 4) -> Net:
     student = net()
     for _, module in compressible(student):
         weight = weight_of(module)
@@ -187,9 +189,9 @@ def held(bits: int = 4) -> Net:
 def test_masks_and_grids_hold_bit_by_bit_while_weights_move(
     grid: str, extra: dict[str, Any]
 ) -> None:
-    student = held()
+    student = parametrized()
     before = copy.deepcopy(student)
-    distill(student, net(1), lesson(grid=grid, **extra))
+    distill(student, net(1), config(grid=grid, **extra))
     for (_, module), (_, old) in zip(compressible(student), compressible(before), strict=True):
         mask, grid_of = part(module, Mask), part(module, FakeQuantize)
         assert isinstance(mask, Mask) and isinstance(grid_of, FakeQuantize)
@@ -226,14 +228,14 @@ def test_learned_step_size_has_the_gradient_of_its_paper() -> None:
     assert torch.allclose(quantizer.scale.grad.sum(), expected, rtol=1e-5)
 
 
-def test_a_grid_to_learn_where_there_is_none_is_said() -> None:
-    _, outcome = taught(grid="learned")
+def test_a_grid_to_learn_where_there_is_none_is_stages() -> None:
+    _, outcome = trained(grid="learned")
     assert outcome.notes == ("No weight is on a grid, so there was no grid to learn.",)
 
 
 def test_frozen_statistics_stay_and_live_ones_move() -> None:
     for batchnorm, moves in (("frozen", False), ("live", True)):
-        student, _ = taught(batchnorm=batchnorm)
+        student, _ = trained(batchnorm=batchnorm)
         moved = not torch.equal(student.first[1].running_mean, net().first[1].running_mean)  # type: ignore[index, union-attr]
         assert moved is moves
 
@@ -241,11 +243,11 @@ def test_frozen_statistics_stay_and_live_ones_move() -> None:
 def test_without_dropout_it_trains_as_a_model_that_has_none() -> None:
     without, kept = net(), net()
     without.drop.p = 0.0
-    distill(without, net(1), lesson(alpha=0))
-    distill(kept, net(1), lesson(alpha=0))
-    trained, _ = taught(alpha=0, dropout="none")
-    assert same(trained, without)
-    assert not same(trained, kept)
+    distill(without, net(1), config(alpha=0))
+    distill(kept, net(1), config(alpha=0))
+    student, _ = trained(alpha=0, dropout="none")
+    assert same(student, without)
+    assert not same(student, kept)
 
 
 def dead(student: Net) -> Net:
@@ -264,11 +266,11 @@ def dead(student: Net) -> Net:
 CALIBRATION = prepare(TRAIN.images[:64])
 
 
-def test_silencing_constant_channels_changes_no_answer() -> None:
+def test_freezing_dead_channels_changes_no_output() -> None:
     student = dead(net())
     before = predict(student, VALIDATION).logits
-    held_back = freeze_dead_channels(student, CALIBRATION)
-    assert len(held_back) == 1
+    handles = freeze_dead_channels(student, CALIBRATION)
+    assert len(handles) == 1
     norm = student.first[1]
     assert isinstance(norm, nn.BatchNorm2d)
     assert bool((norm.weight[::2] == 0).all()) and bool((norm.weight[1::2] != 0).all())
@@ -277,12 +279,12 @@ def test_silencing_constant_channels_changes_no_answer() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
-def test_silenced_channels_stay_silent_and_statistics_are_those_of_the_last_weights(
+def test_frozen_channels_stay_constant_and_statistics_are_those_of_the_last_weights(
     optimizer: Any,
 ) -> None:
     student = dead(net())
     step = Distill(batch_size=32, learning_rate=0.02, optimizer=optimizer)
-    distill(student, net(1), TrainingConfig(step, TRAIN, look, 3, calibration=CALIBRATION))
+    distill(student, net(1), TrainingConfig(step, TRAIN, accuracy, 3, calibration=CALIBRATION))
     norm = student.first[1]
     assert isinstance(norm, nn.BatchNorm2d) and not norm.weight._backward_hooks
     assert norm.running_mean is not None and norm.running_var is not None
@@ -300,9 +302,9 @@ def test_silenced_channels_stay_silent_and_statistics_are_those_of_the_last_weig
 @pytest.mark.parametrize("width", [8, 12])
 def test_every_loss_brings_the_student_nearer_to_its_teacher(loss: str, width: int) -> None:
     teacher, student = net(1, width), net()
-    distill(teacher, teacher, lesson(alpha=0, epochs=25))
+    distill(teacher, teacher, config(alpha=0, epochs=25))
     before = agreement_of(student, teacher)
-    outcome = distill(student, teacher, lesson(loss=loss, epochs=12, alpha=0.9))
+    outcome = distill(student, teacher, config(loss=loss, epochs=12, alpha=0.9))
     assert agreement_of(student, teacher) > before + 0.2
     assert outcome.curve.points[-1].soft is not None
     assert not student._forward_hooks and not teacher.first._forward_hooks
@@ -317,18 +319,18 @@ def test_labels_are_not_needed_to_match_raw_answers() -> None:
     mixed = Split("train", TRAIN.images, TRAIN.labels.flip(0))
     one, other = net(), net()
     step = Distill(loss="logits", batch_size=32)
-    distill(one, net(1), TrainingConfig(step, TRAIN, look, 0))
-    distill(other, net(1), TrainingConfig(step, mixed, look, 0))
+    distill(one, net(1), TrainingConfig(step, TRAIN, accuracy, 0))
+    distill(other, net(1), TrainingConfig(step, mixed, accuracy, 0))
     assert same(one, other)
 
 
 def test_named_layers_are_matched_and_unknown_ones_refused() -> None:
-    student, _ = taught(loss="features", layers=("first:first", "second"), layer_weight=10)
+    student, _ = trained(loss="features", layers=("first:first", "second"), layer_weight=10)
     assert not same(student, net())
     with pytest.raises(InvalidInput, match=r"layers: got 'third', allowed: a student layer"):
-        taught(loss="attention", layers=("third",))
+        trained(loss="attention", layers=("third",))
     with pytest.raises(InvalidInput, match=r"layers: got 'nowhere', allowed: a teacher layer"):
-        taught(loss="attention", layers=("first:nowhere",))
+        trained(loss="attention", layers=("first:nowhere",))
 
 
 def test_answers_to_unchanged_images_are_computed_once() -> None:
@@ -340,36 +342,38 @@ def test_answers_to_unchanged_images_are_computed_once() -> None:
 
     teacher = net(1)
     teacher.register_forward_hook(count)
-    distill(net(), teacher, lesson(augmentation="none", epochs=3))
+    distill(net(), teacher, config(augmentation="none", epochs=3))
     assert calls == 1  # 256 images at once
-    distill(net(), teacher, lesson(augmentation="none", temperature=2))
+    distill(net(), teacher, config(augmentation="none", temperature=2))
     assert calls == 1
-    distill(net(), teacher, lesson(epochs=3))
+    distill(net(), teacher, config(epochs=3))
     assert calls == 1 + 3 * 8
 
 
-def test_the_original_is_asked_in_sight_and_can_be_stopped() -> None:
-    said: list[str] = []
+def test_the_teachers_pass_is_reported_and_can_be_stopped() -> None:
+    stages: list[str] = []
 
     def stop(progress: Progress) -> None:
-        said.append(progress.stage)
+        stages.append(progress.stage)
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        distill(net(), net(1), lesson(stop, augmentation="none"))
-    assert said == ["Asking the original"]
+        distill(net(), net(1), config(stop, augmentation="none"))
+    assert stages == ["Computing teacher logits"]
 
 
 def test_fewer_images_are_the_first_ones() -> None:
-    student, outcome = taught(images=128)
+    student, outcome = trained(images=128)
     less = net()
     few = Split("train", TRAIN.images[:128], TRAIN.labels[:128])
-    distill(less, net(1), TrainingConfig(Distill(batch_size=32, learning_rate=0.05), few, look, 3))
+    distill(
+        less, net(1), TrainingConfig(Distill(batch_size=32, learning_rate=0.05), few, accuracy, 3)
+    )
     assert same(student, less) and outcome.curve.points[-1].step == 4
 
 
 def test_mixup_blends_images_and_labels() -> None:
-    plain, mixed = taught(alpha=0), taught(alpha=0, mixup=0.4)
+    plain, mixed = trained(alpha=0), trained(alpha=0, mixup=0.4)
     assert not same(plain[0], mixed[0])
     losses = [o.curve.points[-1].loss for _, o in (plain, mixed)]
     assert losses[0] is not None and losses[1] is not None and losses[1] > losses[0]
@@ -377,18 +381,18 @@ def test_mixup_blends_images_and_labels() -> None:
 
 def test_l1_pulls_weights_to_zero() -> None:
     size = [
-        sum(weight_of(m).abs().sum() for _, m in compressible(taught(l1=l1, alpha=0)[0]))
+        sum(weight_of(m).abs().sum() for _, m in compressible(trained(l1=l1, alpha=0)[0]))
         for l1 in (0.0, 0.1)
     ]
     assert size[1] < 0.8 * size[0]
 
 
 def test_bfloat16_products_train_float32_weights() -> None:
-    low, outcome = taught(precision="bfloat16", alpha=0, epochs=25)
+    low, outcome = trained(precision="bfloat16", alpha=0, epochs=25)
     assert {p.dtype for p in low.parameters()} == {torch.float32}
     assert outcome.curve.points[-1].top1 is not None
     assert outcome.curve.points[-1].top1.value > 0.6
-    assert not same(low, taught(alpha=0, epochs=25)[0])
+    assert not same(low, trained(alpha=0, epochs=25)[0])
 
 
 def test_with_bfloat16_a_trained_depthwise_convolution_stays_in_float32() -> None:
@@ -419,7 +423,7 @@ def test_with_bfloat16_a_trained_depthwise_convolution_stays_in_float32() -> Non
 def test_every_optimizer_and_schedule_takes_steps_and_logs_its_rate(
     optimizer: str, schedule: str
 ) -> None:
-    student, outcome = taught(
+    student, outcome = trained(
         optimizer=optimizer, schedule=schedule, learning_rate=0.003, warmup=0.25, alpha=0.5
     )
     step = Distill(schedule=schedule, learning_rate=0.003, warmup=0.25)  # type: ignore[arg-type]
@@ -469,12 +473,12 @@ def test_rates_follow_their_formulas_over_several_epochs(
     )
     weight = nn.Parameter(torch.zeros(1))
     optimizer = make_optimizer([weight], [], step)
-    found = Schedule(optimizer, step, steps, per_epoch)
+    made = Schedule(optimizer, step, steps, per_epoch)
     rates = []
     for _ in range(steps):
-        rates.append(found.rate)
+        rates.append(made.rate)
         optimizer.step()
-        found.advance()
+        made.advance()
     wanted = [rate(step, t, steps, per_epoch) for t in range(steps)]
     assert rates == pytest.approx(wanted, rel=1e-6, abs=1e-9)
 
@@ -516,35 +520,34 @@ def test_weight_decay_is_l2_or_decoupled(optimizer: Any, decoupled: bool) -> Non
     assert decoupled == (optimizer == "adamw")
 
 
-def judge(values: list[float]) -> Callable[[nn.Module], Interval]:
-    """Validation that finds these accuracies, one after the other."""
-    found = itertools.chain(values, itertools.repeat(values[-1]))
-    return lambda _: Interval(value=next(found), low=0.0, high=1.0, n=10)
+def validation(values: list[float]) -> Callable[[nn.Module], Interval]:
+    """Validation that gives these accuracies, one after the other."""
+    accuracies = itertools.chain(values, itertools.repeat(values[-1]))
+    return lambda _: Interval(value=next(accuracies), low=0.0, high=1.0, n=10)
 
 
-def test_plateau_lowers_the_rate_when_validation_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LEAST_STEPS", 4)
-    stalled = judge([0.5, 0.6, 0.7, 0.7, 0.65, 0.7, 0.7])  # at steps 0, 4, 8, ...
+def test_plateau_lowers_the_rate_when_validation_stalls() -> None:
+    stalled = validation([0.5, 0.6, 0.7, 0.7, 0.65, 0.7, 0.7])  # at steps 0, 4, 8, ...
     settings = {"schedule": "plateau", "patience": 1, "decay": 0.5, "epochs": 3}
-    _, outcome = taught(look=stalled, **settings)
+    settings |= {"steps_between_checks": 4}
+    _, outcome = trained(validate=stalled, **settings)
     rates = [p.learning_rate for p in outcome.curve.points[1:]]
-    # two looks without a gain, at steps 12 and 16; then at 20 and 24
+    # two checks without a gain, at steps 12 and 16; then at 20 and 24
     assert rates == pytest.approx([0.05] * 16 + [0.025] * 8)
-    _, outcome = taught(look=judge([i / 10 for i in range(8)]), **settings)
+    _, outcome = trained(validate=validation([i / 10 for i in range(8)]), **settings)
     assert {p.learning_rate for p in outcome.curve.points} == {0.05}
 
 
-def test_early_stopping_keeps_the_best_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LEAST_STEPS", 4)
+def test_early_stopping_keeps_the_best_model() -> None:
     states: list[dict[str, Tensor]] = []
-    values = judge([0.5, 0.6, 0.8, 0.7, 0.8, 0.9])
+    values = validation([0.5, 0.6, 0.8, 0.7, 0.8, 0.9])
 
     def see(model: nn.Module) -> Interval:
         states.append(copy.deepcopy(model.state_dict()))
         return values(model)
 
-    student, outcome = taught(look=see, epochs=5, early_stopping=2)
-    assert outcome.curve.points[-1].step == 16  # looks at 12 and 16 brought nothing
+    student, outcome = trained(validate=see, epochs=5, early_stopping=2, steps_between_checks=4)
+    assert outcome.curve.points[-1].step == 16  # checks at 12 and 16 brought nothing
     assert all(torch.equal(v, states[2][k]) for k, v in student.state_dict().items())
     assert not outcome.stopped and "stopped rising after 2 of 5 epochs" in outcome.notes[0]
     assert "from epoch 1" in outcome.notes[0]
@@ -553,48 +556,48 @@ def test_early_stopping_keeps_the_best_model(monkeypatch: pytest.MonkeyPatch) ->
 # Reports, stops, checkpoints
 
 
-def test_reports_say_all_and_every_point_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
-    told: list[Progress] = []
-    _, outcome = taught(report=told.append, epochs=2)
-    assert [p.keeps for p in told] == [False] + [True] * 16
-    assert told[-1].fraction == 1 and told[-1].curve == outcome.curve
-    assert [len(p.curve.points) for p in told if p.curve] == list(range(1, 18))
-    point = told[-1].point
+def test_reports_say_all_and_every_point_comes_through() -> None:
+    reports: list[Progress] = []
+    _, outcome = trained(report=reports.append, epochs=2, report_seconds=0.0)
+    assert [p.keeps for p in reports] == [False] + [True] * 16
+    assert reports[-1].fraction == 1 and reports[-1].curve == outcome.curve
+    assert [len(p.curve.points) for p in reports if p.curve] == list(range(1, 18))
+    point = reports[-1].point
     assert point is not None and point.loss is not None and point.hard is not None
     assert point.soft is not None
     assert point.loss == pytest.approx(0.9 * point.soft + 0.1 * point.hard, rel=1e-5)
-    assert all(p.point is not None and p.point.top1 is not None for p in told)
+    assert all(p.point is not None and p.point.top1 is not None for p in reports)
 
 
 def test_long_trainings_keep_few_points() -> None:
-    _, outcome = taught(epochs=40)
-    assert loop.POINTS / 2 <= len(outcome.curve.points) <= loop.POINTS + 2 * 40 + 1
+    _, outcome = trained(epochs=40)
+    most = TrainingConfig.points
+    assert most / 2 <= len(outcome.curve.points) <= most + 2 * 40 + 1
 
 
-def stop_at(step: int, told: list[Progress]) -> Callable[[Progress], None]:
+def stop_at(step: int, reports: list[Progress]) -> Callable[[Progress], None]:
     def report(progress: Progress) -> None:
         reached = progress.point is not None and progress.point.step >= step
         if reached and (progress.keeps or not step):
             raise Cancelled("stop")
-        told.append(progress)
+        reports.append(progress)
 
     return report
 
 
 def test_stopping_keeps_the_best_so_far() -> None:
-    told: list[Progress] = []
-    student, outcome = taught(report=stop_at(5, told), epochs=4)
+    reports: list[Progress] = []
+    student, outcome = trained(report=stop_at(5, reports), epochs=4)
     assert outcome.stopped and outcome.curve.points[-1].step == 5
-    assert told[-1].curve == outcome.curve and not told[-1].keeps  # the end of the curve too
+    assert reports[-1].curve == outcome.curve and not reports[-1].keeps  # the end of the curve too
     best = max(p.top1.value for p in outcome.curve.points if p.top1)
-    assert look(student).value == best
+    assert accuracy(student).value == best
     assert outcome.notes[0].startswith("Stopped early after 0.625 of 4 epochs: the best model")
 
 
 def test_stopping_before_the_first_step_is_cancelled() -> None:
     with pytest.raises(Cancelled):
-        taught(report=stop_at(0, []))
+        trained(report=stop_at(0, []))
 
 
 VARIANTS: list[dict[str, Any]] = [
@@ -610,12 +613,11 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("values", VARIANTS)
 @pytest.mark.parametrize("interrupted_at", [3, 8, 13])
 def test_a_resumed_training_equals_the_uninterrupted_one_to_the_last_bit(
-    values: dict[str, Any], interrupted_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    values: dict[str, Any], interrupted_at: int, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(loop, "LEAST_STEPS", 5)
-    whole = held()
-    expected = distill(whole, net(1, 12), lesson(epochs=2, **values))
+    values = {**values, "epochs": 2, "checkpoint_seconds": 0.0, "steps_between_checks": 5}
+    whole = parametrized()
+    expected = distill(whole, net(1, 12), config(**values))
 
     class Killed(BaseException):
         """As a signal would: nothing catches it."""
@@ -626,16 +628,18 @@ def test_a_resumed_training_equals_the_uninterrupted_one_to_the_last_bit(
 
     path = tmp_path / "training.pt"
     with pytest.raises(Killed):
-        distill(held(), net(1, 12), lesson(die, epochs=2, checkpoint=path, **values))
+        distill(parametrized(), net(1, 12), config(die, checkpoint=path, **values))
     assert path.exists()
-    again = held()
-    told: list[Progress] = []
-    found = distill(again, net(1, 12), lesson(told.append, epochs=2, checkpoint=path, **values))
+    again = parametrized()
+    reports: list[Progress] = []
+    outcome = distill(again, net(1, 12), config(reports.append, checkpoint=path, **values))
     assert same(again, whole)
-    learning = [p for p in told if p.stage != "Asking the original"]
+    learning = [p for p in reports if p.stage != "Computing teacher logits"]
     assert learning[0].point is not None and learning[0].point.step == interrupted_at
     quiet = {"images_per_second": None}
-    left, right = ([p.model_copy(update=quiet) for p in o.curve.points] for o in (found, expected))
+    left, right = (
+        [p.model_copy(update=quiet) for p in o.curve.points] for o in (outcome, expected)
+    )
     assert left == right
     assert not path.exists()
 
@@ -643,36 +647,33 @@ def test_a_resumed_training_equals_the_uninterrupted_one_to_the_last_bit(
 def test_a_damaged_checkpoint_is_begun_again(tmp_path: Path) -> None:
     path = tmp_path / "training.pt"
     path.write_bytes(b"nonsense")
-    student, outcome = taught(checkpoint=path)
-    assert same(student, taught()[0]) and outcome.curve.points[0].step == 0
+    student, outcome = trained(checkpoint=path)
+    assert same(student, trained()[0]) and outcome.curve.points[0].step == 0
 
 
-def test_a_checkpoint_of_another_student_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+def test_a_checkpoint_of_another_student_is_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "training.pt"
-    taught(checkpoint=path, report=stop_at(4, []))
+    trained(checkpoint=path, report=stop_at(4, []), checkpoint_seconds=0.0)
     assert path.exists()
-    student = held()
-    distill(student, net(1), lesson(checkpoint=path))
-    expected = held()
-    distill(expected, net(1), lesson())
+    student = parametrized()
+    distill(student, net(1), config(checkpoint=path))
+    expected = parametrized()
+    distill(expected, net(1), config())
     assert same(student, expected)
 
 
 def test_a_loss_that_is_no_number_says_where_and_keeps_the_last_good_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     path = tmp_path / "training.pt"
+    values = {"epochs": 100, "learning_rate": 1, "batchnorm": "frozen", "alpha": 0}
     with pytest.raises(
         CompressionError,
         match=r"the loss became (nan|inf) at step \d+ of 800 with learning rate ",
-    ) as found:
+    ) as error:
         # without the norms to hold it, it runs away
-        taught(checkpoint=path, alpha=0, epochs=100, learning_rate=1, batchnorm="frozen")
-    at = int(str(found.value).split("step ")[1].split()[0])
+        trained(checkpoint=path, checkpoint_seconds=0.0, **values)
+    at = int(str(error.value).split("step ")[1].split()[0])
     state = torch.load(path, weights_only=True)
     assert 0 < state["taken"] < at
     assert all(bool(v.isfinite().all()) for v in state["student"].values())

@@ -1,7 +1,8 @@
-"""Teaching inside a recipe: students, stops, checkpoints and curves through the whole way."""
+"""Distillation inside a recipe: students, stops, checkpoints and curves through the whole way."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from compression.errors import Cancelled, InvalidInput
 from compression.export.packed.file import details, pack, unpack
 from compression.jobs.execute import execute
 from compression.methods import step_cache
-from compression.methods.distill import loop
+from compression.methods.distill import step as distill_step
+from compression.methods.distill.config import TrainingConfig
 from compression.methods.pipeline import compress
 from compression.models.load import load_model
 from compression.models.parametrize import compressible
@@ -44,12 +46,17 @@ def recipe(*steps: Step) -> Recipe:
     return Recipe(steps=steps)
 
 
+def report_and_save_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    often = partial(TrainingConfig, report_seconds=0.0, checkpoint_seconds=0.0)
+    monkeypatch.setattr(distill_step, "TrainingConfig", often)
+
+
 def same(a: nn.Module, b: nn.Module) -> bool:
     left, right = a.state_dict(), b.state_dict()
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-def test_another_model_is_taught_compressed_and_measured_against_the_teacher() -> None:
+def test_another_model_is_trained_compressed_and_measured_against_the_teacher() -> None:
     steps = (SHORT.model_copy(update={"student": STUDENT}), Quantize(bits=4))
     run = execute(new_run(MODEL, "fashion-mnist", recipe(*steps), State.RUNNING), device="cpu")
     found = card(STUDENT)
@@ -68,10 +75,10 @@ def test_a_student_comes_back_from_the_cache_on_disk(monkeypatch: pytest.MonkeyP
     wanted = recipe(SHORT.model_copy(update={"student": STUDENT}), Prune(sparsity=0.5))
     first = compress(MODEL, wanted, device="cpu")
     step_cache._memory.clear()
-    told: list[Progress] = []
-    again = compress(MODEL, wanted, device="cpu", report=told.append)
+    reports: list[Progress] = []
+    again = compress(MODEL, wanted, device="cpu", report=reports.append)
     assert same(first.model, again.model) and again.curves == first.curves
-    assert [p.curve for p in told if p.curve] == [first.curves[0]]
+    assert [p.curve for p in reports if p.curve] == [first.curves[0]]
     architecture = card(STUDENT).architecture
     data = pack(again.model, architecture=architecture, classes=10, details={"a": 1})
     assert same(unpack(data), unpack(data)) and details(data) == {"a": 1}
@@ -104,7 +111,7 @@ def test_a_student_that_cannot_be_is_refused_before_anything_runs(student: str, 
 def test_a_stopped_training_is_measured_marked_and_not_taken_for_the_recipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
+    report_and_save_at_every_step(monkeypatch)
     wanted = recipe(SHORT, Quantize(bits=4))
     stopped = False
 
@@ -130,8 +137,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_bytes(
     for file in fresh_cache.rglob("*.safetensors"):
         file.unlink()
     step_cache._memory.clear()
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
+    report_and_save_at_every_step(monkeypatch)
 
     class Killed(BaseException):
         """As a signal would: nothing catches it."""
@@ -143,9 +149,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_bytes(
     with pytest.raises(Killed):
         compress(MODEL, wanted, device="cpu", report=die)
     assert list((fresh_cache / "checkpoints").glob("*.pt"))
-    told: list[Progress] = []
-    again = compress(MODEL, wanted, device="cpu", report=told.append).model
-    first = next(p for p in told if p.point is not None)
+    reports: list[Progress] = []
+    again = compress(MODEL, wanted, device="cpu", report=reports.append).model
+    first = next(p for p in reports if p.point is not None)
     assert first.point is not None and first.point.step == 7
     assert same(again, expected)
     assert not list((fresh_cache / "checkpoints").glob("*.pt"))
