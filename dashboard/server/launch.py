@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError, InvalidInput
-from compression.paths import STORE_VARIABLE, cache_dir
+from compression.paths import STORE_VARIABLE, cache_dir, configure_process
 from compression.runs.store import open_store
 from dashboard.server import preload
 
@@ -232,6 +232,7 @@ def serve(options: Options, store_url: str, port: int) -> None:
 
 def main() -> None:
     """The console script."""
+    configure_process()
     try:
         options = read_options(sys.argv[1:])
         store_url = open_store(options.store).url
