@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compression.catalogue.backends import BACKENDS, INT8
-from compression.catalogue.cards import Card
+from compression.models.target import Target
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Quantize
 from compression.runs.results import Timing
 
 
-def notes(found: Card, recipe: Recipe, main: Timing, timings: Sequence[Timing]) -> tuple[str, ...]:
+def notes(
+    target: Target, recipe: Recipe, main: Timing, timings: Sequence[Timing]
+) -> tuple[str, ...]:
     """What to know of the figures. `main` is the timing that the run's latency is of."""
     said = []
-    if found.dataset is None:
+    if target.data is None:
         said.append("Accuracy needs a data set; there is none for this model here.")
     quantized = [step for step in recipe.steps if isinstance(step, Quantize)]
     if quantized:
         said.append(_kernels(quantized, main, timings))
-    if found.bundled and not quantized and "distill" not in {step.step for step in recipe.steps}:
+    half_precision = target.card is not None and target.card.bundled
+    if half_precision and not quantized and "distill" not in {step.step for step in recipe.steps}:
         said.append(
             "The original's weights are exact in half precision, so the file stores them in "
             "2 bytes each: that alone is a ratio of 2."

@@ -31,6 +31,7 @@ from compression.catalogue.cards import (
 )
 from compression.errors import InvalidInput, ModelUnavailable
 from compression.models.parametrize import compressible, weight_of
+from compression.models.placement import evaluating
 from compression.paths import assets_dir
 
 QUANTILES = 1001
@@ -99,6 +100,17 @@ def load_model(model_id: str) -> nn.Module:
             f"({str(error).splitlines()[-1].strip()})"
         ) from None
     return model.to(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=2)
+def original_of(model_id: str) -> nn.Module:
+    """As `load_model`, but the last two are kept and shared: nobody moves or changes them.
+
+    Raises:
+        InvalidInput: there is no such model.
+        ModelUnavailable: its weights cannot be read or downloaded.
+    """
+    return load_model(model_id)
 
 
 def _bundled_state(found: Card) -> dict[str, Tensor]:
@@ -170,8 +182,12 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            model.eval()(example)
+        with (
+            evaluating(model),
+            torch.inference_mode(),
+            FlopCounterMode(display=False) as counter,
+        ):
+            model(example)
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
     return int(counter.get_total_flops()) // 2
@@ -219,9 +235,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-@lru_cache(maxsize=2)
-def original_of(model_id: str) -> nn.Module:
-    """The pretrained model; shared, so copy it before changing anything."""
-    return load_model(model_id)

@@ -7,13 +7,13 @@ import copy
 import torch
 from torch import nn
 
-from compression.catalogue.cards import card
 from compression.errors import InvalidInput
 from compression.measure.accuracy import predict
 from compression.methods.calibration.step_context import StepContext, StepResult
 from compression.methods.distill.loop import TrainingConfig, distill
 from compression.models.data import Dataset, prepare
-from compression.models.load import build, original_of
+from compression.models.load import build
+from compression.models.target import Target
 from compression.recipe.steps import Distill
 from compression.runs.statistics import Interval, proportion
 
@@ -29,9 +29,12 @@ def distill_step(model: nn.Module, step: Distill, context: StepContext) -> StepR
     data = context.data
     if data is None:
         raise InvalidInput(
-            "distill", context.card.id, "a model with a data set to learn from: fashion-mnist/..."
+            "distill",
+            context.target.name,
+            "a model with a data set to learn from: fashion-mnist/...",
         )
-    student = model if step.student is None else _student(step, context.seed)
+    other = context.target.student
+    student = model if other is None else _student(other, step, context.seed)
     lesson = TrainingConfig(
         step=step,
         train=data.train,
@@ -47,13 +50,12 @@ def distill_step(model: nn.Module, step: Distill, context: StepContext) -> StepR
     return StepResult(student, outcome.notes, outcome.curve, outcome.stopped)
 
 
-def _student(step: Distill, seed: int) -> nn.Module:
-    found = card(str(step.student))
+def _student(student: Target, step: Distill, seed: int) -> nn.Module:
     if step.initial == "own":
-        return copy.deepcopy(original_of(found.id))
+        return copy.deepcopy(student.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(found.architecture, found.classes)
+        return build(str(student.architecture), student.classes)
 
 
 def _look(model: nn.Module, data: Dataset, device: str) -> Interval:

@@ -25,9 +25,9 @@ from compression.export.backends import (
     why_not,
 )
 from compression.measure import cpu_pinning, interleaved_timer
-from compression.measure.backend_timing import deployable, time_pair
+from compression.measure.backend_timing import Pair, deployable, time_pair
 from compression.measure.cpu_pinning import BackgroundLoad, pinned
-from compression.measure.deployed_models import Pair, deploy
+from compression.measure.deployed_models import DeployablePair, deploy
 from compression.measure.interleaved_timer import CallTimes, ratio_of_medians, time_interleaved
 from compression.models.input_quantizers import parametrize_inputs
 from compression.models.parametrize import QuantizationGrid
@@ -276,21 +276,23 @@ class Branching(nn.Module):
 
 def test_what_cannot_be_exported_is_timed_in_pytorch_with_a_note(short: None) -> None:
     forms = deployable(Branching().eval(), "branching", EXAMPLE)
-    pair = Pair(forms, forms, (None, None), quantized=True)
+    pair = DeployablePair(forms, forms, Pair(None, None), quantized=True)
     found = deploy(pair, EXAMPLE, device="cpu", stage=lambda _: lambda _: None)
     assert "PyTorch" in found.main.baseline.backend
     assert [t.backend for t in found.timings] == ["eager"]
     assert "cannot be exported" in found.notes[0]
-    assert found.exported == () and found.onnx_bytes == (None, None) and found.int8_bytes is None
+    assert (
+        found.exported == () and found.onnx_bytes == Pair(None, None) and found.int8_bytes is None
+    )
 
 
 def test_a_run_ships_its_graphs_with_their_bytes_and_their_answers(short: None) -> None:
     forms = [deployable(net(16, seed), "net", EXAMPLE) for seed in (0, 1)]
-    pair = Pair(forms[0], forms[1], (None, None), quantized=True)
+    pair = DeployablePair(forms[0], forms[1], Pair(None, None), quantized=True)
     found = deploy(pair, EXAMPLE, device="cpu", stage=lambda _: lambda _: None)
     float32, int8 = found.exported
     assert (float32.format, int8.format) == ("onnx", "onnx-int8")
-    assert found.onnx_bytes[1] == float32.file_bytes > int8.file_bytes == found.int8_bytes
+    assert found.onnx_bytes.compressed == float32.file_bytes > int8.file_bytes == found.int8_bytes
     assert float32.difference is not None and float32.difference < 1e-4
     assert any("noise" in note for note in int8.notes)  # there were no images to check it on
     assert [a.backend for a in found.accounts] == ["onnx", "onnx-int8"]
