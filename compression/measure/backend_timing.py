@@ -1,4 +1,4 @@
-"""Original and compressed model in what can run them, timed in turns."""
+"""Original and compressed model in what can run them, timed interleaved."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from compression.models.load import parameter_bytes
 from compression.models.placement import evaluated, placed
 from compression.runs.results import SpeedupAnalysis, Timing
 
-# Closest agreement of logits asked of an exported graph, relative to the largest logit.
+# Largest difference of an exported graph's logits, relative to the largest logit.
 TOLERANCE = 1e-3
 MOST_BYTES = 2_000_000_000
 Tell = Callable[[float], None]
@@ -141,7 +141,14 @@ def time_pair(
 ) -> Timed:
     """Time the compressed model in each backend against the original in that backend's engine.
 
-    Those of one engine run in the same turns. `images` [batch, 3, h, w] are one call's.
+    Args:
+        original: the original, ready to run.
+        compressed: the compressed model, ready to run.
+        backends: their ids; those of one engine are timed interleaved.
+        images: one call's, prepared, [batch, 3, h, w].
+        threads: that a call may use.
+        device: `cpu` or `cuda`.
+        tell: gets the fraction done.
     """
     groups: dict[str, list[str]] = {}
     for name in backends:
@@ -151,13 +158,13 @@ def time_pair(
     cores: tuple[int, ...] = ()
     for at, (against, names) in enumerate(groups.items()):
 
-        def told(done: float, at: int = at) -> None:
+        def tell_part(done: float, at: int = at) -> None:
             if tell:
                 tell((at + done) / len(groups))
 
         group = _Group(against, original, compressed, images, threads, device)
-        found, failed, cores = group.time(names, told)
-        timings += found
+        timed, failed, cores = group.time(names, tell_part)
+        timings += timed
         missing |= failed
     order = {name: i for i, name in enumerate(backends)}
     return Timed(tuple(sorted(timings, key=lambda t: order[t.backend])), missing, cores)
@@ -165,7 +172,7 @@ def time_pair(
 
 @dataclass(frozen=True)
 class _Group:
-    """Backends that are held against the original in one of them."""
+    """Backends that are compared with the original in one of them."""
 
     against: str
     original: DeployableModel
@@ -189,12 +196,12 @@ class _Group:
                 return (), dict.fromkeys(backends, str(error)), ()
             for name in backends:
                 try:
-                    own, seconds = self._ready(name, self.compressed)
+                    runs, seconds = self._ready(name, self.compressed)
                 except NotExportable as error:
                     missing[name] = str(error)
                     continue
                 ready[name] = seconds
-                calls.append(own)
+                calls.append(runs)
         if not ready:
             return (), missing, ()
         clock = on_cuda if self.device == "cuda" else on_wall

@@ -78,7 +78,8 @@ def pair_of(
 
 
 def works(pair: DeployablePair, images: Tensor, *, int8: bool) -> Pair[Workload]:
-    """What both models do for these images; with `int8`, which layers stay float32 there too."""
+    """What both models do for prepared images [n, 3, h, w]; with `int8`, also which layers stay in
+    float32 there."""
     return Pair(
         work_of(pair.original, pair.macs.original, images),
         work_of(pair.compressed, pair.macs.compressed, images, int8=int8),
@@ -102,8 +103,19 @@ def deploy(
     images: Tensor | None = None,
     measured: Predictions | None = None,
 ) -> Deployed:
-    """Time a pair on one image [1, 3, h, w], and see how the int8 graph predicts `images`, which
-    are as stored, beside the predictions `measured` of the compressed model."""
+    """Time a pair, and see how its int8 graph predicts.
+
+    Args:
+        pair: both models, ready to run.
+        image: one prepared image [1, 3, h, w], which is timed.
+        device: `cpu` or `cuda`, where it is timed.
+        stage: begins a stage of that name, and gives what is told the fraction done.
+        images: as stored, which the int8 graph predicts.
+        measured: the compressed model's predictions on the same images.
+
+    Raises:
+        NotExportable: not even PyTorch can run the models.
+    """
     timed, notes = _timed(pair, image, device, stage("Measuring latency"))
     main = next(t for t in timed.timings if t.backend != INT8)
     ran = {t.backend for t in timed.timings}
@@ -113,7 +125,7 @@ def deploy(
         exported.append(_float(pair.compressed))
     if INT8 in ran:
         exported.append(_int8(pair.compressed, images, measured, stage))
-    sizes = {found.format: found.file_bytes for found in exported}
+    sizes = {file.format: file.file_bytes for file in exported}
     return Deployed(
         main=main,
         timings=timed.timings,
@@ -160,18 +172,18 @@ def _int8(
     forms: DeployableModel, images: Tensor | None, measured: Predictions | None, stage: Stage
 ) -> Exported:
     int8 = forms.int8()
-    found = Exported(format=INT8, file_bytes=int8.graph.ByteSize(), notes=int8.notes)
+    exported = Exported(format=INT8, file_bytes=int8.graph.ByteSize(), notes=int8.notes)
     if images is None or measured is None:
         note = "Its scales were calibrated on noise, for there are no images: only time is right."
-        return found.model_copy(update={"notes": (*int8.notes, note)})
+        return exported.model_copy(update={"notes": (*int8.notes, note)})
     tell = stage("Checking the int8 graph")
     running = session(int8.graph, torch.get_num_threads())
     logits = []
     for start in range(0, len(images), BATCH):
         logits.append(predict_with(running, prepare(images[start : start + BATCH]), BATCH))
         tell(min(1.0, (start + BATCH) / len(images)))
-    own = Predictions(torch.cat(logits), measured.labels)
-    right = proportion(int(own.right.sum()), len(own.labels))
-    apart = float((own.logits - measured.logits).abs().max() / measured.logits.abs().max())
-    same = agreement(own, measured)
-    return found.model_copy(update={"difference": apart, "agreement": same, "top1": right})
+    predictions = Predictions(torch.cat(logits), measured.labels)
+    right = proportion(int(predictions.right.sum()), len(predictions.labels))
+    apart = float((predictions.logits - measured.logits).abs().max() / measured.logits.abs().max())
+    same = agreement(predictions, measured)
+    return exported.model_copy(update={"difference": apart, "agreement": same, "top1": right})

@@ -102,9 +102,16 @@ def evaluate(
 ) -> Evaluation:
     """Measure a file on a split.
 
-    `model` is the original that it is compared with: that which it says it was made of, if not
-    given. `known` says of a digest whether the file was made here; only then, or if `trusted`, is
-    a kind of file opened that can run code.
+    Args:
+        path: the file.
+        model: the id of the original that it is compared with; what the file says if not given.
+        dataset: the id of the data set; the original's if not given.
+        split: `validation` or `test`.
+        threads: that latency is taken with.
+        inputs: how the file takes its pixels, one of `INPUTS`.
+        known: says of a SHA-256 whether the file was made here. Only then, or if `trusted`, is a
+            kind of file opened that can run code.
+        trusted: see above.
 
     Raises:
         InvalidInput: an unknown model, data set, split or kind of input, or too many threads.
@@ -168,20 +175,21 @@ def _accuracy(opened: Opened, subject: EvaluationTarget) -> dict[str, Any]:
         note = f"No accuracy: there are no labelled images for {subject.original.name} yet."
         return {**empty, "notes": (note,)}
     _check_answers(opened, subject, len(subject.data.classes))
-    own = predictions_of(opened, subject)
-    n, right = len(own.labels), int(own.right.sum())
-    notes = () if bool(own.logits.isfinite().all()) else ("Some of its answers are not finite.",)
-    found: dict[str, Any] = {**empty, "top1": proportion(right, n), "notes": notes}
+    predictions = predictions_of(opened, subject)
+    n, right = len(predictions.labels), int(predictions.right.sum())
+    finite = bool(predictions.logits.isfinite().all())
+    notes = () if finite else ("Some of its logits are not finite.",)
+    figures: dict[str, Any] = {**empty, "top1": proportion(right, n), "notes": notes}
     if subject.original is not None:
         before = original_predictions(subject.original, subject.data.split(subject.split))
-        compared = compare(before, own)
-        found |= {
+        compared = compare(before, predictions)
+        figures |= {
             "original_top1": compared.before,
             "change": compared.change,
             "flips": compared.flips,
             "agreement": compared.agreement,
         }
-    return found
+    return figures
 
 
 def predictions_of(opened: Opened, subject: EvaluationTarget) -> Predictions:

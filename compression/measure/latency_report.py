@@ -1,4 +1,4 @@
-"""All there is to say of a run's latency, measured when somebody asks."""
+"""All there is to say of a run's latency, measured on request."""
 
 from __future__ import annotations
 
@@ -67,6 +67,13 @@ def plan(
 ) -> Plan:
     """What to time on a device: all that can be, for what is not given.
 
+    Args:
+        quantized: whether the compressed model is, so that int8 backends are of interest.
+        device: `cpu` or `cuda`.
+        backends: their ids.
+        batches: numbers of images in a call.
+        threads: numbers of threads.
+
     Raises:
         InvalidInput: a backend that is not here, or a number of images or threads that cannot be.
     """
@@ -109,17 +116,17 @@ def report(
         run.compressed.macs if run.compressed else None,
     )
     pair = pair_of(target, model, macs, run.recipe)
-    said = tell or (lambda _stage, _done: None)
+    tell = tell or (lambda _stage, _done: None)
     time = partial(time_pair, pair.original, pair.compressed, device=device)
     batch, threads = wanted.batches[0], wanted.threads[0]
     first = time(
         wanted.backends,
         _images(target, batch),
         threads=threads,
-        tell=partial(said, "Timing backends"),
+        tell=partial(tell, "Timing backends"),
     )
-    sweep, failed = _sweep(wanted, target, first, time, said)
-    said("Timing layers", 0.0)
+    sweep, failed = _sweep(wanted, target, first, time, tell)
+    tell("Timing layers", 0.0)
     layers, layers_backend = _layers(pair, first, _images(target, batch), device)
     int8 = any(BACKENDS[t.backend].dtype == "int8" for t in first.timings)
     work = works(pair, _images(target, batch), int8=int8)
@@ -191,14 +198,14 @@ def _missing(first: Timed, failed: dict[str, str], device: str) -> tuple[str, ..
     here = {n: b for n, b in BACKENDS.items() if device in b.devices}
     reasons = {b.title: why for n, b in here.items() if (why := why_not(n, device))}
     reasons |= {BACKENDS[n].title: why for n, why in first.missing.items()} | failed
-    said = [f"Not timed in {title}: {why}." for title, why in reasons.items()]
-    return (*said, *(("Layers are timed on a CPU only.",) if device != "cpu" else ()))
+    lines = [f"Not timed in {title}: {why}." for title, why in reasons.items()]
+    return (*lines, *(("Layers are timed on a CPU only.",) if device != "cpu" else ()))
 
 
 def _shared(pair: DeployablePair, target: Target, sweep: Sequence[Timing]) -> tuple[str, ...]:
     """Where more threads help the compressed model less than the original."""
     alone = {(t.backend, t.compressed.batch): t for t in sweep if t.compressed.threads == 1}
-    said = []
+    lines = []
     for timing in sweep:
         batch = timing.compressed.batch
         single = alone.get((timing.backend, batch))
@@ -207,8 +214,8 @@ def _shared(pair: DeployablePair, target: Target, sweep: Sequence[Timing]) -> tu
         work = works(pair, _images(target, batch), int8=False)
         case = SpeedupCase(timing, work.original, work.compressed, alone=single)
         if sentence := too_small(case):
-            said.append(f"{BACKENDS[timing.backend].title}, batch {batch}: {sentence}")
-    return tuple(said)
+            lines.append(f"{BACKENDS[timing.backend].title}, batch {batch}: {sentence}")
+    return tuple(lines)
 
 
 def _profiled(layers: Sequence[LayerTime], timed: Timed, backend: str) -> tuple[str, ...]:

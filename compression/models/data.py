@@ -1,4 +1,4 @@
-"""Data sets held as tensors, with seeded splits that never overlap.
+"""Data sets as tensors in memory, with seeded splits that never overlap.
 
 `train` is for training, `calibration` (part of train) for statistics, `validation` for every
 choice a person makes, `test` for the one look when a run is certified. Validation has two halves:
