@@ -6,6 +6,7 @@ from .export.packed.file import load as load
 from .jobs.execute import execute as execute
 from .methods.pipeline import compress as compress
 from .models.load import load_model as load_model
+from .models.target import Target as Target
 from .recipe.recipe import Recipe as Recipe
 from .recipe.recipe import parse_recipe as parse_recipe
 from .recipe.recipe import read_recipe as read_recipe

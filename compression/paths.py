@@ -1,4 +1,4 @@
-"""Where files are: the bundled assets (read only) and this person's cache and data folders."""
+"""What a program needs of its surroundings: where files are, and how its threads behave."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import platformdirs
 
 _PACKAGE = Path(__file__).resolve().parent
 _NAME = "compression-dashboard"
+
+STORE_VARIABLE = "COMPRESSION_STORE"
 
 
 def assets_dir() -> Path:
@@ -48,4 +50,21 @@ def write_cached(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-STORE_VARIABLE = "COMPRESSION_STORE"
+# What PyTorch's libraries read from the environment, once, when they are loaded.
+_PROCESS = {
+    # Threads spin while they wait for each other. With anything else running on the machine that
+    # made evaluation on two cores five times slower than on one; after a short spin they sleep.
+    "GOMP_SPINCOUNT": "1000",
+    # On a busy machine the matrix library would use fewer threads, and sum in another order: the
+    # same recipe and seed could then give other bytes.
+    "MKL_DYNAMIC": "FALSE",
+}
+
+
+def configure_process() -> None:
+    """Set up this process and those it starts; what the environment says already, stays.
+
+    For programs of ours, at their very start: it has no effect once torch is imported.
+    """
+    for name, value in _PROCESS.items():
+        os.environ.setdefault(name, value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from compression.paths import configure_process
 from compression.runs.store import Store, open_store
 
 # Programs that tests start inherit these: nothing of the person's own is read or written.
@@ -20,6 +21,8 @@ os.environ["COMPRESSION_CACHE"] = os.path.join(_FOLDER, "cache")
 # threads would wait for each other most of the time.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = os.environ["COMPRESSION_THREADS"] = "1"
+
+configure_process()
 
 # The machine may be busy with other things.
 settings.register_profile("patient", deadline=None)

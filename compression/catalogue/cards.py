@@ -125,18 +125,23 @@ def card(model_id: str) -> Card:
     return known[model_id]
 
 
-def student_of(found: Card, recipe: Recipe) -> Card:
-    """The card of the architecture that a recipe ends with: the model's own, or its student's.
+def student_card(recipe: Recipe, classes: int, dataset: str | None) -> Card | None:
+    """The card of the model that a recipe trains in place of the one it is given; None if none.
+
+    Args:
+        recipe: its first step may name a student.
+        classes: how many classes the given model tells apart.
+        dataset: the id of its data set.
 
     Raises:
-        InvalidInput: there is no such student, or it does not answer the same questions.
+        InvalidInput: there is no such student, or it is of other classes.
     """
     first = recipe.steps[0] if recipe.steps else None
     if not isinstance(first, Distill) or first.student is None:
-        return found
+        return None
     student = card(first.student)
-    if (student.dataset, student.classes) != (found.dataset, found.classes):
+    if (student.dataset, student.classes) != (dataset, classes):
         raise InvalidInput(
-            "student", first.student, f"a model of the {found.classes} classes of {found.dataset}"
+            "student", first.student, f"a model of the {classes} classes of {dataset}"
         )
     return student

@@ -12,7 +12,7 @@ from compression.catalogue.examples import examples
 from compression.catalogue.preset_timings import costs
 from compression.cli import tables
 from compression.cli.app import app
-from compression.cli.execution import do_and_store, execute_here
+from compression.cli.execution import certify_here, do_and_store
 from compression.cli.flags import (
     AsJson,
     Device,
@@ -125,16 +125,13 @@ def show(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def certify(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
-    """Measure a finished run on the test images: once, then kept."""
+    """Measure a finished run's file on the test images: once, then kept."""
     opened = open_store(store)
     entry = opened.get(run)
     if entry.run.state is not State.DONE:
         raise InvalidInput("run", run, f"a run that is done; this one is {entry.run.state}")
     certificate = certificate_of(opened, entry.run)
-    if certificate is None and entry.run.stopped_early:
-        # done again from its recipe it would train to the end, and be another model
-        raise InvalidInput("run", run, "a run that was not stopped early")
     if certificate is None:
-        certificate, _ = execute_here(entry.run, entry.device, "test", as_json)
+        certificate = certify_here(opened, entry.run, entry.device, as_json)
         opened.put_fact("certificate", entry.run.id, json.loads(certificate.to_json()))
     show_run(certificate, None, as_json)

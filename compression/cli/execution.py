@@ -23,16 +23,24 @@ from compression.runs.store import Store
 def execute_here(
     run: Run,
     device: str,
-    split: str,
     quiet: bool,
     *,
+    store: Store | None = None,
     keeping: bool = False,
     keep: Callable[[bytes], object] | None = None,
 ) -> tuple[Run, list[Curve]]:
-    """Do a run, and say how it trained. `keep` gets its packed file.
+    """Do a run on validation images, and say how it trained.
 
     With `keeping`, the first Ctrl-C while it trains ends the training only: the best so far is
     measured. Any other one ends it at once.
+
+    Args:
+        run: what to do.
+        device: `auto`, `cpu` or `cuda`.
+        quiet: whether no progress is drawn.
+        store: where to look for earlier runs of the same recipe.
+        keeping: see above.
+        keep: gets the packed file.
 
     Raises:
         KeyboardInterrupt: it was ended at once.
@@ -40,14 +48,11 @@ def execute_here(
     """
     # torch is imported here, so that everything else answers at once
     from compression.jobs.execute import execute
-    from compression.methods.pipeline import resolve_device
+    from compression.models.placement import resolve_device
 
     resolve_device(device)
     curves: dict[int, Curve] = {}
-    with contextlib.ExitStack() as around:
-        # what libraries print must not get between the caller and the JSON
-        around.enter_context(contextlib.redirect_stdout(sys.stderr))
-        draw = around.enter_context(progress_bar(quiet))
+    with _reporting(quiet) as draw, contextlib.ExitStack() as around:
         stop = around.enter_context(_interrupts()) if keeping else None
 
         def report(progress: Progress) -> None:
@@ -58,10 +63,29 @@ def execute_here(
                 stop.check(progress)
 
         try:
-            done = execute(run, device=device, split=split, report=report, keep=keep)
+            done = execute(run, device=device, report=report, keep=keep, store=store)
         except Cancelled:  # there was nothing to keep after all
             raise KeyboardInterrupt from None
     return done, [curves[at] for at in sorted(curves)]
+
+
+def certify_here(store: Store, run: Run, device: str, quiet: bool) -> Run:
+    """Measure a finished run's file on the test images.
+
+    Raises:
+        CompressionError: it cannot be done.
+    """
+    from compression.jobs.execute import certify
+
+    with _reporting(quiet) as draw:
+        return certify(store, run, device=device, report=draw)
+
+
+@contextlib.contextmanager
+def _reporting(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    # what libraries print must not get between the caller and the JSON
+    with contextlib.redirect_stdout(sys.stderr), progress_bar(quiet) as draw:
+        yield draw
 
 
 def do_and_store(store: Store, run: Run, device: str, quiet: bool, *, keeping: bool = False) -> Run:
@@ -73,7 +97,7 @@ def do_and_store(store: Store, run: Run, device: str, quiet: bool, *, keeping: b
     """
     packed: list[bytes] = []
     done, curves = execute_here(
-        run, device, "validation", quiet, keeping=keeping, keep=packed.append
+        run, device, quiet, store=store, keeping=keeping, keep=packed.append
     )
     store.add(done, device)
     for curve in curves:

@@ -50,7 +50,7 @@ def latency(
         # torch is imported here, so that everything else answers at once
         from compression.jobs.packed_source import source_of
         from compression.measure.latency_report import plan, report
-        from compression.methods.pipeline import resolve_device
+        from compression.models.placement import resolve_device
 
         device = resolve_device(entry.device)
         wanted = plan(
@@ -64,9 +64,9 @@ def latency(
             source = source_of(opened, entry.run, entry.device, draw)
             found = report(
                 entry.run,
+                source.target,
                 source.model(),
                 wanted,
-                device=device,
                 tell=lambda stage, done: draw(Progress(stage=stage, fraction=min(1.0, done))),
             )
         found = found.model_copy(update={"notes": (*source.notes, *found.notes)})

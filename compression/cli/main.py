@@ -15,7 +15,7 @@ import typer
 from compression.cli import commands, files, latency, training
 from compression.cli.app import Interrupted, app
 from compression.errors import CompressionError
-from compression.paths import data_dir
+from compression.paths import configure_process, data_dir
 
 _STOPPED = "stopped; nothing was stored"
 
@@ -24,6 +24,7 @@ __all__ = ["commands", "files", "latency", "main", "training"]
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: whatever goes wrong is one line on stderr and an exit code."""
+    configure_process()
     code = _guarded(arguments)
     # Where Ctrl-C came inside an `exec`, as imports have them, `python -m` would end by the signal
     # whatever the code is, unless something else has been evaluated since.

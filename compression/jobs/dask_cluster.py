@@ -68,7 +68,7 @@ def _configure() -> None:
 
 
 def start_cluster(
-    workers: int, memory_limit: int, warm: str = "compression.jobs.worker"
+    workers: int, memory_limit: int, warm: str = "compression.jobs.preload"
 ) -> LocalCluster:
     """A scheduler and worker processes of one thread each, on free ports of the loopback address.
 

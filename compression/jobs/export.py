@@ -57,7 +57,7 @@ def make(source: Source, form: str, report: Report | None = None) -> Ready:
 def _compare(source: Source, form: str, made: MadeFile) -> Exported:
     """Run the file on validation images beside the model."""
     subject, model = source.subject, source.model()
-    opened = open_data(made.data, source.card.input_shape, trusted=True)
+    opened = open_data(made.data, source.target.base.input_shape, trusted=True)
     difference = _difference(source, form, opened.predict, made.batch)
     if FORMATS[form].dtype == "float32" and difference > TOLERANCE:
         raise NotExportable(

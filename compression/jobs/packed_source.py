@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
-from compression.catalogue.cards import Card, card, student_of
+from compression.catalogue.cards import Card
 from compression.catalogue.examples import example_file, examples
-from compression.errors import InvalidInput
-from compression.export.packed.file import pack, unpack
+from compression.errors import InvalidInput, NotExportable
+from compression.export.packed.file import unpack
+from compression.measure.comparison import pack_result
 from compression.measure.deployed_models import calibration_images
 from compression.measure.evaluate_file import EvaluationTarget
 from compression.methods.pipeline import compress
-from compression.models.data import REPORT, Dataset, load_dataset
+from compression.models.data import REPORT, Dataset
+from compression.models.target import Target, target_of
 from compression.runs.progress import Report
 from compression.runs.results import Run, State
 from compression.runs.store import Store
@@ -24,41 +25,51 @@ from compression.runs.store import Store
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run and its packed file, and what there is to say about where that is from."""
+    """A finished run and its packed file, what the recipe was applied to, and what there is to say
+    about where the file is from."""
 
     run: Run
+    target: Target
     packed: bytes
     notes: tuple[str, ...] = ()
 
-    @cached_property
+    @property
     def card(self) -> Card:
-        """The model's card, or its student's: what the file is a model of."""
-        return student_of(card(self.run.model), self.run.recipe)
+        """The model's card, or its student's: what the file is a model of.
 
-    @cached_property
+        Raises:
+            NotExportable: it is not in the catalogue.
+        """
+        if self.target.base.card is None:
+            raise NotExportable(f"model {self.target.base.name}: it has no card")
+        return self.target.base.card
+
+    @property
     def data(self) -> Dataset | None:
-        return load_dataset(self.card.dataset) if self.card.dataset else None
+        """The model's labelled images."""
+        return self.target.data
 
     @property
     def subject(self) -> EvaluationTarget:
+        """What files made of it are checked on."""
         split = REPORT if self.run.environment.get("split") == REPORT else "validation"
-        return EvaluationTarget(card(self.run.model), self.data, split, 1, "prepared")
+        return EvaluationTarget(self.target, self.data, split, 1, "prepared")
 
     @property
     def about(self) -> dict[str, Any]:
         """What every file says of itself."""
         run = self.run
-        said: dict[str, Any] = {"model": run.model, "run": run.id, "recipe": run.recipe.brief}
-        return {**said, "classes": self.data.classes} if self.data else said
+        facts: dict[str, Any] = {"model": run.model, "run": run.id, "recipe": run.recipe.brief}
+        return {**facts, "classes": self.data.classes} if self.data else facts
 
     @property
     def structure(self) -> str:
         """What the model is but for its weights and widths."""
-        return f"{self.card.architecture}-{self.card.classes}"
+        return self.target.base.structure
 
     def calibration(self) -> Tensor | None:
         """Prepared images [n, 3, h, w] to calibrate on; None where there are none."""
-        return None if self.data is None else calibration_images(self.card)
+        return None if self.data is None else calibration_images(self.target)
 
     def model(self) -> nn.Module:
         """The model as it was measured; a new one each time."""
@@ -69,8 +80,23 @@ class Source:
         return self.subject.images(count)
 
 
-def source_of(store: Store, run: Run, device: str = "auto", report: Report | None = None) -> Source:
+def source_of(
+    store: Store,
+    run: Run,
+    device: str = "auto",
+    report: Report | None = None,
+    *,
+    split: str = "validation",
+) -> Source:
     """A run with its packed file: the one kept with it, or made again from its recipe.
+
+    Args:
+        store: where the run and its file are.
+        run: a run that is done.
+        device: `auto`, `cpu` or `cuda`, where the recipe is applied again if need be, and where
+            what is made of the source is measured.
+        report: called often with how far it is.
+        split: what is measured on.
 
     Raises:
         InvalidInput: the run is not done, or was stopped early and its file was not kept.
@@ -79,16 +105,14 @@ def source_of(store: Store, run: Run, device: str = "auto", report: Report | Non
     if run.state is not State.DONE:
         raise InvalidInput("run", run.id, f"a run that is done; this one is {run.state}")
     packed = store.file(run.id) or _shipped(run)
-    if packed is not None:
-        return Source(run, packed)
-    if run.stopped_early:
+    if packed is None and run.stopped_early:
         # done again from its recipe it would train to the end, and be another model
         raise InvalidInput("run", run.id, "one whose file was kept, for it was stopped early")
-    made = compress(run.model, run.recipe, device=device, report=report)
-    shape = student_of(card(run.model), run.recipe)
-    said = {"model": run.model, "recipe": run.recipe.brief}
-    packed = pack(made.model, architecture=shape.architecture, classes=shape.classes, details=said)
-    return Source(run, packed, _remade(run, packed))
+    target = target_of(run.model, run.recipe, device=device, split=split)
+    if packed is not None:
+        return Source(run, target, packed, _replaced(run, packed))
+    packed = pack_result(target, compress(target, run.recipe, report=report).model, run.recipe)
+    return Source(run, target, packed, _remade(run, packed))
 
 
 def _shipped(run: Run) -> bytes | None:
@@ -96,12 +120,24 @@ def _shipped(run: Run) -> bytes | None:
     return next((example_file(e.name) for e in examples() if e.run.id == run.id), None)
 
 
+def is_measured(run: Run, packed: bytes) -> bool:
+    """Whether a file is, to the last bit, the one that the run's figures are of."""
+    return hashlib.sha256(packed).hexdigest() == run.environment.get("artifact_sha256")
+
+
+def _replaced(run: Run, packed: bytes) -> tuple[str, ...]:
+    if "artifact_sha256" not in run.environment or is_measured(run, packed):
+        return ()
+    return ("The file kept with the run is not the one that was measured for it.",)
+
+
 def _remade(run: Run, packed: bytes) -> tuple[str, ...]:
     note = "The run's own file was not kept: its recipe was applied again"
-    if hashlib.sha256(packed).hexdigest() == run.environment.get("artifact_sha256"):
+    if is_measured(run, packed):
         return (f"{note}, and gave the same file to the last bit.",)
     size = run.compressed.artifact_bytes if run.compressed else 0
     return (
         f"{note}, and gave a file of {len(packed)} bytes that differs from the measured one of "
-        f"{size}: other versions or another machine. The run's figures need not be this file's.",
+        f"{size}: other versions, another number of threads or another machine. The run's figures "
+        "need not be this file's.",
     )

@@ -37,6 +37,7 @@ from compression.jobs.dask_cluster import (
     parse_memory,
     start_cluster,
 )
+from compression.paths import configure_process
 from compression.runs.results import Run, State
 from compression.runs.store import Store, StoredRun, open_store
 
@@ -253,12 +254,14 @@ def run(arguments: list[str] | None = None) -> None:
 
 def _work(store_url: str, entry: StoredRun) -> None:
     # The engine is imported by workers only: this process stays small.
+    configure_process()
     from compression.jobs.worker import work
 
     work(store_url, entry)
 
 
 def _make_latency_report(store_url: str, run_id: str, owner: str) -> None:
+    configure_process()
     from compression.jobs.worker import make_latency_report
 
     make_latency_report(store_url, run_id, owner)
@@ -266,6 +269,7 @@ def _make_latency_report(store_url: str, run_id: str, owner: str) -> None:
 
 def main() -> None:
     """Entry point of `python -m compression.jobs`."""
+    configure_process()
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
         run()

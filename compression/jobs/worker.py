@@ -17,7 +17,6 @@ from compression.jobs.execute import execute
 from compression.jobs.packed_source import source_of
 from compression.measure.latency_report import plan
 from compression.measure.latency_report import report as measure_latency
-from compression.methods.pipeline import resolve_device
 from compression.models.load import describe_weights, load_model
 from compression.runs.progress import Curve, Progress
 from compression.runs.results import Run
@@ -25,13 +24,6 @@ from compression.runs.store import Store, StoredRun, open_store
 
 REPORT_SECONDS = 0.25
 CURVE_SECONDS = 1.0
-NICENESS = 5
-
-
-def dask_setup(_worker: object) -> None:
-    """Called by Dask when a worker has started: importing this module has warmed it."""
-    # Pages and other people's programs go first.
-    os.nice(NICENESS)
 
 
 def work(store_url: str, entry: StoredRun) -> None:
@@ -42,7 +34,7 @@ def work(store_url: str, entry: StoredRun) -> None:
     try:
         try:
             keep = partial(store.put_file, run.id)
-            done = execute(run, device=entry.device, report=report, keep=keep)
+            done = execute(run, device=entry.device, report=report, keep=keep, store=store)
         finally:
             report.flush()
         _describe(store, run)
@@ -73,9 +65,8 @@ def make_latency_report(store_url: str, run_id: str, owner: str) -> None:
     try:
         entry = store.get(run_id)
         source = source_of(store, entry.run, entry.device)
-        device = resolve_device(entry.device)
-        wanted = plan(entry.run.recipe.quantizes, device)
-        found = measure_latency(entry.run, source.model(), wanted, device=device, tell=tell)
+        wanted = plan(entry.run.recipe.quantizes, source.target.device)
+        found = measure_latency(entry.run, source.target, source.model(), wanted, tell=tell)
         notes = (*source.notes, *found.notes)
         store.fulfil_latency(run_id, owner, found.model_copy(update={"notes": notes}))
     except Cancelled:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.models.data import BATCH, Split, prepare
+from compression.models.placement import evaluating, placed
 from compression.runs.statistics import Flips, Interval, paired_difference, proportion
 
 
@@ -36,17 +37,23 @@ def predict(
     device: str = "cpu",
     report: Callable[[float], None] | None = None,
 ) -> Predictions:
-    """Predictions of a model on a split, in stored order; `report` gets the fraction done.
+    """Predictions of a model on a split, in stored order.
 
-    channels_last, which on a CPU is faster than the default layout for every bundled model.
+    The caller's model stays where it is and in its mode; a copy runs where it lies elsewhere.
+
+    Args:
+        model: logits float32 [n, classes] for prepared images [n, c, h, w].
+        split: images as stored, and labels.
+        device: `cpu` or `cuda`, where the model runs; what it gives comes back to the CPU.
+        report: gets the fraction done.
     """
-    # not in inference mode: a model that is taught could not be trained on with tensors from there
-    model = model.to(device).to(memory_format=torch.channels_last).eval()
+    # not in inference mode: a copy with tensors from there could not be trained
+    here = placed(model, device)
     logits = []
-    with torch.inference_mode():
+    with evaluating(here), torch.inference_mode():
         for start in range(0, len(split), BATCH):
             x = prepare(split.images[start : start + BATCH].to(device))
-            logits.append(model(x).float().cpu())
+            logits.append(here(x).float().cpu())
             if report:
                 report(min(1.0, (start + BATCH) / len(split)))
     return Predictions(torch.cat(logits), split.labels)

@@ -1,4 +1,4 @@
-"""Original and compressed model in what can run them, timed in turns."""
+"""Original and compressed model in what can run them, timed interleaved."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Generic, TypeVar
 
 import onnx
 import torch
@@ -36,12 +37,22 @@ from compression.measure.machine_peaks import MachinePeaks
 from compression.measure.speedup_analysis import SpeedupCase, Workload, analyse_speedup
 from compression.models.hooks import hooked, leaves
 from compression.models.load import parameter_bytes
+from compression.models.placement import evaluated, placed
 from compression.runs.results import SpeedupAnalysis, Timing
 
-# Closest agreement of logits asked of an exported graph, relative to the largest logit.
+# Largest difference of an exported graph's logits, relative to the largest logit.
 TOLERANCE = 1e-3
 MOST_BYTES = 2_000_000_000
 Tell = Callable[[float], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pair(Generic[T]):
+    """The same thing of both models that are compared."""
+
+    original: T
+    compressed: T
 
 
 @dataclass(frozen=True)
@@ -57,13 +68,16 @@ class DeployableModel:
 
 
 def deployable(model: nn.Module, architecture: str, images: Tensor) -> DeployableModel:
-    """The weights of `model` and its inputs may be held on grids; `images` [n, 3, h, w] calibrate.
+    """A model ready to be brought into every form that it can run in.
 
-    `architecture` names what the model is but for its weights and widths. The model is moved to
-    the CPU; where it runs elsewhere, a copy does.
+    Args:
+        model: weights and inputs may be on grids; it stays where it is, a copy comes to the CPU.
+        architecture: names what the model is but for its weights and widths.
+        images: prepared images [n, 3, h, w] that calibrate the int8 graph.
     """
     example = images[:1]
-    free = ordinary(model.to("cpu").eval())
+    model = evaluated(placed(model, "cpu", channels_last=False))
+    free = ordinary(model)
 
     @cache
     def checked() -> tuple[onnx.ModelProto, float]:
@@ -127,7 +141,14 @@ def time_pair(
 ) -> Timed:
     """Time the compressed model in each backend against the original in that backend's engine.
 
-    Those of one engine run in the same turns. `images` [batch, 3, h, w] are one call's.
+    Args:
+        original: the original, ready to run.
+        compressed: the compressed model, ready to run.
+        backends: their ids; those of one engine are timed interleaved.
+        images: one call's, prepared, [batch, 3, h, w].
+        threads: that a call may use.
+        device: `cpu` or `cuda`.
+        tell: gets the fraction done.
     """
     groups: dict[str, list[str]] = {}
     for name in backends:
@@ -137,13 +158,13 @@ def time_pair(
     cores: tuple[int, ...] = ()
     for at, (against, names) in enumerate(groups.items()):
 
-        def told(done: float, at: int = at) -> None:
+        def tell_part(done: float, at: int = at) -> None:
             if tell:
                 tell((at + done) / len(groups))
 
         group = _Group(against, original, compressed, images, threads, device)
-        found, failed, cores = group.time(names, told)
-        timings += found
+        timed, failed, cores = group.time(names, tell_part)
+        timings += timed
         missing |= failed
     order = {name: i for i, name in enumerate(backends)}
     return Timed(tuple(sorted(timings, key=lambda t: order[t.backend])), missing, cores)
@@ -151,7 +172,7 @@ def time_pair(
 
 @dataclass(frozen=True)
 class _Group:
-    """Backends that are held against the original in one of them."""
+    """Backends that are compared with the original in one of them."""
 
     against: str
     original: DeployableModel
@@ -175,12 +196,12 @@ class _Group:
                 return (), dict.fromkeys(backends, str(error)), ()
             for name in backends:
                 try:
-                    own, seconds = self._ready(name, self.compressed)
+                    runs, seconds = self._ready(name, self.compressed)
                 except NotExportable as error:
                     missing[name] = str(error)
                     continue
                 ready[name] = seconds
-                calls.append(own)
+                calls.append(runs)
         if not ready:
             return (), missing, ()
         clock = on_cuda if self.device == "cuda" else on_wall
@@ -215,10 +236,11 @@ class _Group:
 
 
 def analyse_speedups(
-    timings: Sequence[Timing], work: tuple[Workload, Workload], machine: MachinePeaks | None
+    timings: Sequence[Timing], work: Pair[Workload], machine: MachinePeaks | None
 ) -> tuple[SpeedupAnalysis, ...]:
-    """The ledger of several timings of one batch size; `work` is both models' for such a batch."""
-    return tuple(analyse_speedup(SpeedupCase(timing, *work, machine)) for timing in timings)
+    """The speed-up analysis of several timings of one batch size, for which `work` is done."""
+    cases = (SpeedupCase(t, work.original, work.compressed, machine) for t in timings)
+    return tuple(map(analyse_speedup, cases))
 
 
 def threads_available() -> int:

@@ -7,33 +7,30 @@ import hashlib
 import json
 import os
 import platform
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import onnxruntime
 import torch
 from torch import nn
 
-from compression.catalogue.cards import Card, card, student_of
-from compression.errors import CompressionError
+from compression.errors import CompressionError, NotExportable
 from compression.export.packed.file import pack, unpack
 from compression.export.packed.input_grids import input_state
-from compression.measure.accuracy import Predictions, compare, predict
-from compression.measure.deployed_models import (
-    Deployed,
-    deploy,
-    noise,
-    pair_of,
-)
+from compression.measure.accuracy import Comparison, Predictions, compare, predict
+from compression.measure.backend_timing import Pair
+from compression.measure.deployed_models import Deployed, deploy, pair_of
 from compression.measure.machine_peaks import cpu_name
 from compression.measure.notes import notes
 from compression.measure.size import Sizes, measure_sizes
-from compression.models.data import load_dataset, prepare
+from compression.models.data import Split
 from compression.models.input_quantizers import input_grids
-from compression.models.load import count_macs, original_of
+from compression.models.load import count_macs
 from compression.models.parametrize import materialize
+from compression.models.target import Target
 from compression.models.widths import widths
 from compression.paths import cache_dir, write_cached
 from compression.recipe.recipe import Recipe
@@ -41,11 +38,14 @@ from compression.runs.progress import Report, stage
 from compression.runs.results import (
     Delta,
     Exported,
+    Latency,
     Measurement,
     SpeedupAnalysis,
     Timing,
 )
 from compression.runs.statistics import Interval
+
+KEPT_PREDICTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -63,87 +63,158 @@ class Figures:
     packed: bytes  # the file that was measured
 
 
-# What is known of an original does not change while the process lives.
+# What is known of an original, kept while the process lives
 
 
-@lru_cache(maxsize=4)
-def _original_sizes(model_id: str) -> Sizes:
-    """Kept in the cache folder too: gzip alone takes seconds for a large model."""
-    found = card(model_id)
-    name = hashlib.sha256(f"{found.id}|{found.file}|{found.date}".encode()).hexdigest()[:16]
+def _original_sizes(target: Target) -> Sizes:
+    """Kept in the cache folder: gzip alone takes seconds for a large model."""
+    name = hashlib.sha256(target.identity.encode()).hexdigest()[:16]
     path = cache_dir() / "originals" / f"{name}.json"
     with suppress(OSError, ValueError, TypeError):
         return Sizes(**json.loads(path.read_text()))
-    sizes = measure_sizes(original_of(model_id), b"", original_parameters=found.parameters)
+    sizes = measure_sizes(target.model, b"", original_parameters=target.parameters)
     # The original always counts as its float32 state dict, however it happens to be stored.
-    bits = 8 * sizes.dense_bytes / found.parameters
+    bits = 8 * sizes.dense_bytes / target.parameters
     sizes = replace(sizes, artifact_bytes=sizes.dense_bytes, bits_per_weight=bits)
     with suppress(OSError):
         write_cached(path, json.dumps(asdict(sizes)).encode())
     return sizes
 
 
-_predictions: dict[tuple[str, str, str], Predictions] = {}
+_predictions: OrderedDict[tuple[object, ...], Predictions] = OrderedDict()
 
 
-def _original_predictions(
-    model_id: str, split: str, device: str, report: Report | None
-) -> Predictions:
-    key = (model_id, split, device)
+def original_predictions(target: Target, split: Split, report: Report | None = None) -> Predictions:
+    """The original's predictions on a split; those asked for last are kept.
+
+    Args:
+        target: its original model runs on its device.
+        split: images as stored.
+        report: gets the stage and the fraction done.
+    """
+    images = target.data.id if target.data else None
+    key = (target.identity, images, split.name, len(split), target.device)
     if key not in _predictions:
         tell = stage(report, "Measuring the original")
-        data = load_dataset(str(card(model_id).dataset))
-        _predictions[key] = predict(original_of(model_id), data.split(split), device, tell)
-        original_of(model_id).to("cpu")
+        _predictions[key] = predict(target.on_device, split, target.device, tell)
+    _predictions.move_to_end(key)
+    while len(_predictions) > KEPT_PREDICTIONS:
+        _predictions.popitem(last=False)
     return _predictions[key]
 
 
 def measure(
-    model_id: str,
-    model: nn.Module,
-    recipe: Recipe,
-    *,
-    device: str = "cpu",
-    split: str = "validation",
-    report: Report | None = None,
+    target: Target, model: nn.Module, recipe: Recipe, *, report: Report | None = None
 ) -> Figures:
-    """Pack `model`, load the file back, and measure what was loaded against the original.
+    """Pack a model, load the file back, and measure what was loaded against the original.
+
+    Args:
+        target: what the recipe was applied to, and where and on which images to measure.
+        model: the compressed model with its masks and grids, on the CPU.
+        recipe: how it was made.
+        report: called often with how far it is; what it raises ends the work.
 
     Raises:
+        NotExportable: the model's architecture has no name that a file could be rebuilt from.
         CompressionError: the packed file does not load back bit for bit.
     """
-    found, shape = card(model_id), student_of(card(model_id), recipe)
     tell = stage(report, "Packing")
-    details = {"model": found.id, "recipe": recipe.brief}
-    packed = pack(model, architecture=shape.architecture, classes=shape.classes, details=details)
+    packed = pack_result(target, model, recipe)
     tell(0.3)
-    shipped = unpack(packed)
+    unpacked = unpack(packed)
     tell(0.5)
-    if not _same(shipped, materialize(model)):
-        raise CompressionError(f"model {found.id}: its packed file does not load back bit for bit")
-    sizes = measure_sizes(model, packed, original_parameters=found.parameters)
-    before = _original_sizes(model_id)
+    if not _same(unpacked, materialize(model)):
+        raise CompressionError(f"model {target.name}: its file does not load back bit for bit")
+    sizes = measure_sizes(model, packed, original_parameters=target.parameters)
     tell(1.0)
-    answers = _answers(model_id, shipped, split, device, report) if found.dataset else None
-    accuracy = compare(*answers) if answers else None
-    top1 = (accuracy.before, accuracy.after) if accuracy else (None, None)
-    narrower = shape != found or widths(shipped) != widths(original_of(model_id))
-    macs = count_macs(shipped, found.input_shape) if narrower else found.macs
-    own = answers[1] if answers else None
-    deployed = _deployed(found, shape, shipped, recipe, macs, own, split, device, report)
+    return _measure(target, unpacked, packed, sizes, recipe, report)
+
+
+def measure_file(
+    target: Target,
+    packed: bytes,
+    recipe: Recipe,
+    *,
+    entropy_bound_bytes: int | None = None,
+    report: Report | None = None,
+) -> Figures:
+    """Measure a packed file against the original, as it is.
+
+    Args:
+        target: what the recipe was applied to, and where and on which images to measure.
+        packed: the file.
+        recipe: how it was made.
+        entropy_bound_bytes: of the same file, where that is known from when it was packed. If
+            not, it is that of its weights without their grids.
+        report: called often with how far it is; what it raises ends the work.
+
+    Raises:
+        ArtifactError: the file is foreign or damaged.
+    """
+    tell = stage(report, "Unpacking")
+    unpacked = unpack(packed)
+    sizes = measure_sizes(unpacked, packed, original_parameters=target.parameters)
+    if entropy_bound_bytes is not None:
+        sizes = replace(sizes, entropy_bound_bytes=entropy_bound_bytes)
+    tell(1.0)
+    return _measure(target, unpacked, packed, sizes, recipe, report)
+
+
+def pack_result(target: Target, model: nn.Module, recipe: Recipe) -> bytes:
+    """The packed file of a recipe's compressed model.
+
+    Raises:
+        NotExportable: the model's architecture has no name that a file could be rebuilt from.
+    """
+    base = target.base
+    if base.architecture is None:
+        raise NotExportable(f"model {base.name}: a packed file needs the name of its architecture")
+    details = {"model": target.name, "recipe": recipe.brief}
+    return pack(model, architecture=base.architecture, classes=base.classes, details=details)
+
+
+def _measure(
+    target: Target,
+    model: nn.Module,
+    packed: bytes,
+    sizes: Sizes,
+    recipe: Recipe,
+    report: Report | None,
+) -> Figures:
+    """Measure the unpacked `model`, which is nobody else's."""
+    original = _original_sizes(target)
+    model = model.to(memory_format=torch.channels_last)
+    predictions = _predict(target, model, report)
+    accuracy = compare(predictions.original, predictions.compressed) if predictions else None
+    macs = Pair(target.macs, _macs(target, model))
+    deployed = deploy(
+        pair_of(target, model, macs, recipe),
+        target.images(1),
+        device=target.device,
+        stage=partial(stage, report),
+        images=target.measured.images if target.measured else None,
+        measured=predictions.compressed if predictions else None,
+    )
     main = deployed.main
     return Figures(
-        baseline=_measurement(before, found.macs, top1[0], deployed, 0),
-        compressed=_measurement(sizes, macs, top1[1], deployed, 1),
-        delta=Delta(
-            top1=accuracy.change if accuracy else None,
-            flips=accuracy.flips if accuracy else None,
-            agreement=accuracy.agreement if accuracy else None,
-            size_ratio=before.artifact_bytes / sizes.artifact_bytes,
-            latency_ratio=main.ratio,
+        baseline=_measurement(
+            original,
+            accuracy.before if accuracy else None,
+            macs.original,
+            main.baseline,
+            deployed.onnx_bytes.original,
         ),
-        environment=_environment(found, device, split, packed, deployed),
-        notes=(*deployed.notes, *notes(found, recipe, main, deployed.timings)),
+        compressed=_measurement(
+            sizes,
+            accuracy.after if accuracy else None,
+            macs.compressed,
+            main.compressed,
+            deployed.onnx_bytes.compressed,
+            deployed.int8_bytes,
+        ),
+        delta=_delta(accuracy, original.artifact_bytes / sizes.artifact_bytes, main),
+        environment=_environment(target, packed, deployed),
+        notes=(*deployed.notes, *notes(target, recipe, main, deployed.timings)),
         timings=deployed.timings,
         accounts=deployed.accounts,
         exported=deployed.exported,
@@ -151,59 +222,47 @@ def measure(
     )
 
 
-def _answers(
-    model_id: str, shipped: nn.Module, split: str, device: str, report: Report | None
-) -> tuple[Predictions, Predictions]:
-    """The original's answers and the compressed model's, to the same images."""
-    before = _original_predictions(model_id, split, device, report)
+def _predict(target: Target, model: nn.Module, report: Report | None) -> Pair[Predictions] | None:
+    """Both models' predictions on the same images, if there are any."""
+    split = target.measured
+    if split is None:
+        return None
+    original = original_predictions(target, split, report)
     tell = stage(report, "Measuring accuracy")
-    data = load_dataset(str(card(model_id).dataset))
-    return before, predict(shipped, data.split(split), device, tell)
+    return Pair(original, predict(model, split, target.device, tell))
 
 
-def _deployed(
-    found: Card,
-    shape: Card,
-    shipped: nn.Module,
-    recipe: Recipe,
-    macs: int | None,
-    measured: Predictions | None,
-    split: str,
-    device: str,
-    report: Report | None,
-) -> Deployed:
-    images = load_dataset(found.dataset).split(split).images if found.dataset else None
-    original = original_of(found.id)
-    pair = pair_of((original, shipped), (found, shape), (found.macs, macs), recipe)
-    result = deploy(
-        pair,
-        noise(found, 1) if images is None else prepare(images[:1]),
-        device=device,
-        stage=partial(stage, report),
-        images=images,
-        measured=measured,
-    )
-    original.to("cpu")
-    return result
+def _macs(target: Target, model: nn.Module) -> int | None:
+    if target.student is None and widths(model) == widths(target.model):
+        return target.macs
+    return count_macs(model, target.input_shape)
 
 
 def _measurement(
-    sizes: Sizes, macs: int | None, top1: Interval | None, deployed: Deployed, which: int
+    sizes: Sizes,
+    top1: Interval | None,
+    macs: int | None,
+    latency: Latency,
+    onnx_bytes: int | None,
+    int8_bytes: int | None = None,
 ) -> Measurement:
     return Measurement(
+        **asdict(sizes),
         top1=top1,
-        parameters=sizes.parameters,
-        nonzero=sizes.nonzero,
-        sparsity=sizes.sparsity,
         macs=macs,
-        artifact_bytes=sizes.artifact_bytes,
-        dense_bytes=sizes.dense_bytes,
-        gzip_bytes=sizes.gzip_bytes,
-        entropy_bound_bytes=sizes.entropy_bound_bytes,
-        bits_per_weight=sizes.bits_per_weight,
-        latency=(deployed.main.baseline, deployed.main.compressed)[which],
-        onnx_bytes=deployed.onnx_bytes[which],
-        int8_bytes=deployed.int8_bytes if which else None,
+        latency=latency,
+        onnx_bytes=onnx_bytes,
+        int8_bytes=int8_bytes,
+    )
+
+
+def _delta(accuracy: Comparison | None, size_ratio: float, main: Timing) -> Delta:
+    return Delta(
+        top1=accuracy.change if accuracy else None,
+        flips=accuracy.flips if accuracy else None,
+        agreement=accuracy.agreement if accuracy else None,
+        size_ratio=size_ratio,
+        latency_ratio=main.ratio,
     )
 
 
@@ -214,14 +273,13 @@ def _same(a: nn.Module, b: nn.Module) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-def _environment(
-    found: Card, device: str, split: str, packed: bytes, deployed: Deployed
-) -> dict[str, Any]:
+def _environment(target: Target, packed: bytes, deployed: Deployed) -> dict[str, Any]:
+    weights = f"{target.card.file} {target.card.date}".strip() if target.card else target.name
     return {
-        "weights": f"{found.file} {found.date}".strip(),
+        "weights": weights,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "split": split,
-        "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
+        "split": target.split,
+        "device": torch.cuda.get_device_name() if target.device == "cuda" else cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

@@ -45,10 +45,10 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
         with torch_threads(threads):
             yield cores
     finally:
-        own = tasks.get(threading.get_native_id())
-        for task in _tasks() if own else ():
+        mine = tasks.get(threading.get_native_id())
+        for task in _tasks() if mine else ():
             # one that was started meanwhile has what its starter had then
-            _pin(task, tasks.get(task, own or set()))
+            _pin(task, tasks.get(task, mine or set()))
         if collecting:
             gc.enable()
 
@@ -96,7 +96,7 @@ def _siblings(core: int) -> str:
 def _ticks() -> dict[int | None, tuple[int, int]]:
     """Ticks that each core, and under None all of them, were busy and there were; empty where the
     system does not say."""
-    found: dict[int | None, tuple[int, int]] = {}
+    by_core: dict[int | None, tuple[int, int]] = {}
     with suppress(OSError, ValueError):
         for line in _STAT.read_text().splitlines():
             if line.startswith("cpu"):
@@ -104,8 +104,8 @@ def _ticks() -> dict[int | None, tuple[int, int]]:
                 # user, nice, system, idle, iowait, irq, softirq, steal; guests count as user
                 ticks = [int(n) for n in numbers[:8]]
                 idle = sum(ticks[3:5])
-                found[int(name[3:]) if name[3:] else None] = (sum(ticks) - idle, sum(ticks))
-    return found
+                by_core[int(name[3:]) if name[3:] else None] = (sum(ticks) - idle, sum(ticks))
+    return by_core
 
 
 class BackgroundLoad:
@@ -116,11 +116,11 @@ class BackgroundLoad:
 
     def share(self) -> float | None:
         """The share of all cores' time that others used so far, from 0 to 1; None if not known."""
-        before, own = self._before
+        before, spent_before = self._before
         now, spent = _ticks().get(None), _own_ticks()
         if before is None or now is None or now[1] <= before[1]:
             return None
-        used = (now[0] - before[0] - (spent - own)) / (now[1] - before[1])
+        used = (now[0] - before[0] - (spent - spent_before)) / (now[1] - before[1])
         return min(1.0, max(0.0, used))
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from compression.catalogue.backends import EAGER, INT8, ONNX
-from compression.catalogue.cards import Card
 from compression.errors import NotExportable
 from compression.export.onnx.sessions import predict_with, session
 from compression.measure.accuracy import Predictions, agreement
 from compression.measure.backend_timing import (
     DeployableModel,
+    Pair,
     Tell,
     Timed,
     analyse_speedups,
@@ -24,76 +24,78 @@ from compression.measure.backend_timing import (
 )
 from compression.measure.machine_peaks import machine_peaks
 from compression.measure.speedup_analysis import Workload
-from compression.models.data import BATCH, load_dataset, prepare
+from compression.models.data import BATCH, prepare
+from compression.models.target import Target
 from compression.recipe.recipe import Recipe
 from compression.runs.results import Exported, SpeedupAnalysis, Timing
 from compression.runs.statistics import proportion
 
-CALIBRATION_IMAGES = 256
+CALIBRATION_IMAGES, NOISE_IMAGES = 256, 8
 Stage = Callable[[str], Tell]
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """`main` is the timing that a run's latency is of; bytes are of original and compressed."""
+    """How both models run elsewhere; `main` is the timing that a run's latency is of."""
 
     main: Timing
     timings: tuple[Timing, ...]
     accounts: tuple[SpeedupAnalysis, ...]
     exported: tuple[Exported, ...]
-    onnx_bytes: tuple[int | None, int | None]
+    onnx_bytes: Pair[int | None]
     int8_bytes: int | None
     cores: tuple[int, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The original and what came of it, ready to run."""
+class DeployablePair(Pair[DeployableModel]):
+    """The original and the compressed model, ready to run. `macs` are for one image, where known;
+    `quantized` says whether the int8 graph is timed, too."""
 
-    original: DeployableModel
-    compressed: DeployableModel
-    macs: tuple[int | None, int | None]
+    macs: Pair[int | None]
     quantized: bool
 
 
 def pair_of(
-    models: tuple[nn.Module, nn.Module],
-    cards: tuple[Card, Card],
-    macs: tuple[int | None, int | None],
+    target: Target,
+    model: nn.Module,
+    macs: Pair[int | None],
     recipe: Recipe,
-) -> Pair:
-    """Both models, with plain weights; `cards` say what each is but for weights and widths."""
-    images = calibration_images(cards[0])
-    names = tuple(f"{c.architecture}-{c.classes}" for c in cards)
-    original, compressed = (deployable(m, n, images) for m, n in zip(models, names, strict=True))
-    return Pair(original, compressed, macs, recipe.quantizes)
+) -> DeployablePair:
+    """The target's original and its compressed `model`, with ordinary weights.
+
+    Args:
+        target: what the recipe was applied to.
+        model: the compressed model, as its file has it.
+        macs: of the original and the compressed model for one image, where they are known.
+        recipe: what was done.
+    """
+    images = calibration_images(target)
+    original = deployable(target.model, target.structure, images)
+    compressed = deployable(model, target.base.structure, images)
+    return DeployablePair(original, compressed, macs, recipe.quantizes)
 
 
-def works(pair: Pair, images: Tensor, *, int8: bool) -> tuple[Workload, Workload]:
-    """What both models do for these images; with `int8`, which layers stay float32 there too."""
-    return (
-        work_of(pair.original, pair.macs[0], images),
-        work_of(pair.compressed, pair.macs[1], images, int8=int8),
+def works(pair: DeployablePair, images: Tensor, *, int8: bool) -> Pair[Workload]:
+    """What both models do for prepared images [n, 3, h, w]; with `int8`, also which layers stay in
+    float32 there."""
+    return Pair(
+        work_of(pair.original, pair.macs.original, images),
+        work_of(pair.compressed, pair.macs.compressed, images, int8=int8),
     )
 
 
-def calibration_images(card: Card) -> Tensor:
-    """Prepared images [n, 3, h, w]; where a model has none, noise, by which only time is taken."""
-    if card.dataset:
-        split = load_dataset(card.dataset).calibration
-        return prepare(split.images[:CALIBRATION_IMAGES])
-    return noise(card, 8)
+def calibration_images(target: Target) -> Tensor:
+    """Prepared images [n, c, h, w] to calibrate an int8 graph on.
 
-
-def noise(card: Card, count: int) -> Tensor:
-    """Images of a model's size with nothing on them: [count, 3, h, w]."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, *card.input_shape, generator=generator)
+    Where there are none, it is a little noise, by which only times are right.
+    """
+    return target.images(CALIBRATION_IMAGES if target.data else NOISE_IMAGES, "calibration")
 
 
 def deploy(
-    pair: Pair,
+    pair: DeployablePair,
     image: Tensor,
     *,
     device: str,
@@ -101,8 +103,19 @@ def deploy(
     images: Tensor | None = None,
     measured: Predictions | None = None,
 ) -> Deployed:
-    """Time a pair on one image [1, 3, h, w], and see how the int8 graph predicts `images`, which
-    are as stored, beside the predictions `measured` of the compressed model."""
+    """Time a pair, and see how its int8 graph predicts.
+
+    Args:
+        pair: both models, ready to run.
+        image: one prepared image [1, 3, h, w], which is timed.
+        device: `cpu` or `cuda`, where it is timed.
+        stage: begins a stage of that name, and gives what is told the fraction done.
+        images: as stored, which the int8 graph predicts.
+        measured: the compressed model's predictions on the same images.
+
+    Raises:
+        NotExportable: not even PyTorch can run the models.
+    """
     timed, notes = _timed(pair, image, device, stage("Measuring latency"))
     main = next(t for t in timed.timings if t.backend != INT8)
     ran = {t.backend for t in timed.timings}
@@ -112,7 +125,7 @@ def deploy(
         exported.append(_float(pair.compressed))
     if INT8 in ran:
         exported.append(_int8(pair.compressed, images, measured, stage))
-    sizes = {found.format: found.file_bytes for found in exported}
+    sizes = {file.format: file.file_bytes for file in exported}
     return Deployed(
         main=main,
         timings=timed.timings,
@@ -120,14 +133,16 @@ def deploy(
             timed.timings, work, machine_peaks(1) if device == "cpu" else None
         ),
         exported=tuple(exported),
-        onnx_bytes=(_bytes(pair.original) if ONNX in ran else None, sizes.get(ONNX)),
+        onnx_bytes=Pair(_bytes(pair.original) if ONNX in ran else None, sizes.get(ONNX)),
         int8_bytes=sizes.get(INT8),
         cores=timed.cores,
         notes=notes,
     )
 
 
-def _timed(pair: Pair, image: Tensor, device: str, tell: Tell) -> tuple[Timed, tuple[str, ...]]:
+def _timed(
+    pair: DeployablePair, image: Tensor, device: str, tell: Tell
+) -> tuple[Timed, tuple[str, ...]]:
     """In ONNX Runtime on a CPU where both models run there as in PyTorch, else in PyTorch."""
     wanted = (ONNX, INT8) if pair.quantized else (ONNX,)
     notes: list[str] = []
@@ -157,18 +172,18 @@ def _int8(
     forms: DeployableModel, images: Tensor | None, measured: Predictions | None, stage: Stage
 ) -> Exported:
     int8 = forms.int8()
-    found = Exported(format=INT8, file_bytes=int8.graph.ByteSize(), notes=int8.notes)
+    exported = Exported(format=INT8, file_bytes=int8.graph.ByteSize(), notes=int8.notes)
     if images is None or measured is None:
         note = "Its scales were calibrated on noise, for there are no images: only time is right."
-        return found.model_copy(update={"notes": (*int8.notes, note)})
+        return exported.model_copy(update={"notes": (*int8.notes, note)})
     tell = stage("Checking the int8 graph")
     running = session(int8.graph, torch.get_num_threads())
     logits = []
     for start in range(0, len(images), BATCH):
         logits.append(predict_with(running, prepare(images[start : start + BATCH]), BATCH))
         tell(min(1.0, (start + BATCH) / len(images)))
-    own = Predictions(torch.cat(logits), measured.labels)
-    right = proportion(int(own.right.sum()), len(own.labels))
-    apart = float((own.logits - measured.logits).abs().max() / measured.logits.abs().max())
-    same = agreement(own, measured)
-    return found.model_copy(update={"difference": apart, "agreement": same, "top1": right})
+    predictions = Predictions(torch.cat(logits), measured.labels)
+    right = proportion(int(predictions.right.sum()), len(predictions.labels))
+    apart = float((predictions.logits - measured.logits).abs().max() / measured.logits.abs().max())
+    same = agreement(predictions, measured)
+    return exported.model_copy(update={"difference": apart, "agreement": same, "top1": right})

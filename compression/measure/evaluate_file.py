@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from compression.catalogue.cards import Card, card, cards
+from compression.catalogue.cards import card, cards
 from compression.errors import ArtifactError, InvalidInput
 from compression.export.handlers import model_of, open_data
 from compression.export.open_file import Opened
-from compression.measure.accuracy import Predictions, compare, predict
+from compression.measure.accuracy import Predictions, compare
+from compression.measure.comparison import original_predictions
 from compression.measure.cpu_pinning import pinned
 from compression.measure.interleaved_timer import time_interleaved
 from compression.measure.machine_peaks import cpu_name
@@ -26,9 +26,11 @@ from compression.models.data import (
     DATASETS,
     Dataset,
     load_dataset,
+    noise,
     prepare,
+    prepare_raw,
 )
-from compression.models.load import original_of
+from compression.models.target import Target, target_of
 from compression.runs.results import Evaluation, Latency
 from compression.runs.statistics import proportion
 
@@ -37,23 +39,23 @@ MOST_THREADS = 256
 _MOST_BYTES = 1 << 31
 
 
-def _raw(images: Tensor) -> Tensor:
-    """As `prepare`, but pixels from 0 to 1."""
-    if images.shape[-1] == 28:
-        images = F.pad(images, (2, 2, 2, 2))
-    return images.float().div_(255.0).expand(-1, 3, -1, -1).contiguous()
-
-
 # What a file may want its pixels as.
-INPUTS: dict[str, Callable[[Tensor], Tensor]] = {"prepared": prepare, "raw": _raw}
+INPUTS: dict[str, Callable[[Tensor], Tensor]] = {"prepared": prepare, "raw": prepare_raw}
 
 
 @dataclass(frozen=True)
 class EvaluationTarget:
-    """What a file is measured on: a split of a data set, prepared in one of `INPUTS`; against
-    which original. Without data there is only latency, on images of the original's shape."""
+    """What a file is measured on, and against which original.
 
-    original: Card | None
+    Args:
+        original: None where nobody says what the file was made of.
+        data: without it there is only latency, on noise of the original's shape.
+        split: the name of the split.
+        threads: that latency is taken with.
+        inputs: how the pixels are prepared, one of `INPUTS`.
+    """
+
+    original: Target | None
     data: Dataset | None
     split: str
     threads: int
@@ -68,8 +70,7 @@ class EvaluationTarget:
         if self.data is not None:
             return INPUTS[self.inputs](self.data.split(self.split).images[:count]).contiguous()
         assert self.original is not None
-        noise = torch.Generator().manual_seed(0)
-        return torch.randn(count, *self.original.input_shape, generator=noise)
+        return noise(self.original.input_shape, count)
 
 
 def read_file(path: Path) -> bytes:
@@ -101,9 +102,16 @@ def evaluate(
 ) -> Evaluation:
     """Measure a file on a split.
 
-    `model` is the original that it is compared with: that which it says it was made of, if not
-    given. `known` says of a digest whether the file was made here; only then, or if `trusted`, is
-    a kind of file opened that can run code.
+    Args:
+        path: the file.
+        model: the id of the original that it is compared with; what the file says if not given.
+        dataset: the id of the data set; the original's if not given.
+        split: `validation` or `test`.
+        threads: that latency is taken with.
+        inputs: how the file takes its pixels, one of `INPUTS`.
+        known: says of a SHA-256 whether the file was made here. Only then, or if `trusted`, is a
+            kind of file opened that can run code.
+        trusted: see above.
 
     Raises:
         InvalidInput: an unknown model, data set, split or kind of input, or too many threads.
@@ -126,7 +134,7 @@ def evaluate(
         format=opened.format,
         file_bytes=len(data),
         sha256=digest,
-        model=subject.original.id if subject.original else None,
+        model=subject.original.name if subject.original else None,
         dataset=subject.data.id if subject.data else None,
         split=split if subject.data else None,
         latency=latency,
@@ -150,36 +158,38 @@ def _subject(
     if dataset is not None and dataset not in DATASETS:
         raise InvalidInput("dataset", dataset, ", ".join(DATASETS))
     # a file may say what it likes: an id that is not in the catalogue is none
-    found = cards().get(model) if model is not None else None
-    if found is not None and dataset not in (None, found.dataset):
-        raise InvalidInput(
-            "dataset", dataset, found.dataset or f"none: there is none for {found.id} yet"
-        )
-    name = found.dataset if found is not None else dataset or next(iter(DATASETS))
-    return EvaluationTarget(found, load_dataset(name) if name else None, split, threads, inputs)
+    if model is None or model not in cards():
+        data = load_dataset(dataset or next(iter(DATASETS)))
+        return EvaluationTarget(None, data, split, threads, inputs)
+    original = target_of(model, device="cpu", split=split)
+    known = original.data.id if original.data else None
+    if dataset not in (None, known):
+        raise InvalidInput("dataset", dataset, known or f"none: there is none for {model} yet")
+    return EvaluationTarget(original, original.data, split, threads, inputs)
 
 
 def _accuracy(opened: Opened, subject: EvaluationTarget) -> dict[str, Any]:
     empty = dict.fromkeys(("top1", "original_top1", "change", "flips", "agreement"))
     if subject.data is None:
         assert subject.original is not None
-        note = f"No accuracy: there are no labelled images for {subject.original.id} yet."
+        note = f"No accuracy: there are no labelled images for {subject.original.name} yet."
         return {**empty, "notes": (note,)}
     _check_answers(opened, subject, len(subject.data.classes))
-    own = predictions_of(opened, subject)
-    n, right = len(own.labels), int(own.right.sum())
-    notes = () if bool(own.logits.isfinite().all()) else ("Some of its answers are not finite.",)
-    found: dict[str, Any] = {**empty, "top1": proportion(right, n), "notes": notes}
+    predictions = predictions_of(opened, subject)
+    n, right = len(predictions.labels), int(predictions.right.sum())
+    finite = bool(predictions.logits.isfinite().all())
+    notes = () if finite else ("Some of its logits are not finite.",)
+    figures: dict[str, Any] = {**empty, "top1": proportion(right, n), "notes": notes}
     if subject.original is not None:
-        before = predict(original_of(subject.original.id), subject.data.split(subject.split))
-        compared = compare(before, own)
-        found |= {
+        before = original_predictions(subject.original, subject.data.split(subject.split))
+        compared = compare(before, predictions)
+        figures |= {
             "original_top1": compared.before,
             "change": compared.change,
             "flips": compared.flips,
             "agreement": compared.agreement,
         }
-    return found
+    return figures
 
 
 def predictions_of(opened: Opened, subject: EvaluationTarget) -> Predictions:

@@ -1,4 +1,4 @@
-"""Latency of several models, measured in turns in one process.
+"""Latency of several models, timed interleaved in one process.
 
 What is timed is a call; what runs it, and how it was made ready, is its maker's business. Every
 round gives each call a turn, in random order, and a turn is as many calls in a row as fill a
@@ -23,7 +23,7 @@ from compression.measure.cpu_pinning import BackgroundLoad
 from compression.runs.results import Latency
 from compression.runs.statistics import Ratio
 
-# For each model, all its sessions together.
+# For each model, all its calls together.
 SECONDS, LEAST_CALLS = 1.0, 50
 TURN_SECONDS = 0.01
 # A call is warm when the median of its last turns has stopped moving, or after so long.
@@ -45,14 +45,14 @@ class CallTimes:
 
     @cached_property
     def resampled(self) -> Times:
-        """Medians with rounds drawn anew, the same ones for all samples of as many rounds."""
+        """Medians with rounds resampled, the same ones for all samples of as many rounds."""
         return _weighted_medians(self, _draws(int(self.rounds[-1]) + 1))
 
 
 @dataclass(frozen=True)
 class TimingSession:
-    """What was taken of several models: `samples` of each in the order they were given, one for
-    each of its calls, and `busy`, the share of the machine that others used meanwhile."""
+    """Times of several models: `samples` of each in the order they were given, one for each of its
+    calls, and `busy`, the share of the machine that other programs used meanwhile."""
 
     samples: tuple[tuple[CallTimes, ...], ...]
     busy: float | None
@@ -75,8 +75,8 @@ class TimingSession:
 
     def control(self, model: int) -> Ratio:
         """A model's first call over its last: what is seen where there is no difference."""
-        own = self.samples[model]
-        return ratio_of_medians(own[0], own[-1])
+        samples = self.samples[model]
+        return ratio_of_medians(samples[0], samples[-1])
 
 
 def on_wall(call: Call) -> float:
@@ -101,50 +101,57 @@ def time_interleaved(
     *,
     clock: Clock = on_wall,
     seconds: float | None = None,
+    turn_seconds: float = TURN_SECONDS,
     report: Callable[[float], None] | None = None,
 ) -> TimingSession:
-    """Time models, each given as one or more calls that do the same, in random order in each round.
+    """Time models in random order in each round, after all are warm.
 
     Two calls for a model, made ready apart, show what chance does: where a session's memory
-    happens to lie can move its median by several per cent, whatever it runs. After all are warm,
-    every model is called for `seconds` (`SECONDS` if not given) and `LEAST_CALLS` times at least.
-    `report` is told the fraction done.
+    happens to lie can move its median by several per cent, whatever it runs.
+
+    Args:
+        models: one or more calls for each, which do the same.
+        clock: gives the milliseconds that a call takes.
+        seconds: that each model is called for at least, `SECONDS` if not given; and `LEAST_CALLS`
+            times.
+        turn_seconds: of calls in a row that a turn lasts.
+        report: gets the fraction done.
     """
-    wanted = ((SECONDS if seconds is None else seconds,), (LEAST_CALLS,))
+    least = ((SECONDS if seconds is None else seconds,), (LEAST_CALLS,))
     # The same call twice would do for a model that is given once: the control needs two samples.
-    calls = [call for own in models for call in (own if len(own) > 1 else (*own, *own))]
-    counts = [max(2, len(own)) for own in models]
+    calls = [call for given in models for call in (given if len(given) > 1 else (*given, *given))]
+    counts = [max(2, len(given)) for given in models]
     owners = np.repeat(np.arange(len(models)), counts)
     order, shuffle = list(range(len(calls))), random.Random(0).shuffle
-    _warm(calls, clock)
-    others = BackgroundLoad()
+    _warm(calls, clock, turn_seconds)
+    load = BackgroundLoad()
     turns: list[list[list[float]]] = [[] for _ in calls]
-    had = np.zeros((2, len(models)))  # seconds and calls of each model
+    spent = np.zeros((2, len(models)))  # seconds and calls of each model
     started = time.perf_counter()
-    while (done := float((had / wanted).min())) < 1:
+    while (done := float((spent / least).min())) < 1:
         if report:
             report(done)
         shuffle(order)
         for i in order:
-            taken = _turn(calls[i], clock)
-            turns[i].append(taken)
-            had[:, owners[i]] += sum(taken) / 1e3, len(taken)
-    samples = [_sample(own) for own in turns]
+            times = _turn(calls[i], clock, turn_seconds)
+            turns[i].append(times)
+            spent[:, owners[i]] += sum(times) / 1e3, len(times)
+    samples = [_sample(each) for each in turns]
     ends = np.cumsum([0, *counts])
-    busy = others.share() if time.perf_counter() - started > 0.1 else None
+    busy = load.share() if time.perf_counter() - started > 0.1 else None
     whole = tuple(tuple(samples[a:b]) for a, b in pairwise(ends))
     return TimingSession(whole, busy)
 
 
-def _turn(call: Call, clock: Clock) -> list[float]:
-    taken = [clock(call)]
-    until = time.perf_counter() + TURN_SECONDS - taken[0] / 1e3
+def _turn(call: Call, clock: Clock, seconds: float) -> list[float]:
+    times = [clock(call)]
+    until = time.perf_counter() + seconds - times[0] / 1e3
     while time.perf_counter() < until:
-        taken.append(clock(call))
-    return taken
+        times.append(clock(call))
+    return times
 
 
-def _warm(calls: Sequence[Call], clock: Clock) -> None:
+def _warm(calls: Sequence[Call], clock: Clock, turn_seconds: float) -> None:
     """Give all calls turns until each is steady, or has had `WARM_SECONDS`."""
     medians: list[list[float]] = [[] for _ in calls]
     spent = [0.0] * len(calls)
@@ -152,9 +159,9 @@ def _warm(calls: Sequence[Call], clock: Clock) -> None:
         s < WARM_SECONDS and not _steady(m) for s, m in zip(spent, medians, strict=True)
     ) or any(len(m) < 2 for m in medians):
         for i, call in enumerate(calls):
-            taken = _turn(call, clock)
-            medians[i].append(float(np.median(taken)))
-            spent[i] += sum(taken) / 1e3
+            times = _turn(call, clock, turn_seconds)
+            medians[i].append(float(np.median(times)))
+            spent[i] += sum(times) / 1e3
 
 
 def _steady(medians: Sequence[float]) -> bool:
@@ -202,27 +209,10 @@ def _weighted_medians(sample: CallTimes, weights: npt.NDArray[np.int32]) -> Time
     """Median of the calls, each counted as often as its round, for every row of `weights`."""
     order = np.argsort(sample.times, kind="stable")
     times, rounds = sample.times[order], sample.rounds[order]
-    # of each round, how many calls are no slower than each
-    below = np.zeros((weights.shape[1], len(times)), np.int32)
-    below[rounds, np.arange(len(times))] = 1
-    np.cumsum(below, axis=1, out=below)
-    half = (weights * below[:, -1]).sum(1) / 2
-    low = _first(below, weights, lambda counted: counted >= half)
-    # of an even number of calls the two in the middle count
-    high = _first(below, weights, lambda counted: counted > half)
-    return (times[low] + times[high]) / 2
-
-
-def _first(
-    below: npt.NDArray[np.int32],
-    weights: npt.NDArray[np.int32],
-    reached: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]],
-) -> npt.NDArray[np.int64]:
-    """By bisection, the fastest call with which enough are counted, for every row of `weights`."""
-    low = np.zeros(len(weights), np.int64)
-    high = np.full(len(weights), below.shape[1] - 1)
-    while (low < high).any():
-        middle = (low + high) // 2
-        enough = reached((weights * below[:, middle].T).sum(1))
-        low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
-    return low
+    medians = []
+    for counts in weights:
+        counted = np.cumsum(counts[rounds])
+        # of an even number of calls the two in the middle count
+        middle = [np.searchsorted(counted, counted[-1] / 2, side=s) for s in ("left", "right")]
+        medians.append(times[middle].mean())
+    return np.array(medians)

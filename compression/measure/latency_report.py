@@ -1,4 +1,4 @@
-"""All there is to say of a run's latency, measured when somebody asks."""
+"""All there is to say of a run's latency, measured on request."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from compression.catalogue.backends import BACKENDS, EAGER, INT8, ONNX
-from compression.catalogue.cards import Card, card, student_of
 from compression.errors import InvalidInput
 from compression.export.backends import available, why_not
 from compression.measure.backend_timing import (
+    Pair,
     Timed,
     analyse_speedups,
     threads_available,
@@ -26,16 +26,14 @@ from compression.measure.backend_timing import (
 )
 from compression.measure.cpu_pinning import pinned
 from compression.measure.deployed_models import (
-    Pair,
-    noise,
+    DeployablePair,
     pair_of,
     works,
 )
 from compression.measure.layer_profile import in_pytorch, in_runtime, side_by_side
 from compression.measure.machine_peaks import cpu_name, machine_peaks
 from compression.measure.speedup_analysis import SpeedupCase, too_small
-from compression.models.data import load_dataset, prepare
-from compression.models.load import original_of
+from compression.models.target import Target
 from compression.runs.results import (
     LatencyReport,
     LayerTime,
@@ -69,6 +67,13 @@ def plan(
 ) -> Plan:
     """What to time on a device: all that can be, for what is not given.
 
+    Args:
+        quantized: whether the compressed model is, so that int8 backends are of interest.
+        device: `cpu` or `cuda`.
+        backends: their ids.
+        batches: numbers of images in a call.
+        threads: numbers of threads.
+
     Raises:
         InvalidInput: a backend that is not here, or a number of images or threads that cannot be.
     """
@@ -94,34 +99,38 @@ def plan(
 
 
 def report(
-    run: Run, model: nn.Module, wanted: Plan, *, device: str = "cpu", tell: Tell | None = None
+    run: Run, target: Target, model: nn.Module, wanted: Plan, *, tell: Tell | None = None
 ) -> LatencyReport:
-    """Measure a run's model, as its file holds it, against the original. Takes a minute or more.
+    """Measure a run's model against the original. Takes a minute or more.
 
-    `tell` gets a stage and the fraction of it that is done.
+    Args:
+        run: a finished run.
+        target: what its recipe was applied to, on the device to measure on.
+        model: the compressed model, as the run's file has it.
+        wanted: what to time, see `plan`.
+        tell: gets a stage and the fraction of it that is done.
     """
-    found, shape = card(run.model), student_of(card(run.model), run.recipe)
-    macs = (
-        run.baseline.macs if run.baseline else found.macs,
+    device = target.device
+    macs = Pair(
+        run.baseline.macs if run.baseline else target.macs,
         run.compressed.macs if run.compressed else None,
     )
-    pair = pair_of((original_of(found.id), model), (found, shape), macs, run.recipe)
-    said = tell or (lambda _stage, _done: None)
+    pair = pair_of(target, model, macs, run.recipe)
+    tell = tell or (lambda _stage, _done: None)
     time = partial(time_pair, pair.original, pair.compressed, device=device)
     batch, threads = wanted.batches[0], wanted.threads[0]
     first = time(
         wanted.backends,
-        _images(found, batch),
+        _images(target, batch),
         threads=threads,
-        tell=partial(said, "Timing backends"),
+        tell=partial(tell, "Timing backends"),
     )
-    sweep, failed = _sweep(wanted, found, first, time, said)
-    said("Timing layers", 0.0)
-    layers, layers_backend = _layers(pair, first, _images(found, batch), device)
+    sweep, failed = _sweep(wanted, target, first, time, tell)
+    tell("Timing layers", 0.0)
+    layers, layers_backend = _layers(pair, first, _images(target, batch), device)
     int8 = any(BACKENDS[t.backend].dtype == "int8" for t in first.timings)
-    work = works(pair, _images(found, batch), int8=int8)
+    work = works(pair, _images(target, batch), int8=int8)
     machines = {t: machine_peaks(t) for t in wanted.threads} if device == "cpu" else {}
-    original_of(found.id).to("cpu")
     return LatencyReport(
         timings=first.timings,
         accounts=analyse_speedups(first.timings, work, machines.get(threads)),
@@ -133,19 +142,17 @@ def report(
         notes=(
             *_missing(first, failed, device),
             *_profiled(layers, first, layers_backend),
-            *_shared(pair, found, sweep),
+            *_shared(pair, target, sweep),
         ),
     )
 
 
-def _images(found: Card, count: int) -> Tensor:
-    if found.dataset is None:
-        return noise(found, count)
-    return prepare(load_dataset(found.dataset).validation.images[:count])
+def _images(target: Target, count: int) -> Tensor:
+    return target.images(count, "validation")
 
 
 def _sweep(
-    wanted: Plan, found: Card, first: Timed, time: Callable[..., Timed], tell: Tell
+    wanted: Plan, target: Target, first: Timed, time: Callable[..., Timed], tell: Tell
 ) -> tuple[tuple[Timing, ...], dict[str, str]]:
     """Timings for every batch size and number of threads; why some failed."""
     cells = [(batch, threads) for threads in wanted.threads for batch in wanted.batches]
@@ -154,14 +161,14 @@ def _sweep(
     names = tuple(n for n in wanted.swept if n not in first.missing)
     for at, (batch, threads) in enumerate(cells[1:]):
         tell("Timing batches and threads", at / len(cells[1:]))
-        timed = time(names, _images(found, batch), threads=threads)
+        timed = time(names, _images(target, batch), threads=threads)
         timings += timed.timings
         failed |= {f"{BACKENDS[n].title}, batch {batch}": why for n, why in timed.missing.items()}
     return tuple(timings), failed
 
 
 def _layers(
-    pair: Pair, timed: Timed, images: Tensor, device: str
+    pair: DeployablePair, timed: Timed, images: Tensor, device: str
 ) -> tuple[tuple[LayerTime, ...], str]:
     """Both models' layers and the backend that they were timed in, on one thread."""
     ran = {t.backend for t in timed.timings}
@@ -169,7 +176,7 @@ def _layers(
     if backend is None:
         return (), ""
     work = works(pair, images, int8=backend == INT8)
-    names = [w.layers for w in work]
+    names = [work.original.layers, work.compressed.layers]
     with pinned(1):
         if backend == EAGER:
             models = [f.subject.model.eval() for f in (pair.original, pair.compressed)]
@@ -178,7 +185,7 @@ def _layers(
             after = pair.compressed.subject
             graph = after.int8_graph() if backend == INT8 else after.float_graph()
             spent = in_runtime([pair.original.subject.float_graph(), graph], names, images)
-    sizes = {n: 4 if why else 1 for n, why in work[1].floats.items()}
+    sizes = {n: 4 if why else 1 for n, why in work.compressed.floats.items()}
     return side_by_side(spent, names, ({}, sizes)), backend
 
 
@@ -191,23 +198,24 @@ def _missing(first: Timed, failed: dict[str, str], device: str) -> tuple[str, ..
     here = {n: b for n, b in BACKENDS.items() if device in b.devices}
     reasons = {b.title: why for n, b in here.items() if (why := why_not(n, device))}
     reasons |= {BACKENDS[n].title: why for n, why in first.missing.items()} | failed
-    said = [f"Not timed in {title}: {why}." for title, why in reasons.items()]
-    return (*said, *(("Layers are timed on a CPU only.",) if device != "cpu" else ()))
+    lines = [f"Not timed in {title}: {why}." for title, why in reasons.items()]
+    return (*lines, *(("Layers are timed on a CPU only.",) if device != "cpu" else ()))
 
 
-def _shared(pair: Pair, found: Card, sweep: Sequence[Timing]) -> tuple[str, ...]:
+def _shared(pair: DeployablePair, target: Target, sweep: Sequence[Timing]) -> tuple[str, ...]:
     """Where more threads help the compressed model less than the original."""
     alone = {(t.backend, t.compressed.batch): t for t in sweep if t.compressed.threads == 1}
-    said = []
+    lines = []
     for timing in sweep:
         batch = timing.compressed.batch
         single = alone.get((timing.backend, batch))
         if timing.compressed.threads == 1 or single is None:
             continue
-        case = SpeedupCase(timing, *works(pair, _images(found, batch), int8=False), alone=single)
+        work = works(pair, _images(target, batch), int8=False)
+        case = SpeedupCase(timing, work.original, work.compressed, alone=single)
         if sentence := too_small(case):
-            said.append(f"{BACKENDS[timing.backend].title}, batch {batch}: {sentence}")
-    return tuple(said)
+            lines.append(f"{BACKENDS[timing.backend].title}, batch {batch}: {sentence}")
+    return tuple(lines)
 
 
 def _profiled(layers: Sequence[LayerTime], timed: Timed, backend: str) -> tuple[str, ...]:

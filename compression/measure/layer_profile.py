@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from compression.export.onnx.sessions import session_options
 from compression.models.hooks import hooked, leaves
+from compression.models.load import macs_by_layer
 from compression.models.parametrize import compressible, weight_of
 from compression.runs.results import LayerTime
 
@@ -48,27 +49,23 @@ class Cost:
         return size * (self.weights + self.activations)
 
 
-@torch.no_grad()
 def costs(model: nn.Module, images: Tensor) -> dict[str, Cost]:
     """What the layers with weights do for images [n, c, h, w], by name, in the order of use."""
-    found: dict[str, Cost] = {}
+    activations: dict[str, int] = defaultdict(int)
 
-    def see(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weight = weight_of(module)
-        macs = output.numel() * weight[0].numel()
-        share = float(weight.count_nonzero()) / weight.numel()
-        before = found.get(name, Cost("", 0, 0.0, 0, 0))
-        found[name] = Cost(
-            type(module).__name__,
-            before.macs + macs,
-            before.nonzero_macs + share * macs,
-            weight.numel(),
-            before.activations + inputs[0].numel() + output.numel(),
-        )
+    def add(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        activations[name] += inputs[0].numel() + output.numel()
 
-    with hooked(dict(compressible(model)), post=see):
-        model.eval()(images)
-    return found
+    layers = dict(compressible(model))
+    with hooked(layers, post=add):
+        macs = macs_by_layer(model, images)
+    return {n: _cost(layers[n], macs.get(n, 0), count) for n, count in activations.items()}
+
+
+def _cost(layer: nn.Module, macs: int, activations: int) -> Cost:
+    weight = weight_of(layer)
+    share = float(weight.count_nonzero()) / weight.numel()
+    return Cost(type(layer).__name__, macs, share * macs, weight.numel(), activations)
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Spent:
 def in_runtime(
     graphs: Sequence[onnx.ModelProto], layers: Sequence[Collection[str]], images: Tensor
 ) -> list[dict[str, Spent]]:
-    """Time by layer of several graphs in ONNX Runtime, run in turns on one thread.
+    """Time by layer of several graphs in ONNX Runtime, run interleaved on one thread.
 
     `layers` are the names of each graph's layers; what is of none is under its operator's name in
     brackets. The profiler counts whole microseconds.
@@ -97,8 +94,8 @@ def in_runtime(
             calls += 1
         events = [json.loads(Path(s.end_profiling()).read_text()) for s in sessions]
     return [
-        _by_layer(_nodes(own), owners(graph, names), calls)
-        for own, graph, names in zip(events, graphs, layers, strict=True)
+        _by_layer(_nodes(nodes), owners(graph, names), calls)
+        for nodes, graph, names in zip(events, graphs, layers, strict=True)
     ]
 
 
@@ -124,15 +121,15 @@ def _by_layer(
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     for name, kind, ms in ran:
         times[name, kind].append(ms)
-    found: dict[str, Spent] = {}
+    spent: dict[str, Spent] = {}
     for (name, kind), taken in times.items():
         layer = _longest(name.removeprefix("fused "), owner) if _weighs(kind) else None
         key = owner[layer] if layer else f"({kind})"
         # a node that runs several times in a call has as many times more entries
         ms = float(np.median(taken)) * len(taken) / calls
-        before = found.get(key)
-        found[key] = Spent(before.kind if before else kind, ms + (before.ms if before else 0.0))
-    return found
+        before = spent.get(key)
+        spent[key] = Spent(before.kind if before else kind, ms + (before.ms if before else 0.0))
+    return spent
 
 
 def _weighs(kind: str) -> bool:
@@ -145,28 +142,28 @@ def owners(graph: onnx.ModelProto, layers: Collection[str]) -> dict[str, str]:
     makers = {name: node for node in graph.graph.node for name in node.output}
     constants = {tensor.name for tensor in graph.graph.initializer}
     by_weight = {f"{layer}.weight": layer for layer in layers}
-    found: dict[str, str] = {}
+    owner: dict[str, str] = {}
     last: dict[str, int] = {}
     for at, node in enumerate(graph.graph.node):
-        if node.op_type in _PASSING and node.input[0] not in found:
+        if node.op_type in _PASSING and node.input[0] not in owner:
             continue
-        own = None
+        layer = None
         for name in node.input[1:]:
             while name in makers and makers[name].op_type in _PASSING:
                 name = makers[name].input[0]
             if name in constants and (weight := _longest(name, by_weight)):
-                own = by_weight[weight]
-        if own is not None:
-            found[node.name], latest = own, at
+                layer = by_weight[weight]
+        if layer is not None:
+            owner[node.name], latest = layer, at
         else:
-            before = [name for name in node.input if name in found]
+            before = [name for name in node.input if name in owner]
             if not before:
                 continue
             nearest = max(before, key=lambda name: last[name])
-            own, latest = found[nearest], last[nearest]
+            layer, latest = owner[nearest], last[nearest]
         for name in node.output:
-            found[name], last[name] = own, latest
-    return found
+            owner[name], last[name] = layer, latest
+    return owner
 
 
 def _longest(name: str, known: Collection[str]) -> str | None:
@@ -177,18 +174,18 @@ def _longest(name: str, known: Collection[str]) -> str | None:
 
 @torch.inference_mode()
 def in_pytorch(models: Sequence[nn.Module], images: Tensor) -> list[dict[str, Spent]]:
-    """Time by leaf of several models in PyTorch on the CPU, run in turns."""
+    """Time by leaf of several models in PyTorch on the CPU, run interleaved."""
     taken: list[dict[str, list[float]]] = [defaultdict(list) for _ in models]
     kinds: list[dict[str, str]] = [{} for _ in models]
     until, calls = perf_counter() + SECONDS * len(models), 0
     while calls < CALLS or perf_counter() < until:
-        for model, own, kind in zip(models, taken, kinds, strict=True):
-            with _watched(model, own, kind):
+        for model, times, kind in zip(models, taken, kinds, strict=True):
+            with _watched(model, times, kind):
                 model(images)
         calls += 1
     return [
-        {n: Spent(kind[n], float(np.median(t)) * len(t) / calls) for n, t in own.items()}
-        for own, kind in zip(taken, kinds, strict=True)
+        {n: Spent(kind[n], float(np.median(t)) * len(t) / calls) for n, t in times.items()}
+        for times, kind in zip(taken, kinds, strict=True)
     ]
 
 
@@ -228,10 +225,10 @@ def _row(
     work: Sequence[Mapping[str, Cost]],
     sizes: tuple[Mapping[str, int], Mapping[str, int]],
 ) -> LayerTime:
-    times = [own.get(name) for own in spent]
-    done = [own.get(name) for own in work]
+    times = [each.get(name) for each in spent]
+    done = [each.get(name) for each in work]
     moved = [c.bytes(size.get(name, 4)) if c else None for c, size in zip(done, sizes, strict=True)]
-    kind = next(found.kind for found in (*done, *times) if found is not None)
+    kind = next(each.kind for each in (*done, *times) if each is not None)
     return LayerTime(
         name=name,
         kind=kind,

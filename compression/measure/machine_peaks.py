@@ -155,10 +155,10 @@ def measure_peaks(threads: int) -> MachinePeaks:
 def _best(call: Call) -> float:
     """Seconds of the fastest of many calls."""
     call()
-    found, until = on_wall(call), time.perf_counter() + _PROBE_SECONDS
+    best, until = on_wall(call), time.perf_counter() + _PROBE_SECONDS
     while time.perf_counter() < until:
-        found = min(found, on_wall(call))
-    return found / 1e3
+        best = min(best, on_wall(call))
+    return best / 1e3
 
 
 def _start(make: Callable[[int], Call]) -> float:

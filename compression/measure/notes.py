@@ -1,42 +1,45 @@
-"""What a person should know of measured figures, in whole sentences; of speed, `ledger` says it."""
+"""What a person should know of measured figures, in whole sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from compression.catalogue.backends import BACKENDS, INT8
-from compression.catalogue.cards import Card
+from compression.models.target import Target
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Quantize
 from compression.runs.results import Timing
 
 
-def notes(found: Card, recipe: Recipe, main: Timing, timings: Sequence[Timing]) -> tuple[str, ...]:
+def notes(
+    target: Target, recipe: Recipe, main: Timing, timings: Sequence[Timing]
+) -> tuple[str, ...]:
     """What to know of the figures. `main` is the timing that the run's latency is of."""
-    said = []
-    if found.dataset is None:
-        said.append("Accuracy needs a data set; there is none for this model here.")
+    lines = []
+    if target.data is None:
+        lines.append("Accuracy needs a data set; there is none for this model here.")
     quantized = [step for step in recipe.steps if isinstance(step, Quantize)]
     if quantized:
-        said.append(_kernels(quantized, main, timings))
-    if found.bundled and not quantized and "distill" not in {step.step for step in recipe.steps}:
-        said.append(
+        lines.append(_kernels(quantized, main, timings))
+    half_precision = target.card is not None and target.card.bundled
+    if half_precision and not quantized and "distill" not in {step.step for step in recipe.steps}:
+        lines.append(
             "The original's weights are exact in half precision, so the file stores them in "
             "2 bytes each: that alone is a ratio of 2."
         )
-    return tuple(said)
+    return tuple(lines)
 
 
 def _kernels(quantized: Sequence[Quantize], main: Timing, timings: Sequence[Timing]) -> str:
     """Which kernels the latency is of, and what it is in those of the quantized numbers."""
     inputs = any(step.activation_bits for step in quantized)
-    said = (
+    line = (
         f"The latency of {_ms(main)} is that of {BACKENDS[main.backend].precision} kernels, for "
         "which the quantized weights are unpacked"
     )
-    said += ", and which do not round their inputs as the accuracy does" if inputs else ""
+    line += ", and which do not round their inputs as the accuracy does" if inputs else ""
     int8 = next((t for t in timings if t.backend == INT8), None)
-    return f"{said}; in int8 kernels it is {_ms(int8)}." if int8 else f"{said}."
+    return f"{line}; in int8 kernels it is {_ms(int8)}." if int8 else f"{line}."
 
 
 def _ms(timing: Timing) -> str:

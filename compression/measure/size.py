@@ -14,14 +14,27 @@ from compression.export.packed.order0_coder import entropy_bytes
 from compression.models.load import parameter_bytes
 from compression.models.parametrize import compressible, materialize, weight_of
 
-# What `gzip` does when told nothing. One member for every piece, so that all cores can work.
+# What `gzip` does by default. One member for every piece, so that all cores can work.
 GZIP_LEVEL = 6
 _PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes and counts of one model; see `measure_sizes`."""
+    """Bytes and counts of one model.
+
+    artifact_bytes: the packed file, to the last byte.
+    dense_bytes: the tensors of the state dict with ordinary weights, 4 bytes to every
+        floating-point number and buffers at their own size; no file header.
+    gzip_bytes: those same bytes by gzip at its usual level, in pieces of 4 MiB.
+    entropy_bound_bytes: the order-0 entropy of codes of each quantized layer, masks, and for all
+        other numbers the bytes of each role: the least for a coder that looks at one number at a
+        time, without tables and header. A file is smaller where a weight tells of its neighbours.
+    parameters, nonzero: of all layers, with ordinary weights.
+    sparsity: zeros as a fraction of the compressible weights only (convolutions and linear
+        layers, without biases).
+    bits_per_weight: 8 x artifact_bytes / the original's parameters.
+    """
 
     artifact_bytes: int
     dense_bytes: int
@@ -36,17 +49,10 @@ class Sizes:
 def measure_sizes(model: nn.Module, packed: bytes, original_parameters: int) -> Sizes:
     """Sizes of a model and of its packed file.
 
-    artifact_bytes: the packed file, to the last byte.
-    dense_bytes: the tensors of the plain state dict, 4 bytes to every floating-point number and
-        buffers at their own size; no file header.
-    gzip_bytes: those same bytes by gzip at its usual level, in pieces of 4 MiB.
-    entropy_bound_bytes: the order-0 entropy of codes of each quantized layer, masks, and for all
-        other numbers the bytes of each role: the least for a coder that looks at one number at a
-        time, without tables and header. The file is smaller where a weight tells of its neighbours.
-    parameters, nonzero: of the plain model; zeros in convolutions, linear layers and all others.
-    sparsity: zeros as a fraction of the compressible weights only (convolutions and linear
-        layers, without biases).
-    bits_per_weight: 8 x artifact_bytes / `original_parameters`.
+    Args:
+        model: with its masks and grids.
+        packed: its file.
+        original_parameters: how many parameters the model had that it was made of.
     """
     twin = materialize(model)
     weights = [weight_of(module) for _, module in compressible(twin)]

@@ -1,4 +1,4 @@
-"""Data sets held as tensors, with seeded splits that never overlap.
+"""Data sets as tensors in memory, with seeded splits that never overlap.
 
 `train` is for training, `calibration` (part of train) for statistics, `validation` for every
 choice a person makes, `test` for the one look when a run is certified. Validation has two halves:
@@ -104,10 +104,27 @@ class Dataset:
 
 def prepare(images: Tensor) -> Tensor:
     """uint8 [n, 1, 28, 28] or [n, 1, 32, 32] to normalised float32 [n, 3, 32, 32]."""
+    x = _pixels(images).sub_(MEAN).div_(STD)
+    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def prepare_raw(images: Tensor) -> Tensor:
+    """As `prepare`, but pixels from 0 to 1 and in the default layout."""
+    return _pixels(images).expand(-1, 3, -1, -1).contiguous()
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """A new float32 tensor [n, 1, 32, 32] from 0 to 1, with a black margin where there was none."""
     if images.shape[-1] == 28:
         images = F.pad(images, (2, 2, 2, 2))
-    x = images.float().div_(255.0).sub_(MEAN).div_(STD)
-    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    return images.float().div_(255.0)
+
+
+def noise(input_shape: tuple[int, ...], count: int) -> Tensor:
+    """Standard normal images [count, *input_shape], the same ones each time: for what depends on
+    the shape alone."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, *input_shape, generator=generator)
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:

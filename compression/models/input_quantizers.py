@@ -1,4 +1,4 @@
-"""How a layer's input is held on a grid: a module beside the weight, called by a forward pre-hook.
+"""How a layer's input is put on a grid: a module beside the weight, called by a forward pre-hook.
 
 The grid's tensors are not in the state dict, which therefore keeps the keys of the architecture;
 `input_grids` reads them out for whoever writes a file. Copies carry them along.
@@ -31,24 +31,24 @@ def depthwise(module: nn.Module) -> bool:
     return bool(groups > 1 and groups == getattr(module, "in_channels", 0))
 
 
-def _on_grid(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (getattr(module, _NAME)(given[0]), *given[1:])
+def _on_grid(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (getattr(module, _NAME)(inputs[0]), *inputs[1:])
 
 
 def on_grid(module: nn.Module, inputs: Tensor) -> Tensor:
-    """A layer's inputs as its weights meet them: on the grid they are held on, if there is one."""
+    """A layer's inputs as its weights multiply them: on their grid, if they have one."""
     quantizer = getattr(module, _NAME, None)
     return quantizer(inputs) if isinstance(quantizer, InputQuantizer) else inputs
 
 
 def input_grids(model: nn.Module) -> dict[str, QuantizationGrid]:
-    """The grids that layers' inputs are held on, by the layers' names."""
-    held = {name: getattr(module, _NAME, None) for name, module in compressible(model)}
-    return {name: q.grid for name, q in held.items() if isinstance(q, InputQuantizer)}
+    """The grids of layers' inputs, by the layers' names."""
+    quantizers = {name: getattr(module, _NAME, None) for name, module in compressible(model)}
+    return {name: q.grid for name, q in quantizers.items() if isinstance(q, InputQuantizer)}
 
 
 def parametrize_inputs(model: nn.Module, grids: Mapping[str, QuantizationGrid]) -> None:
-    """Put the inputs of the named layers on grids, in place; what a layer held is replaced.
+    """Put the inputs of the named layers on grids, in place; a grid that is there is replaced.
 
     Raises:
         KeyError: there is no compressible layer of that name.
@@ -58,7 +58,7 @@ def parametrize_inputs(model: nn.Module, grids: Mapping[str, QuantizationGrid]) 
     for name, grid in grids.items():
         module = layers[name]
         quantizer = InputQuantizer(grid)
-        _release(module)
+        _remove(module)
         module.add_module(_NAME, quantizer.to(module.weight.device))  # type: ignore[arg-type]
         module.register_forward_pre_hook(_on_grid)
 
@@ -66,10 +66,10 @@ def parametrize_inputs(model: nn.Module, grids: Mapping[str, QuantizationGrid]) 
 def remove_input_quantizers(model: nn.Module) -> None:
     """Let every layer take its input as it comes again, in place."""
     for _, module in compressible(model):
-        _release(module)
+        _remove(module)
 
 
-def _release(module: nn.Module) -> None:
+def _remove(module: nn.Module) -> None:
     if hasattr(module, _NAME):
         delattr(module, _NAME)
     # By value, not by handle: the hooks of a copy have no handles of their own.

@@ -31,6 +31,7 @@ from compression.catalogue.cards import (
 )
 from compression.errors import InvalidInput, ModelUnavailable
 from compression.models.parametrize import compressible, weight_of
+from compression.models.placement import evaluating
 from compression.paths import assets_dir
 
 QUANTILES = 1001
@@ -82,43 +83,66 @@ class _NumbersOnCpu(TorchFunctionMode):
 
 
 def load_model(model_id: str) -> nn.Module:
-    """The pretrained model, float32 on the CPU, in evaluation mode.
+    """A pretrained model, float32 on the CPU, in evaluation mode; a new one each time.
+
+    Args:
+        model_id: an id listed by `compression models`.
+
+    Returns:
+        The module: prepared images float32 [n, c, h, w] in, logits [n, classes] out.
 
     Raises:
         InvalidInput: there is no such model.
         ModelUnavailable: its weights cannot be read or downloaded; says where they are looked for.
+
+    Example:
+        >>> from compression import load_model
+        >>> model = load_model("fashion-mnist/squeezenet1_1")
+        >>> sum(p.numel() for p in model.parameters())
+        727626
     """
-    found = card(model_id)
-    model = build(found.architecture, found.classes)
-    state = _bundled_state(found) if found.bundled else _downloaded_state(found)
+    entry = card(model_id)
+    model = build(entry.architecture, entry.classes)
+    state = _bundled_state(entry) if entry.bundled else _downloaded_state(entry)
     try:
-        model.load_state_dict(_without_auxiliary(state, found.architecture))
+        model.load_state_dict(_without_auxiliary(state, entry.architecture))
     except RuntimeError as error:
         raise ModelUnavailable(
-            f"model {model_id}: the file {found.file} does not fit {found.architecture} "
+            f"model {model_id}: the file {entry.file} does not fit {entry.architecture} "
             f"({str(error).splitlines()[-1].strip()})"
         ) from None
     return model.to(memory_format=torch.channels_last)
 
 
-def _bundled_state(found: Card) -> dict[str, Tensor]:
-    path = assets_dir() / "models" / found.file
+@lru_cache(maxsize=2)
+def original_of(model_id: str) -> nn.Module:
+    """As `load_model`, but the last two are kept and shared: nobody moves or changes them.
+
+    Raises:
+        InvalidInput: there is no such model.
+        ModelUnavailable: its weights cannot be read or downloaded.
+    """
+    return load_model(model_id)
+
+
+def _bundled_state(entry: Card) -> dict[str, Tensor]:
+    path = assets_dir() / "models" / entry.file
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelUnavailable(f"model {found.id}: {path} cannot be read ({error})") from None
+        raise ModelUnavailable(f"model {entry.id}: {path} cannot be read ({error})") from None
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def weights_path(found: Card) -> Path:
+def weights_path(entry: Card) -> Path:
     """Where torchvision's cache holds, or would hold, a downloaded model's file."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / found.file
+    return Path(torch.hub.get_dir()) / "checkpoints" / entry.file
 
 
-def _downloaded_state(found: Card) -> dict[str, Tensor]:
-    path = weights_path(found)
+def _downloaded_state(entry: Card) -> dict[str, Tensor]:
+    path = weights_path(entry)
     try:
-        weights = tv.get_model_weights(found.architecture)["DEFAULT"]
+        weights = tv.get_model_weights(entry.architecture)["DEFAULT"]
         # torch prints "Downloading" on stdout, which belongs to the caller
         with contextlib.redirect_stdout(io.StringIO()):
             state: dict[str, Tensor] = weights.get_state_dict(
@@ -128,14 +152,14 @@ def _downloaded_state(found: Card) -> dict[str, Tensor]:
     except (URLError, OSError, RuntimeError) as error:
         bundled = ", ".join(m for m, c in cards().items() if c.bundled)
         raise ModelUnavailable(
-            f"model {found.id}: the download of {found.file} failed "
+            f"model {entry.id}: the download of {entry.file} failed "
             f"({_reason(error)}). Connect to the network, or put the file at {path}. "
             f"Models that are here: {bundled}."
         ) from None
     except Exception as error:
         # an unreadable file makes torch.load raise nearly anything, UnpicklingError among others
         raise ModelUnavailable(
-            f"model {found.id}: {path} is damaged ({type(error).__name__}); delete it to have it "
+            f"model {entry.id}: {path} is damaged ({type(error).__name__}); delete it to have it "
             f"downloaded again."
         ) from None
 
@@ -165,16 +189,33 @@ def describe_weights(model: nn.Module) -> Weights:
 
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one forward pass of one image of shape `input_shape`."""
-    example = next(model.parameters()).new_zeros(1, *input_shape)
+    return macs_by_layer(model, next(model.parameters()).new_zeros(1, *input_shape))[""]
+
+
+def macs_by_layer(model: nn.Module, images: Tensor) -> dict[str, int]:
+    """Multiply-accumulates of one forward pass in every module, with all that is inside it.
+
+    Args:
+        model: stays in its mode.
+        images: prepared images [n, c, h, w] on the model's device.
+
+    Returns:
+        By the module's name, the whole model's under the empty name. What has no products is not
+        in it, nor a layer whose weight another module multiplies by, as attention does.
+    """
     # The fused attention kernel hides its products from the counter.
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            model.eval()(example)
+        counter = FlopCounterMode(display=False)
+        with evaluating(model), torch.inference_mode(), counter:
+            model(images)
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-    return int(counter.get_total_flops()) // 2
+    counts = {name: sum(flops.values()) // 2 for name, flops in counter.get_flop_counts().items()}
+    root = type(model).__name__
+    inside = {n.removeprefix(f"{root}."): macs for n, macs in counts.items() if n != root}
+    return {**inside, "": counts.get("Global", 0)}
 
 
 def parameter_bytes(model: nn.Module) -> int:
@@ -191,7 +232,7 @@ def imagenet_card(architecture: str) -> dict[str, Any]:
     side = weights.transforms().crop_size[0]
     model = skeleton(architecture, len(weights.meta["categories"]))
     top1 = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    found = Card(
+    entry = Card(
         id=f"imagenet/{architecture}",
         title=f"{architecture} (ImageNet)",
         architecture=architecture,
@@ -207,7 +248,7 @@ def imagenet_card(architecture: str) -> dict[str, Any]:
         training=f"torchvision {architecture}, weights {weights.name}",
         licence="see torchvision's model documentation",
     )
-    return found.model_dump(mode="json", exclude_defaults=True)
+    return entry.model_dump(mode="json", exclude_defaults=True)
 
 
 def main() -> None:
@@ -219,9 +260,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-@lru_cache(maxsize=2)
-def original_of(model_id: str) -> nn.Module:
-    """The pretrained model; shared, so copy it before changing anything."""
-    return load_model(model_id)

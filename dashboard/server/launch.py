@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from compression.errors import CompressionError
-from compression.paths import STORE_VARIABLE, cache_dir
+from compression.paths import STORE_VARIABLE, cache_dir, configure_process
 from compression.runs.store import open_store
 from dashboard.server import preload
 from dashboard.server.options import Options, choose_port, read_options
@@ -83,6 +83,7 @@ def serve(options: Options, store_url: str, port: int) -> None:
 
 def main() -> None:
     """The console script."""
+    configure_process()
     try:
         options = read_options(sys.argv[1:])
         store_url = open_store(options.store).url

@@ -10,15 +10,16 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from compression.catalogue.cards import card
 from compression.catalogue.examples import Example
-from compression.cli.execution import execute_here
+from compression.cli.execution import certify_here, execute_here
 from compression.paths import assets_dir
 from compression.recipe.recipe import Recipe, parse
 from compression.runs.results import State
-from compression.runs.store import new_run
+from compression.runs.store import new_run, open_store
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,12 @@ def make(name: str, device: str) -> tuple[Example, bytes]:
     wanted = EXAMPLES[name]
     recipe = parse(Recipe, {"steps": wanted.steps, "seed": 0})
     asked = new_run(wanted.model, card(wanted.model).dataset, recipe, State.RUNNING)
-    run, curves = execute_here(asked, device, "validation", quiet=True, keep=packed.append)
-    certificate, _ = execute_here(run, device, "test", quiet=True)
+    run, curves = execute_here(asked, device, quiet=True, keep=packed.append)
+    with TemporaryDirectory() as folder:
+        store = open_store(f"sqlite:///{folder}/runs.sqlite")
+        store.add(run, device)
+        store.put_file(run.id, packed[0])
+        certificate = certify_here(store, run, device, quiet=True)
     example = Example(
         name=name,
         title=wanted.title,

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from compression.catalogue.cards import card
 from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.calibration.step_context import StepContext
 from compression.methods.prune.channels import choose_channels, remove
-from compression.models.data import Dataset, load_dataset, prepare
+from compression.models.data import INPUT_SHAPE, Dataset, load_dataset, prepare
 from compression.models.parametrize import (
     FakeQuantize,
     Mask,
     compressible,
     part,
 )
+from compression.models.target import Target
 
 IMAGES = 96
 
@@ -111,10 +111,15 @@ def net(name: str) -> nn.Module:
 
 def context(name: str, *, seed: int = 0, data: bool = True) -> StepContext:
     """What a step needs to work on `net(name)`."""
-    found = card("fashion-mnist/squeezenet1_1").model_copy(update={"id": f"tiny/{name}"})
-    original = _original(name)
-    images_here = small_data() if data else None
-    return StepContext(found, original, original, images_here, seed, "cpu", lambda _: None)
+    return context_of(_original(name), f"tiny/{name}", seed=seed, data=data)
+
+
+def context_of(
+    original: nn.Module, name: str = "tiny", *, seed: int = 0, data: bool = True
+) -> StepContext:
+    """What a step needs to work on copies of `original`."""
+    target = Target(original, INPUT_SHAPE, small_data() if data else None, name)
+    return StepContext(target, original, original, seed, lambda _: None)
 
 
 def mask_of(module: nn.Module) -> Tensor:

@@ -9,35 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
-from compression.catalogue.cards import Card
-from compression.errors import InvalidInput
 from compression.models.data import Dataset, prepare
 from compression.models.hooks import hooked
-from compression.recipe.calibration_need import needs_images
+from compression.models.requirements import without_images
+from compression.models.target import Target
 from compression.runs.progress import Curve, Progress
 
 # Half of what a paired forward pass keeps at its widest layer, in bytes: bounds the images.
 _WIDEST = 384 * 2**20
 # Images for gradients: their cost is that of as many training steps.
 GRADIENT_IMAGES = 1000
-
-
-def first_setting_needing_images(step: BaseModel) -> tuple[str, object] | None:
-    """The first setting of a step that needs images to calibrate on, and its value as given."""
-    for name, value in step:
-        if needs_images(name, value):
-            return name, ",".join(value) if isinstance(value, tuple) else value
-    return None
-
-
-def without_images(card: Card, setting: str, value: object) -> InvalidInput:
-    """The error for a setting that needs images where a model has none."""
-    return InvalidInput(
-        setting, value, f"a model with images to calibrate on; {card.id} has none here"
-    )
 
 
 class StepResult(NamedTuple):
@@ -51,22 +34,31 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True)
 class StepContext:
-    """The model's card, its original, the reference of a step's outputs, images.
+    """What a step works with: the network that it changes, the recipe's original, and the reference
+    that the step's outputs are compared with; both lie on the device and are shared.
 
     `report` gets the fraction done; `watch`, for a step that has more to report, all of it. `at` is
     the step's place in the recipe, `checkpoint` the file where it may keep what it has so far.
     """
 
-    card: Card
+    target: Target
     reference: nn.Module
     original: nn.Module
-    data: Dataset | None
     seed: int
-    device: str
     report: Callable[[float], None]
     watch: Callable[[Progress], None] | None = None
     at: int = 0
     checkpoint: Path | None = None
+
+    @property
+    def data(self) -> Dataset | None:
+        """The model's labelled images."""
+        return self.target.data
+
+    @property
+    def device(self) -> str:
+        """Where the step runs, `cpu` or `cuda`."""
+        return self.target.device
 
     def dataset(self, setting: str, value: object) -> Dataset:
         """The model's data.
@@ -75,7 +67,7 @@ class StepContext:
             InvalidInput: there is none; it names the setting that needs it.
         """
         if self.data is None:
-            raise without_images(self.card, setting, value)
+            raise without_images(self.target.name, setting, value)
         return self.data
 
     def images(self, setting: str, value: object) -> Tensor:
@@ -89,10 +81,7 @@ class StepContext:
 
     def example(self) -> Tensor:
         """One image of the model's input size: [1, c, h, w]."""
-        if self.data is not None:
-            return prepare(self.data.calibration.images[:1]).to(self.device)
-        noise = torch.Generator().manual_seed(0)
-        return torch.randn(1, *self.card.input_shape, generator=noise).to(self.device)
+        return self.target.images(1, "calibration").to(self.device)
 
     def labelled(self, setting: str, value: object) -> tuple[Tensor, Tensor]:
         """Prepared calibration images and their labels on the device, for gradients.

@@ -7,14 +7,14 @@ import copy
 import torch
 from torch import nn
 
-from compression.catalogue.cards import card
 from compression.errors import InvalidInput
 from compression.measure.accuracy import predict
 from compression.methods.calibration.step_context import StepContext, StepResult
 from compression.methods.distill.config import TrainingConfig
 from compression.methods.distill.loop import distill
 from compression.models.data import Split, prepare
-from compression.models.load import build, original_of
+from compression.models.load import build
+from compression.models.target import Target
 from compression.recipe.steps import Distill
 from compression.runs.statistics import Interval, proportion
 
@@ -32,9 +32,13 @@ def distill_step(model: nn.Module, step: Distill, context: StepContext) -> StepR
     data = context.data
     if data is None:
         raise InvalidInput(
-            "distill", context.card.id, "a model with a data set to learn from: fashion-mnist/..."
+            "distill",
+            context.target.name,
+            "a model with a data set to learn from: fashion-mnist/...",
         )
-    student = model if step.student is None else _student(step, context.seed)
+    student = model
+    if step.student is not None and context.target.student is not None:
+        student = _student(context.target.student, step, context.seed)
     config = TrainingConfig(
         step=step,
         train=data.train,
@@ -50,13 +54,12 @@ def distill_step(model: nn.Module, step: Distill, context: StepContext) -> StepR
     return StepResult(student, outcome.notes, outcome.curve, outcome.stopped)
 
 
-def _student(step: Distill, seed: int) -> nn.Module:
-    student = card(str(step.student))
+def _student(student: Target, step: Distill, seed: int) -> nn.Module:
     if step.initial == "own":
-        return copy.deepcopy(original_of(student.id))
+        return copy.deepcopy(student.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(student.architecture, student.classes)
+        return build(str(student.architecture), student.classes)
 
 
 def _accuracy(model: nn.Module, split: Split, device: str) -> Interval:

@@ -31,7 +31,7 @@ from compression.methods.calibration.second_moments import (
     output_error,
     weight_rows,
 )
-from compression.methods.calibration.step_context import StepContext, first_setting_needing_images
+from compression.methods.calibration.step_context import StepContext
 from compression.methods.prune.channels import (
     Plan,
     choose_channels,
@@ -58,6 +58,7 @@ from compression.models.parametrize import (
     remove_parametrization,
     weight_of,
 )
+from compression.models.requirements import first_setting_needing_images
 from compression.recipe.steps import Prune
 
 FISHER_IMAGES = 500
@@ -117,7 +118,7 @@ def _channel_pruner(step: Prune, context: StepContext) -> Attempt:
         batch = context.labelled("score", step.score) if step.score == "taylor" else None
         plan = choose_channels(
             model,
-            architecture=context.card.architecture,
+            architecture=context.target.architecture or context.target.name,
             example=context.example(),
             sparsity=amount,
             score=step.score,

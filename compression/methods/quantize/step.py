@@ -26,7 +26,7 @@ from compression.methods.calibration.second_moments import (
     output_error,
     weight_rows,
 )
-from compression.methods.calibration.step_context import StepContext, first_setting_needing_images
+from compression.methods.calibration.step_context import StepContext
 from compression.methods.quantize.block_reconstruction import reconstruct
 from compression.methods.quantize.equalization import equalize
 from compression.methods.quantize.gptq import gptq
@@ -51,6 +51,7 @@ from compression.models.parametrize import (
     stored_weight,
     weight_of,
 )
+from compression.models.requirements import first_setting_needing_images
 from compression.recipe.steps import Quantize
 
 ACTIVATION_IMAGES = 500

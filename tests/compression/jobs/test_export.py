@@ -32,6 +32,7 @@ from compression.measure.accuracy import Predictions, predict
 from compression.measure.evaluate_file import evaluate
 from compression.methods.pipeline import compress
 from compression.models.data import load_dataset, prepare
+from compression.models.target import target_of
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize
 from compression.runs.results import Run, State
@@ -57,7 +58,7 @@ def finished(**changed: object) -> Run:
 
 @cache
 def source() -> Source:
-    return Source(finished(), packed())
+    return Source(finished(), target_of(MODEL, RECIPE, device="cpu"), packed())
 
 
 @cache
@@ -186,7 +187,8 @@ def test_the_file_kept_with_a_run_is_taken(store: Store) -> None:
     run = finished()
     store.add(run)
     store.put_file(run.id, packed())
-    assert source_of(store, run) == Source(run, packed())
+    kept = source_of(store, run)
+    assert (kept.run, kept.packed, kept.notes) == (run, packed(), ())
 
 
 def test_where_none_was_kept_the_recipe_is_applied_again_and_the_outcome_compared(
@@ -220,5 +222,6 @@ def test_what_cannot_be_had_is_refused_in_one_line(store: Store) -> None:
 
 def test_a_model_without_images_has_no_int8_graph() -> None:
     foreign = finished().model_copy(update={"model": "imagenet/squeezenet1_1", "dataset": None})
+    target = target_of(foreign.model, device="cpu")
     with pytest.raises(NotExportable, match="needs images to calibrate on"):
-        make(replace(source(), run=foreign), "onnx-int8")
+        make(replace(source(), run=foreign, target=target), "onnx-int8")

@@ -23,6 +23,7 @@ from compression.measure.backend_timing import threads_available
 from compression.measure.latency_report import plan, report
 from compression.methods.pipeline import compress
 from compression.models.load import original_of
+from compression.models.target import target_of
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize
 from compression.runs.results import (
@@ -79,7 +80,8 @@ def test_a_report_has_backends_batches_layers_and_roofs(short: None, store: Stor
     told: list[str] = []
     model = compress(MODEL.id, RECIPE, device="cpu").model
     wanted = plan(True, backends=["eager", "onnx", "onnx-int8"], batches=[1, 3], threads=[1])
-    found = report(run, model, wanted, tell=lambda stage, _: told.append(stage))
+    target = target_of(MODEL.id, RECIPE, device="cpu")
+    found = report(run, target, model, wanted, tell=lambda stage, _: told.append(stage))
     assert [t.backend for t in found.timings] == ["eager", "onnx", "onnx-int8"]
     assert [a.backend for a in found.accounts] == ["eager", "onnx", "onnx-int8"]
     cells = [(t.backend, t.compressed.batch, t.compressed.threads) for t in found.sweep]

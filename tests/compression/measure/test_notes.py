@@ -1,13 +1,13 @@
 """What is said of figures follows from the figures."""
 
-from compression.catalogue.cards import card
 from compression.measure.notes import notes
+from compression.models.target import target_of
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize
 from compression.runs.results import Latency, Timing
 from compression.runs.statistics import Ratio
 
-RESNET = card("fashion-mnist/resnet18")
+RESNET = target_of("fashion-mnist/resnet18", device="cpu")
 ONE = Ratio(value=1, low=1, high=1)
 
 
@@ -46,5 +46,6 @@ def test_what_is_not_quantized_says_nothing_of_kernels_but_of_the_half_precision
 
 
 def test_a_model_without_a_data_set_says_that_it_has_no_accuracy() -> None:
-    said = notes(card("imagenet/resnet18"), Recipe(steps=(Prune(sparsity=0.5),)), FLOAT, (FLOAT,))
+    foreign = target_of("imagenet/resnet18", device="cpu")
+    said = notes(foreign, Recipe(steps=(Prune(sparsity=0.5),)), FLOAT, (FLOAT,))
     assert "data set" in said[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compression.catalogue.cards import card
 from compression.errors import InvalidInput
 from compression.export.packed import file
 from compression.measure.accuracy import flips, predict
 from compression.methods import pipeline, step_cache
 from compression.methods.pipeline import compress
 from compression.methods.quantize import block_reconstruction
+from compression.models.data import Dataset, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import compressible, materialize, weight_of
+from compression.models.target import Target, target_of
 from compression.recipe.presets import PRESETS, apply_preset
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import Distill, Prune, Quantize
@@ -41,27 +45,35 @@ def flat(model: nn.Module) -> Tensor:
 
 
 @pytest.fixture(autouse=True)
-def little_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few images to calibrate on and to look at, and short tuning."""
-    whole = pipeline.load_dataset(DATA)
-    small = replace(
+def short_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_reconstruction, "EPOCHS", 1)
+
+
+@cache
+def few() -> Dataset:
+    """Few images to calibrate on and to look at."""
+    whole = load_dataset(DATA)
+    return replace(
         whole, calibration=whole.calibration.head(128), validation=whole.validation.head(500)
     )
-    monkeypatch.setattr(pipeline, "load_dataset", lambda _: small)
-    monkeypatch.setattr(block_reconstruction, "EPOCHS", 1)
+
+
+def little(model_id: str) -> Target:
+    """A bundled model with few images."""
+    return replace(target_of(model_id), data=few())
 
 
 def accuracy(model: nn.Module) -> float:
     """Accuracy on the few validation images."""
-    right = predict(materialize(model), pipeline.load_dataset(DATA).validation).right
+    right = predict(materialize(model), few().validation).right
     return float(right.float().mean())
 
 
 def packed(model_id: str, recipe: Recipe) -> bytes:
     """The file of a recipe computed afresh."""
     step_cache._memory.clear()
-    model = compress(model_id, recipe).model
-    found = pipeline.card(model_id)
+    model = compress(little(model_id), recipe).model
+    found = card(model_id)
     return file.pack(
         model, architecture=found.architecture, classes=found.classes, details={"key": recipe.key}
     )
@@ -86,7 +98,7 @@ def test_another_seed_gives_other_bytes_only_where_chance_has_a_part() -> None:
         for seed in (0, 1):
             step = Prune.model_validate({"sparsity": 0.5, "scope": "layer", "score": score})
             step_cache._memory.clear()
-            made.append(flat(compress(MODEL, Recipe(steps=(step,), seed=seed)).model))
+            made.append(flat(compress(little(MODEL), Recipe(steps=(step,), seed=seed)).model))
         assert torch.equal(*made) == same
 
 
@@ -106,8 +118,8 @@ def test_bundled_models_are_pruned_compensated_and_rounded(
     repair = ("batchnorm", "bias")
     first = Prune.model_validate({**how, "update": "obs", "repair": repair})
     second = Quantize.model_validate({"bits": 4, "rounding": rounding, "repair": repair})
-    pruned = compress(model_id, Recipe(steps=(first,))).model
-    both = compress(model_id, Recipe(steps=(first, second))).model
+    pruned = compress(little(model_id), Recipe(steps=(first,))).model
+    both = compress(little(model_id), Recipe(steps=(first, second))).model
     kept = flat(pruned) != 0
     assert bool((flat(both)[~kept] == 0).all())
     if first.sparsity:
@@ -123,12 +135,12 @@ def test_bundled_models_are_pruned_compensated_and_rounded(
 
 
 def test_as_much_as_accuracy_allows_by_each_way_of_pruning() -> None:
-    original, split = original_of(MODEL), pipeline.load_dataset(DATA).validation
+    original, split = original_of(MODEL), few().validation
     before = predict(materialize(original), split)
     found = []
     for how in ({}, {"scope": "layer", "update": "obs", "repair": ["batchnorm", "bias"]}):
         step = Prune.model_validate({"max_drop": 2.0, **how})
-        made = compress(MODEL, Recipe(steps=(step,)))
+        made = compress(little(MODEL), Recipe(steps=(step,)))
         changed = flips(before, predict(materialize(made.model), split))
         assert changed.right_to_wrong - changed.wrong_to_right <= 0.02 * len(split)
         assert any("Bisection found a sparsity" in note for note in made.notes)
@@ -139,7 +151,7 @@ def test_as_much_as_accuracy_allows_by_each_way_of_pruning() -> None:
 def test_compensation_after_quantization_is_refused() -> None:
     recipe = Recipe(steps=(Quantize(bits=4), Prune(sparsity=0.5, update="obs")))
     with pytest.raises(InvalidInput, match=r"^update: got 'obs'.*prune before quantizing"):
-        compress(MODEL, recipe)
+        compress(little(MODEL), recipe)
 
 
 def test_a_model_whose_layers_mean_something_else_is_its_own_reference() -> None:

@@ -1,16 +1,19 @@
 """The whole way: recipes in, measured runs out, prefixes not computed twice."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from compression.catalogue.cards import card
 from compression.errors import Cancelled, InvalidInput
 from compression.jobs.execute import execute
 from compression.methods import pipeline, step_cache
-from compression.methods.pipeline import compress, resolve_device
+from compression.methods.pipeline import compress
+from compression.models.data import load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import (
     FakeQuantize,
@@ -19,6 +22,8 @@ from compression.models.parametrize import (
     part,
     weight_of,
 )
+from compression.models.placement import resolve_device
+from compression.models.target import Target, target_of
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune, Quantize
 from compression.runs.progress import Progress
@@ -37,18 +42,10 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Distillation on 1,024 of the training images."""
-    whole = pipeline.load_dataset(DATA)
-    small = type(whole)(
-        whole.id,
-        whole.classes,
-        whole.train.head(1024),
-        whole.calibration,
-        whole.validation,
-        whole.test,
-    )
-    monkeypatch.setattr(pipeline, "load_dataset", lambda _: small)
+def few_images() -> Target:
+    """The model with 1,024 of the training images."""
+    whole = load_dataset(DATA)
+    return replace(target_of(MODEL), data=replace(whole, train=whole.train.head(1024)))
 
 
 def flat(model: nn.Module) -> torch.Tensor:
@@ -85,13 +82,12 @@ def test_steps_combine_in_any_order_and_number(steps: tuple[Prune | Quantize, ..
         assert max(len(c.unique()) for c in channels) <= 2**4 - 1
 
 
-@pytest.mark.usefixtures("few_images")
 @pytest.mark.parametrize("first", [(Prune(sparsity=0.6),), (Prune(sparsity=0.6), Quantize(bits=3))])
 def test_distillation_moves_weights_but_not_zeros_or_grids(
-    first: tuple[Prune | Quantize, ...],
+    first: tuple[Prune | Quantize, ...], few_images: Target
 ) -> None:
-    before = compress(MODEL, Recipe(steps=first)).model
-    after = compress(MODEL, Recipe(steps=(*first, SHORT))).model
+    before = compress(few_images, Recipe(steps=first)).model
+    after = compress(few_images, Recipe(steps=(*first, SHORT))).model
     zero = flat(before) == 0
     assert bool((flat(after)[zero] == 0).all())
     assert not torch.equal(flat(before), flat(after))
@@ -109,9 +105,8 @@ def test_a_step_that_changes_nothing_says_so_also_from_the_cache() -> None:
     assert len(twice.notes) == 1
 
 
-@pytest.mark.usefixtures("few_images")
 def test_a_prefix_is_computed_once_in_memory_and_across_processes(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, few_images: Target
 ) -> None:
     monkeypatch.setattr(step_cache, "WORTH_A_FILE_SECONDS", 0.0)
     applied: list[str] = []
@@ -123,12 +118,12 @@ def test_a_prefix_is_computed_once_in_memory_and_across_processes(
 
         monkeypatch.setitem(pipeline.STEPS, name, (title, spy))
     shared = (Prune(sparsity=0.5), Quantize(bits=4), SHORT)
-    first = compress(MODEL, Recipe(steps=shared))
+    first = compress(few_images, Recipe(steps=shared))
     assert applied == ["prune", "quantize", "distill"]
-    compress(MODEL, Recipe(steps=(*shared, Quantize(bits=3))))
+    compress(few_images, Recipe(steps=(*shared, Quantize(bits=3))))
     assert applied[3:] == ["quantize"]
     step_cache._memory.clear()  # as in a new process
-    again = compress(MODEL, Recipe(steps=shared))
+    again = compress(few_images, Recipe(steps=shared))
     assert applied[4:] == []
     state = again.model.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in first.model.state_dict().items())
@@ -209,7 +204,7 @@ def test_an_imagenet_model_runs_for_size_and_latency(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     model_id = "imagenet/squeezenet1_1"
-    path = pipeline.card(model_id)
+    path = card(model_id)
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     torch.manual_seed(0)

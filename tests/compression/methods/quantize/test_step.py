@@ -15,7 +15,6 @@ from torch import nn
 from compression.errors import InvalidInput
 from compression.export.packed.format_v2 import dissect
 from compression.export.packed.order0_coder import entropy_bytes
-from compression.methods.calibration.step_context import StepContext
 from compression.methods.prune.step import prune
 from compression.methods.quantize import block_reconstruction
 from compression.methods.quantize.step import _fisher, quantize
@@ -30,7 +29,7 @@ from compression.models.parametrize import (
     weight_of,
 )
 from compression.recipe.steps import Prune, Quantize
-from tests.compression.tiny import NETS, context, grid_held, images, masks, net, small_data
+from tests.compression.tiny import NETS, context, context_of, grid_held, images, masks, net
 
 every_net = pytest.mark.parametrize("name", NETS)
 every_rounding = pytest.mark.parametrize("rounding", ["nearest", "gptq", "reconstruct"])
@@ -169,9 +168,7 @@ def test_activations_are_held_beside_weights(name: str, rounding: str) -> None:
 def test_equalization_is_the_same_function_in_eight_bits(rounding: str) -> None:
     """squeezenet1_1 has nothing but ReLUs between its layers."""
     original = original_of("fashion-mnist/squeezenet1_1")
-    known = StepContext(
-        context("convolutional").card, original, original, small_data(), 0, "cpu", lambda _: None
-    )
+    known = context_of(original)
     for granularity in ("channel", "tensor"):
         how = {"equalization": "cross-layer", "rounding": rounding, "granularity": granularity}
         model = copy.deepcopy(original)
