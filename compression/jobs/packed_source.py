@@ -78,7 +78,7 @@ def source_of(store: Store, run: Run, device: str = "auto", report: Report | Non
     """
     if run.state is not State.DONE:
         raise InvalidInput("run", run.id, f"a run that is done; this one is {run.state}")
-    packed = store.file(run.id) or _shipped(run)
+    packed = store.files.get(run.id) or _shipped(run)
     if packed is not None:
         return Source(run, packed)
     if run.stopped_early:
