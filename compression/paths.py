@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -35,19 +37,61 @@ def data_dir() -> Path:
     return Path(given) if given else Path(platformdirs.user_data_dir(_NAME))
 
 
+def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that nobody ever reads half of it: it is all there, or as it was before.
+
+    Args:
+        path: the file; its folder is there.
+        data: what the file is to hold.
+        durable: whether it also has to outlive a power cut right after; that takes longer.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
 def write_cached(path: Path, data: bytes) -> None:
-    """Write a file of the cache so that nobody ever reads half of it.
+    """Write a file of the cache whole, making its folder first.
 
     Raises:
         OSError: it cannot be written; a cache can do without.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, data, durable=False)
+
+
+def keep_newest(
+    folder: Path, pattern: str, most: int, size: Callable[[Path], int] = lambda _: 1
+) -> None:
+    """Remove the files that were changed longest ago, until the sizes of the rest are at most
+    `most`; the newest one always stays.
+
+    Args:
+        folder: where the files are.
+        pattern: which files, such as `*.onnx`.
+        most: the largest sum of sizes; as `size` is, the largest number of files.
+        size: what a file counts.
+
+    Raises:
+        OSError: a file cannot be looked at or removed.
+    """
+    total = 0
+    newest_first = sorted(folder.glob(pattern), key=lambda p: p.stat().st_mtime, reverse=True)
+    for place, path in enumerate(newest_first):
+        total += size(path)
+        if place > 0 and total > most:
+            path.unlink(missing_ok=True)
 
 
 # What PyTorch's libraries read from the environment, once, when they are loaded.

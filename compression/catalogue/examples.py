@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -112,17 +111,16 @@ def put_examples(store: Store) -> None:
         CompressionError: an example's file is damaged, or the store cannot be written.
     """
     found = examples()
-    if not found or store.entries():
+    if not found or store.runs.find():
         return
     # whoever adds this puts them in: two pages may start at once
-    if store.add_fact("store", "examples", {"names": [e.name for e in found]}):
+    if store.facts.add("store", "examples", {"names": [e.name for e in found]}):
         for example in found:
-            store.add(example.run)
+            store.runs.add(example.run)
             packed = example_file(example.name)
             if packed is not None:
-                store.put_file(example.run.id, packed)
+                store.files.put(example.run.id, packed)
             for curve in example.curves:
-                store.put_curve(example.run.id, curve)
+                store.curves.put(example.run.id, curve)
             if example.certificate is not None:
-                body = json.loads(example.certificate.to_json())
-                store.put_fact("certificate", example.run.id, body)
+                store.certificates.put(example.run.id, example.certificate)

@@ -25,7 +25,7 @@ from compression.cli.flags import (
     recipe_of,
     with_step_flags,
 )
-from compression.cli.output import certificate_of, print_json, print_table, show_run
+from compression.cli.output import print_json, print_table, show_run
 from compression.errors import InvalidInput
 from compression.recipe.presets import PRESETS, WHOLE, as_flags
 from compression.runs.results import State
@@ -106,7 +106,7 @@ def run(
 @app.command()
 def runs(store: StoreUrl = None, as_json: AsJson = False) -> None:
     """List the runs, oldest first."""
-    entries = open_store(store).entries()
+    entries = open_store(store).runs.find()
     if as_json:
         print_json([json.loads(e.run.to_json()) for e in entries])
     elif entries:
@@ -119,19 +119,19 @@ def runs(store: StoreUrl = None, as_json: AsJson = False) -> None:
 def show(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show one run's figures beside the original's."""
     opened = open_store(store)
-    found = opened.get(run).run
-    show_run(found, certificate_of(opened, found), as_json)
+    stored = opened.runs.get(run).run
+    show_run(stored, opened.certificates.get(stored.id), as_json)
 
 
 @app.command()
 def certify(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Measure a finished run's file on the test images: once, then kept."""
     opened = open_store(store)
-    entry = opened.get(run)
+    entry = opened.runs.get(run)
     if entry.run.state is not State.DONE:
         raise InvalidInput("run", run, f"a run that is done; this one is {entry.run.state}")
-    certificate = certificate_of(opened, entry.run)
+    certificate = opened.certificates.get(entry.run.id)
     if certificate is None:
         certificate = certify_here(opened, entry.run, entry.device, as_json)
-        opened.put_fact("certificate", entry.run.id, json.loads(certificate.to_json()))
+        opened.certificates.put(entry.run.id, certificate)
     show_run(certificate, None, as_json)

@@ -99,11 +99,11 @@ def do_and_store(store: Store, run: Run, device: str, quiet: bool, *, keeping: b
     done, curves = execute_here(
         run, device, quiet, store=store, keeping=keeping, keep=packed.append
     )
-    store.add(done, device)
+    store.runs.add(done, device)
     for curve in curves:
-        store.put_curve(done.id, curve)
+        store.curves.put(done.id, curve)
     for file in packed:
-        store.put_file(done.id, file)
+        store.files.put(done.id, file)
     return done
 
 

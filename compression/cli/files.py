@@ -14,7 +14,7 @@ from compression.catalogue.file_formats import FORMATS
 from compression.cli.app import app
 from compression.cli.execution import progress_bar
 from compression.cli.flags import AsJson, RunId, StoreUrl
-from compression.cli.output import certificate_of, print_json
+from compression.cli.output import print_json
 from compression.errors import InvalidInput
 from compression.runs.format import digits, percent, points, size
 from compression.runs.results import Evaluation, Exported
@@ -44,7 +44,7 @@ def export(
         raise InvalidInput("format", form, ", ".join(FORMATS))
     paths = _free(output, force)
     opened = open_store(store)
-    entry = opened.get(run)
+    entry = opened.runs.get(run)
     with _quietly():
         # torch is imported here, so that everything else answers at once
         from compression.export.inference_script import Runner, check_name, script_of
@@ -57,7 +57,7 @@ def export(
             source = source_of(opened, entry.run, entry.device, report)
             ready = make(source, form, report)
         digest = write(output, ready.data)
-        certificate = certificate_of(opened, entry.run)
+        certificate = opened.certificates.get(entry.run.id)
         page = Page(
             output.name, digest, entry.run, certificate, source.card, ready.exported, paths[2].name
         )
@@ -65,7 +65,7 @@ def export(
         script = script_of(Runner(output.name, form, source.card, ready.batch))
         write(paths[2], script.encode())
     # by its digest alone, so that a file that was changed since is not taken for ours
-    opened.put_fact("exported", digest, {"format": form, "model": entry.run.model})
+    opened.facts.put("exported", digest, {"format": form, "model": entry.run.model})
     if as_json:
         files = {name: str(p) for name, p in zip(("path", "card", "script"), paths, strict=True)}
         said = {"run": entry.run.id, "sha256": digest, **ready.exported.model_dump(mode="json")}
@@ -148,7 +148,7 @@ def evaluate(
             split=split,
             threads=threads,
             inputs=inputs,
-            known=lambda digest: opened.fact("exported", digest) is not None,
+            known=lambda digest: opened.facts.get("exported", digest) is not None,
             trusted=trust,
         )
     if as_json:

@@ -43,7 +43,7 @@ def latency(
     It takes a minute or more; the report is kept with the run.
     """
     opened = open_store(store)
-    entry = opened.get(run)
+    entry = opened.runs.get(run)
     numbers = _numbers("batches", batches), _numbers("threads", threads)
     names = None if backends is None else _parts(backends)
     with contextlib.redirect_stdout(sys.stderr):
@@ -70,7 +70,7 @@ def latency(
                 tell=lambda stage, done: draw(Progress(stage=stage, fraction=min(1.0, done))),
             )
         found = found.model_copy(update={"notes": (*source.notes, *found.notes)})
-    opened.put_latency(entry.run.id, found)
+    opened.latency.put(entry.run.id, found)
     _show(entry.run, found, as_json)
 
 

@@ -26,10 +26,19 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point: whatever goes wrong is one line on stderr and an exit code."""
     configure_process()
     code = _guarded(arguments)
-    # Where Ctrl-C came inside an `exec`, as imports have them, `python -m` would end by the signal
-    # whatever the code is, unless something else has been evaluated since.
-    eval("0")
+    _forget_interrupt()
     sys.exit(code)
+
+
+def _forget_interrupt() -> None:
+    """Let the program end with the code it gives to `sys.exit`.
+
+    CPython remembers that Ctrl-C came while a text was being executed, as dataclasses execute
+    theirs when they are imported, and then ends the process by SIGINT whatever the code is, until
+    it has executed another text (`unhandled_keyboard_interrupt` in pythonrun.c). The other ways
+    out, `os._exit` and blocking the signal, leave out what is to be done at exit or outlive `main`.
+    """
+    exec("")
 
 
 def _guarded(arguments: list[str] | None) -> int:

@@ -11,7 +11,6 @@ from rich.console import Console
 from compression.cli import tables
 from compression.runs.format import percent
 from compression.runs.results import Run
-from compression.runs.store import Store
 
 
 def show_run(run: Run, certificate: Run | None, as_json: bool) -> None:
@@ -29,12 +28,6 @@ def show_run(run: Run, certificate: Run | None, as_json: bool) -> None:
         print(f"Certified on test images: top-1 {percent(certificate.compressed.top1)}")
     for note in run.notes:
         print(f"- {note}")
-
-
-def certificate_of(store: Store, run: Run) -> Run | None:
-    """A run's measurement on the test images, if it was certified."""
-    body = store.fact("certificate", run.id)
-    return None if body is None else Run.model_validate_json(json.dumps(body))
 
 
 def print_json(document: Any) -> None:

@@ -43,8 +43,8 @@ _IMAGES = "10000"
 def curves(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show how a run trained: loss, learning rate and validation accuracy by epoch."""
     opened = open_store(store)
-    found = opened.get(run).run
-    drawn = opened.curves(found.id)
+    found = opened.runs.get(run).run
+    drawn = opened.curves.get(found.id)
     if as_json:
         print_json([curve.model_dump(mode="json") for curve in drawn])
         return
@@ -140,7 +140,7 @@ def _run_cells(
 
 def taken(store: Store, model: str, cell: Cell, device: str) -> Run | None:
     """The newest finished run of a cell's recipe that was trained to the end; None if none."""
-    for entry in reversed(store.entries(model, (State.DONE,))):
+    for entry in reversed(store.runs.find(model, (State.DONE,))):
         same = entry.run.recipe_key == cell.recipe.key and not entry.run.stopped_early
         if same and device in ("auto", entry.device):
             return entry.run

@@ -1,4 +1,4 @@
-"""Dask workers on this machine: how they are started, bounded and, if need be, killed."""
+"""Dask workers: how they are started, bounded, guarded and, if need be, killed."""
 
 # mypy: allow-untyped-calls
 # (distributed is not fully typed)
@@ -9,11 +9,12 @@ import logging
 import os
 import re
 import signal
+from pathlib import Path
 
 import dask
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
-from distributed import LocalCluster, Nanny
+from distributed import Client, LocalCluster, Nanny, Security
 from distributed.system import MEMORY_LIMIT
 
 from compression.errors import CompressionError, InvalidInput
@@ -63,6 +64,9 @@ def _configure() -> None:
             # Dask has workers hand freed memory back to the system at once; fetching it again at
             # every training step made distillation more than twice as slow.
             "distributed.nanny.pre-spawn-environ": {},
+            # These are served to whoever asks, without TLS: logs, tasks, call stacks.
+            "distributed.scheduler.http.routes": [],
+            "distributed.worker.http.routes": [],
         }
     )
 
@@ -72,7 +76,8 @@ def start_cluster(
 ) -> LocalCluster:
     """A scheduler and worker processes of one thread each, on free ports of the loopback address.
 
-    `warm` is the module each worker imports before it takes work.
+    Every connection among them is encrypted and needs the cluster's certificate, which is made here
+    and is nowhere but in memory. `warm` is the module each worker imports before it takes work.
 
     Raises:
         CompressionError: no worker could be started.
@@ -85,9 +90,11 @@ def start_cluster(
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
+            protocol="tls://",
+            security=Security.temporary(),
             memory_limit=memory_limit,
             dashboard_address=None,
-            # Without a dashboard too there is a health route; its port must be free.
+            # Without a dashboard too there is a server for it; its port must be free.
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             preload=[warm],
             env={"COMPRESSION_THREADS": threads, "OMP_NUM_THREADS": threads},
@@ -97,12 +104,43 @@ def start_cluster(
         raise CompressionError(f"worker: it could not be started ({cause})") from error
 
 
+def connect_to(
+    scheduler: str,
+    certificates: tuple[Path | None, Path | None, Path | None] = (None, None, None),
+    insecure: bool = False,
+) -> Client:
+    """A client of a running cluster.
+
+    Args:
+        scheduler: its address, such as `tls://host:8786`.
+        certificates: files of the authority's certificate, of ours and of its key, as PEM; those
+            that are None are as Dask's own settings say.
+        insecure: whether a scheduler without TLS will do.
+
+    Raises:
+        InvalidInput: it is without TLS, or there are no certificates.
+        CompressionError: it cannot be reached, or takes other certificates.
+    """
+    names = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+    files = {n: str(p) for n, p in zip(names, certificates, strict=True) if p is not None}
+    secure = scheduler.startswith("tls://")
+    if not secure and not insecure:
+        raise InvalidInput("scheduler", scheduler, "tls://HOST:PORT, or any with --insecure")
+    try:
+        security = Security(require_encryption=secure, **files)
+        if secure and security.get_connection_args("client")["ssl_context"] is None:
+            raise InvalidInput("tls-ca", None, "certificates: --tls-ca, --tls-cert and --tls-key")
+        return Client(scheduler, security=security)
+    except (OSError, ValueError) as error:
+        raise CompressionError(f"scheduler: {scheduler} cannot be used ({error})") from error
+
+
 class Deaths(logging.Handler):
     """Remembers how worker processes ended, which Dask only logs; passes warnings on."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.words: dict[int, str] = {}
+        self.endings: dict[int, str] = {}
         logger = logging.getLogger("distributed.nanny")
         logger.propagate = False
         logger.setLevel(logging.INFO)
@@ -110,11 +148,11 @@ class Deaths(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         pattern = r"Worker process (\d+) (was killed by signal (\d+)|exited .*)"
-        found = re.match(pattern, record.getMessage())
-        if found:
-            number = int(found[3] or 0)
+        ended = re.match(pattern, record.getMessage())
+        if ended:
+            number = int(ended[3] or 0)
             name = signal.Signals(number).name if number in set(signal.Signals) else ""
-            self.words[int(found[1])] = f"{found[2]} {name}".strip()
+            self.endings[int(ended[1])] = f"{ended[2]} {name}".strip()
         elif record.levelno >= logging.WARNING:
             log.log(record.levelno, record.getMessage())
 

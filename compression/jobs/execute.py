@@ -141,7 +141,7 @@ def _compared(store: Store, run: Run) -> Run:
     earlier = next(
         (
             entry.run
-            for entry in reversed(store.entries(run.model, (State.DONE,)))
+            for entry in reversed(store.runs.find(run.model, (State.DONE,)))
             if entry.run.recipe_key == run.recipe_key
             and entry.run.id != run.id
             and not entry.run.stopped_early

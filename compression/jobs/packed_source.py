@@ -104,7 +104,7 @@ def source_of(
     """
     if run.state is not State.DONE:
         raise InvalidInput("run", run.id, f"a run that is done; this one is {run.state}")
-    packed = store.file(run.id) or _shipped(run)
+    packed = store.files.get(run.id) or _shipped(run)
     if packed is None and run.stopped_early:
         # done again from its recipe it would train to the end, and be another model
         raise InvalidInput("run", run.id, "one whose file was kept, for it was stopped early")

@@ -1,4 +1,4 @@
-"""What happens inside a worker process: one run, from its settings to its figures in the store."""
+"""What happens inside a worker process: one job, from its claim to its result in the store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import os
 import time
 import traceback
+from collections.abc import Callable
 from functools import cache, partial
 
 import torch
@@ -20,61 +21,62 @@ from compression.measure.latency_report import report as measure_latency
 from compression.models.load import describe_weights, load_model
 from compression.runs.progress import Curve, Progress
 from compression.runs.results import Run
-from compression.runs.store import Store, StoredRun, open_store
+from compression.runs.store import Job, Kind, Store, open_store
 
 REPORT_SECONDS = 0.25
 CURVE_SECONDS = 1.0
 
 
-def work(store_url: str, entry: StoredRun) -> None:
-    """Apply and measure one run, and store how it ended. Runs in a worker process."""
+def work(store_url: str, job: Job) -> None:
+    """Do a job and store how it ended. Runs in a worker process."""
     store = _prepare(store_url)
-    run = entry.run
-    report = Reporter(store, entry)
     try:
-        try:
-            keep = partial(store.put_file, run.id)
-            done = execute(run, device=entry.device, report=report, keep=keep, store=store)
-        finally:
-            report.flush()
-        _describe(store, run)
-        store.finish(done, entry.owner)
+        _DO[job.kind](store, job)
     except Cancelled:
-        store.stopped(run, entry.owner)
+        store.jobs.stopped(job)
     except CompressionError as error:
-        store.fail(run, str(error), traceback.format_exc(), entry.owner)
+        store.jobs.fail(job, str(error), traceback.format_exc())
     except Exception as error:
-        store.fail(run, _reason(error), traceback.format_exc(), entry.owner)
+        store.jobs.fail(job, _reason(error), traceback.format_exc())
 
 
-def make_latency_report(store_url: str, run_id: str, owner: str) -> None:
-    """Make the latency report that somebody wants of a run. Runs in a worker process."""
-    store = _prepare(store_url)
-    told = -math.inf
+def _do_run(store: Store, job: Job) -> None:
+    """Apply a run's recipe and measure it."""
+    stored = store.runs.get(job.run_id)
+    report = Reporter(store, job)
+    try:
+        keep = partial(store.files.put, job.run_id)
+        done = execute(stored.run, device=stored.device, report=report, keep=keep, store=store)
+    finally:
+        report.flush()
+    _describe(store, stored.run)
+    store.runs.finish(job, done)
 
-    def tell(stage: str, done: float) -> None:
-        nonlocal told
+
+def _make_latency_report(store: Store, job: Job) -> None:
+    """Time a finished run in everything that runs it here."""
+    stored, last = store.runs.get(job.run_id), -math.inf
+
+    def tell(stage: str, fraction: float) -> None:
+        nonlocal last
         now = time.monotonic()
-        if now - told < CURVE_SECONDS:
+        if now - last < CURVE_SECONDS:
             return
-        told = now
-        said = store.report_latency(run_id, owner, f"{stage}, {100 * done:.0f} % done")
-        if not said and store.latency_request(run_id) is None:
-            raise Cancelled("Cancelled.")  # the run was deleted
+        last = now
+        if store.jobs.report(job, Progress(stage=stage, fraction=fraction)):
+            raise Cancelled("Cancelled.")  # or the run was deleted
 
-    try:
-        entry = store.get(run_id)
-        source = source_of(store, entry.run, entry.device)
-        wanted = plan(entry.run.recipe.quantizes, source.target.device)
-        found = measure_latency(entry.run, source.target, source.model(), wanted, tell=tell)
-        notes = (*source.notes, *found.notes)
-        store.fulfil_latency(run_id, owner, found.model_copy(update={"notes": notes}))
-    except Cancelled:
-        return
-    except CompressionError as error:
-        store.fail_latency(run_id, owner, str(error))
-    except Exception as error:
-        store.fail_latency(run_id, owner, _reason(error))
+    source = source_of(store, stored.run, stored.device)
+    timings = plan(stored.run.recipe.quantizes, source.target.device)
+    report = measure_latency(stored.run, source.target, source.model(), timings, tell=tell)
+    notes = (*source.notes, *report.notes)
+    store.latency.finish(job, report.model_copy(update={"notes": notes}))
+
+
+_DO: dict[Kind, Callable[[Store, Job], None]] = {
+    Kind.RUN: _do_run,
+    Kind.LATENCY: _make_latency_report,
+}
 
 
 @cache
@@ -84,17 +86,17 @@ def _prepare(store_url: str) -> Store:
 
 
 class Reporter:
-    """Carries what the engine reports into the store, and the wish to stop back to the engine."""
+    """Carries what the engine reports into the store, and a request to stop back to the engine."""
 
-    def __init__(self, store: Store, entry: StoredRun) -> None:
-        self._store, self._id, self._owner = store, entry.run.id, entry.owner
+    def __init__(self, store: Store, job: Job) -> None:
+        self._store, self._job = store, job
         self._reported = self._drawn = -math.inf
         self._curve: Curve | None = None
         # whether the last report offered to stop and keep: a person may take that up too late, when
         # the training has just ended, and does not mean to lose it
         self._offered = False
         # cancelled and kept by a worker that died before it could measure it
-        self._keep = store.fact("kept", self._id) is not None
+        self._keep = job.cut_short
 
     def __call__(self, progress: Progress) -> None:
         """Store a report; the many that come between two are dropped, but for what must be kept.
@@ -105,7 +107,7 @@ class Reporter:
         now = time.monotonic()
         self._draw(progress.curve, now)
         if progress.saved:
-            self._store.saved(self._id, self._owner)
+            self._store.jobs.saved(self._job)
         if self._keep and progress.keeps:
             self._keep = False
             raise Cancelled("Cancelled.")
@@ -113,9 +115,9 @@ class Reporter:
             return
         self._reported, offered = now, self._offered
         self._offered = progress.keeps
-        if self._store.report(self._id, progress, self._owner):
+        if self._store.jobs.report(self._job, progress):
             if progress.keeps or offered:
-                self._store.kept(self._id, self._owner)
+                self._store.jobs.kept(self._job)
             if progress.keeps or not offered:
                 raise Cancelled("Cancelled.")
 
@@ -131,15 +133,15 @@ class Reporter:
     def flush(self) -> None:
         """Store the last curve that came, if it is not stored yet."""
         if self._curve is not None:
-            self._store.put_curve(self._id, self._curve)
+            self._store.curves.put(self._job.run_id, self._curve)
             self._curve = None
 
 
 def _describe(store: Store, run: Run) -> None:
     """Keep how the weights of a downloaded model are spread: its card cannot say."""
-    if card(run.model).weights is None and store.fact("weights", run.model) is None:
+    if card(run.model).weights is None and store.facts.get("weights", run.model) is None:
         weights = describe_weights(load_model(run.model))
-        store.put_fact("weights", run.model, weights.model_dump(mode="json"))
+        store.facts.put("weights", run.model, weights.model_dump(mode="json"))
 
 
 def _reason(error: Exception) -> str:

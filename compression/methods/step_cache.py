@@ -29,7 +29,7 @@ from compression.models.parametrize import (
     part,
 )
 from compression.models.widths import resize, widths
-from compression.paths import cache_dir, write_cached
+from compression.paths import cache_dir, keep_newest, write_cached
 from compression.runs.progress import Curve
 
 KEPT_IN_MEMORY = 4
@@ -79,8 +79,9 @@ def keep(key: str, prefix: CompressedModel, seconds: float) -> None:
         _memory.popitem(last=False)
     if seconds >= WORTH_A_FILE_SECONDS:
         try:
-            _write(_path(key), prefix)
-            _make_room()
+            path = _path(key)
+            _write(path, prefix)
+            keep_newest(path.parent, "*.safetensors", DISK_BYTES, lambda p: p.stat().st_size)
         except OSError:
             # A cache that cannot be written only costs time later.
             return
@@ -140,13 +141,3 @@ def _read(path: Path, blank: nn.Module) -> CompressedModel:
     return CompressedModel(
         model.to(memory_format=torch.channels_last).eval(), tuple(said["notes"]), curves
     )
-
-
-def _make_room() -> None:
-    files = sorted(_path("x").parent.glob("*.safetensors"), key=lambda p: p.stat().st_mtime)
-    total = sum(f.stat().st_size for f in files)
-    for file in files[:-1]:
-        if total <= DISK_BYTES:
-            return
-        total -= file.stat().st_size
-        file.unlink(missing_ok=True)

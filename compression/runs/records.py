@@ -1,7 +1,8 @@
-"""Runs as they are stored, with what is kept of each: its curves and its certificate."""
+"""Runs as they are stored, each with how far its job is."""
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -9,21 +10,14 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 
-from compression.errors import InvalidInput, StoreError
+from compression.errors import InvalidInput
 from compression.recipe.recipe import Recipe
-from compression.runs.database import (
-    Database,
-    facts,
-    files,
-    put_fact,
-    runs,
-)
-from compression.runs.progress import Curve, Progress
+from compression.runs.database import Database, facts, files, jobs, runs
+from compression.runs.documents import documents_of, parse_document
+from compression.runs.jobs import Job, Kind, end, put_job, to_job
+from compression.runs.progress import Progress
 from compression.runs.results import Run, State
-
-MOST_FILE_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -57,162 +51,102 @@ def new_run(model: str, dataset: str | None, recipe: Recipe, state: State = Stat
     )
 
 
-class Entries(Database):
-    """The runs in a database, and what is kept of each."""
+class Runs:
+    """The runs in a database."""
 
-    # Runs
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def add(self, run: Run, device: str = "auto") -> None:
         """Put a run in: queued for a worker, or finished by the caller itself."""
-        now = time.time()
-        with self._write() as c:
-            c.execute(
-                runs.insert().values(
-                    id=run.id,
-                    state=run.state,
-                    model=run.model,
-                    recipe_key=run.recipe_key,
-                    device=device,
-                    created=now,
-                    updated=now,
-                    attempts=0,
-                    cancel=False,
-                    body=run.to_json(),
-                )
-            )
+        values = {"id": run.id, "model": run.model, "recipe_key": run.recipe_key}
+        body, now = run.to_json(), time.time()
+        with self._database.write() as c:
+            c.execute(runs.insert().values(**values, device=device, created=now, body=body))
+            put_job(c, run.id, Kind.RUN, run.state)
 
     def get(self, run_id: str) -> StoredRun:
         """The run with that id, or whose id begins so if only one does.
 
         Raises:
             InvalidInput: there is no such run, or several.
+            StoreError: it is damaged, or another version of this program wrote it.
         """
-        escaped = run_id.replace("\\", "").replace("%", "").replace("_", "")
-        where = runs.c.id.like(f"{escaped}%") if escaped == run_id and run_id else sa.false()
-        with self._read() as c:
-            rows = c.execute(runs.select().where(where).limit(2)).all()
+        rows: list[Any] = []
+        if re.fullmatch("[0-9A-Za-z-]+", run_id):
+            with self._database.read() as c:
+                rows = list(c.execute(_STORED.where(runs.c.id.like(f"{run_id}%")).limit(2)))
         if len(rows) != 1:
             what = "one run" if rows else "an id listed by `compression runs`"
             raise InvalidInput("run", run_id, what)
-        return to_entry(rows[0])
+        return _stored(rows[0])
 
-    def entries(self, model: str | None = None, states: tuple[State, ...] = ()) -> list[StoredRun]:
-        """Runs, oldest first; of one model and in some states only, if given."""
-        query = runs.select().order_by(runs.c.created, runs.c.id)
+    def find(self, model: str | None = None, states: tuple[State, ...] = ()) -> list[StoredRun]:
+        """Runs, oldest first; of one model and in some states only, if given.
+
+        Raises:
+            StoreError: one is damaged, or another version of this program wrote it.
+        """
+        query = _STORED.order_by(runs.c.created, runs.c.id)
         if model is not None:
             query = query.where(runs.c.model == model)
         if states:
-            query = query.where(runs.c.state.in_(states))
-        with self._read() as c:
-            return [to_entry(row) for row in c.execute(query)]
+            query = query.where(jobs.c.state.in_(states))
+        with self._database.read() as c:
+            return [_stored(row) for row in c.execute(query)]
 
     def revision(self) -> tuple[int, float]:
         """A value that changes whenever any run does: cheap to poll."""
-        with self._read() as c:
-            row = c.execute(sa.select(sa.func.count(), sa.func.max(runs.c.updated))).one()
+        query = sa.select(sa.func.count(), sa.func.max(jobs.c.updated))
+        with self._database.read() as c:
+            row = c.execute(query.where(jobs.c.kind == Kind.RUN)).one()
         return int(row[0]), float(row[1] or 0)
 
+    def finish(self, job: Job, run: Run) -> bool:
+        """End a claimed job with the measured run. False if it was no longer its owner's."""
+        body = run.model_copy(update={"state": State.DONE}).to_json()
+        with self._database.write() as c:
+            ended = end(c, job, State.DONE)
+            if ended:
+                c.execute(runs.update().where(runs.c.id == job.run_id).values(body=body))
+        return ended
+
     def delete(self, run_id: str) -> None:
-        """Remove a run for good, with all that is kept of it."""
-        with self._write() as c:
+        """Remove a run for good, with all that is kept of it and all that is to be done for it."""
+        with self._database.write() as c:
             c.execute(runs.delete().where(runs.c.id == run_id))
+            c.execute(jobs.delete().where(jobs.c.run == run_id))
             c.execute(files.delete().where(files.c.run == run_id))
-            c.execute(facts.delete().where(_curves_of(run_id)))
-            c.execute(facts.delete().where(_certificate_of(run_id) | passing_facts_of(run_id)))
-
-    # Curves: how a run trained
-
-    def put_curve(self, run_id: str, curve: Curve) -> None:
-        """Keep a curve of a run, replacing the one of that step. No run, no curve."""
-        name = f"{run_id}:{curve.at}"
-        with self._write() as c:
-            # it may have been deleted while it runs
-            if c.execute(sa.select(runs.c.id).where(runs.c.id == run_id)).first():
-                put_fact(c, "curve", name, curve.model_dump(mode="json"))
-
-    def curves(self, run_id: str) -> list[Curve]:
-        """The curves of a run, in the order of its steps."""
-        with self._read() as c:
-            bodies = c.execute(sa.select(facts.c.body).where(_curves_of(run_id))).scalars().all()
-        try:
-            found = [Curve.model_validate_json(body) for body in bodies]
-        except ValidationError as error:
-            raise _unreadable(run_id, error) from None
-        return sorted(found, key=lambda curve: curve.at)
-
-    # Files: the packed model of a run
-
-    def put_file(self, run_id: str, packed: bytes) -> bool:
-        """Keep a run's packed file, replacing the one before. Says whether it did.
-
-        It does not if there is no such run, or the file is larger than `MOST_FILE_BYTES`.
-        """
-        if len(packed) > MOST_FILE_BYTES:
-            return False
-        with self._write() as c:
-            c.execute(files.delete().where(files.c.run == run_id))
-            known = c.execute(sa.select(runs.c.id).where(runs.c.id == run_id)).first() is not None
-            if known:
-                c.execute(files.insert().values(run=run_id, body=packed))
-        return known
-
-    def file(self, run_id: str) -> bytes | None:
-        """The packed file of a run, or None if it was not kept."""
-        with self._read() as c:
-            found = c.execute(sa.select(files.c.body).where(files.c.run == run_id))
-            body = found.scalar_one_or_none()
-        return None if body is None else bytes(body)
+            c.execute(facts.delete().where(documents_of(run_id)))
 
 
-def _curves_of(run_id: str) -> sa.ColumnElement[bool]:
-    return (facts.c.kind == "curve") & facts.c.name.startswith(f"{run_id}:", autoescape=True)
-
-
-def _certificate_of(run_id: str) -> sa.ColumnElement[bool]:
-    return (facts.c.kind == "certificate") & (facts.c.name == run_id)
-
-
-def checkpoint_of(run_id: str) -> sa.ColumnElement[bool]:
-    """The fact that a run has saved a checkpoint."""
-    return (facts.c.kind == "checkpoint") & (facts.c.name == run_id)
-
-
-def passing_facts_of(run_id: str) -> sa.ColumnElement[bool]:
-    """What is known of a run only until it ends: a checkpoint, and that it has been cut short."""
-    return facts.c.kind.in_(("checkpoint", "kept")) & (facts.c.name == run_id)
+_STORED = (
+    sa.select(jobs, runs.c.id, runs.c.device, runs.c.body)
+    .join_from(runs, jobs, jobs.c.run == runs.c.id)
+    .where(jobs.c.kind == Kind.RUN)
+)
 
 
 @lru_cache(maxsize=4096)
-def _run_of(body: str) -> Run:
-    """A run from its JSON. Pages read the same ones every second, and it never changes."""
-    return Run.model_validate_json(body)
+def _parse_run(run_id: str, body: str) -> Run:
+    # pages read the same runs every second
+    return parse_document(Run, body, f"run {run_id}")
 
 
-def to_entry(row: Any) -> StoredRun:
-    """A row of the table of runs as a value.
-
-    Raises:
-        StoreError: another version of this program wrote it.
-    """
-    try:
-        return StoredRun(
-            run=_run_of(row.body),
-            device=row.device,
-            created=row.created,
-            updated=row.updated,
-            attempts=row.attempts,
-            cancelling=row.cancel,
-            progress=Progress.model_validate_json(row.progress) if row.progress else None,
-            owner=row.owner,
-            traceback=row.traceback or "",
-        )
-    except ValidationError as error:
-        raise _unreadable(row.id, error) from None
-
-
-def _unreadable(run_id: str, error: ValidationError) -> StoreError:
-    field = ".".join(map(str, error.errors()[0]["loc"]))
-    return StoreError(
-        f"store: run {run_id} cannot be read (field {field}); "
-        "it was written by another version of this program"
+def _stored(row: Any) -> StoredRun:
+    run, job = _parse_run(row.id, row.body), to_job(row)
+    if run.state is not job.state:
+        # its body is as it was put in: how far it is since, and why it failed, its job says
+        notes = (*run.notes, job.message) if job.message else run.notes
+        run = run.model_copy(update={"state": job.state, "notes": notes})
+    return StoredRun(
+        run=run,
+        device=row.device,
+        created=job.created,
+        updated=job.updated,
+        attempts=job.attempts,
+        cancelling=job.cancelling,
+        progress=job.progress,
+        owner=job.owner,
+        traceback=job.traceback,
     )

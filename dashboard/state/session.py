@@ -95,7 +95,7 @@ def current_page() -> PageState | None:
 
 def _page() -> PageState:
     card = cards()[st.session_state["model"]]
-    return PageState(card, form(), tuple(store().entries(card.id)), weights_of(card))
+    return PageState(card, form(), tuple(store().runs.find(card.id)), weights_of(card))
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -137,7 +137,7 @@ def weights_of(card: Card) -> Weights | None:
     """How the model's weights are spread, from its card or from its first run; None before."""
     if card.weights is not None:
         return card.weights
-    body = store().fact("weights", card.id)
+    body = store().facts.get("weights", card.id)
     return None if body is None else Weights.model_validate(body)
 
 
@@ -302,7 +302,7 @@ def selected(entries: Sequence[StoredRun]) -> StoredRun | None:
 
 def _explain_missing(run_id: str) -> None:
     try:
-        other = store().get(run_id).run
+        other = store().runs.get(run_id).run
     except CompressionError:
         add_problem(f"run: {run_id!r} is not in this store. Showing the newest run instead.")
     else:
@@ -314,7 +314,7 @@ def queue(card: Card, recipe: Recipe, device: str) -> None:
     """Put a run in the queue and select it. For callbacks."""
     run = new_run(card.id, card.dataset, recipe)
     try:
-        store().add(run, device)
+        store().runs.add(run, device)
     except CompressionError as error:
         add_problem(str(error))
     else:

@@ -38,7 +38,7 @@ def _watch(model: str, drawn: dict[str, str], busy: bool) -> None:
         if page is not None:  # the whole page is being drawn: what it was drawn from is fresh
             entries = list(page.runs)
         else:  # while something runs, finished runs need not be read every second
-            entries = session.store().entries(model, ACTIVE if busy else ())
+            entries = session.store().runs.find(model, ACTIVE if busy else ())
         if _states(entries, busy) != drawn:
             st.rerun()  # a run began or ended: the cards, the chart and the table change too
         active = [e for e in entries if e.run.state in ACTIVE]
@@ -140,7 +140,7 @@ def _figures(point: Point) -> None:
 
 
 def _curve(run: Run) -> None:
-    history = training_history(run, session.store().curves(run.id))
+    history = training_history(run, session.store().curves.get(run.id))
     if not any(len(step.points) > 1 for step in history.steps):
         return
     end = history.planned
@@ -161,9 +161,9 @@ def _curve(run: Run) -> None:
 def _keep(run_id: str) -> None:
     """Stop training, unless it has ended meanwhile: then the measuring would be cancelled."""
     try:
-        entry = session.store().get(run_id)
+        entry = session.store().runs.get(run_id)
         if entry.progress is not None and entry.progress.keeps:
-            session.store().cancel(run_id)
+            session.store().jobs.cancel(run_id)
         else:
             session.say("Training has just ended on its own; the model is being measured now.")
     except CompressionError as error:
@@ -173,6 +173,6 @@ def _keep(run_id: str) -> None:
 def _cancel(*run_ids: str) -> None:
     try:
         for run_id in run_ids:
-            session.store().cancel(run_id)
+            session.store().jobs.cancel(run_id)
     except CompressionError as error:
         session.add_problem(str(error))

@@ -66,8 +66,8 @@ def make(name: str, device: str) -> tuple[Example, bytes]:
     run, curves = execute_here(asked, device, quiet=True, keep=packed.append)
     with TemporaryDirectory() as folder:
         store = open_store(f"sqlite:///{folder}/runs.sqlite")
-        store.add(run, device)
-        store.put_file(run.id, packed[0])
+        store.runs.add(run, device)
+        store.files.put(run.id, packed[0])
         certificate = certify_here(store, run, device, quiet=True)
     example = Example(
         name=name,

@@ -44,9 +44,9 @@ RECIPES: list[Steps] = [
 def make_runs(store: Store, model: str, seconds: float) -> None:
     """Queue the runs and wait until all have ended."""
     for steps in RECIPES:
-        store.add(new_run(model, model.split("/")[0], parse(Recipe, {"steps": steps})))
+        store.runs.add(new_run(model, model.split("/")[0], parse(Recipe, {"steps": steps})))
     until = time.monotonic() + seconds
-    while left := store.entries(model, ACTIVE):
+    while left := store.runs.find(model, ACTIVE):
         if time.monotonic() > until:
             raise SystemExit(f"{len(left)} runs are still not done after {seconds:g} s")
         time.sleep(1)
@@ -100,7 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, dashboard(Path(folder), given.store) as up:
         if not given.store:
             make_runs(up.store, given.model, given.seconds)
-        done = [e.run.id for e in up.store.entries(given.model, (State.DONE,))]
+        done = [e.run.id for e in up.store.runs.find(given.model, (State.DONE,))]
         chosen = f"&run={done[-1]}" if done else ""
         asked = "sparsity=0.9&bits=3&temperature=4&augmentation=none"
         query = "?" + (given.query or f"model={given.model}&{asked}{chosen}")

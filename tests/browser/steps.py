@@ -30,7 +30,7 @@ def wait_for(what: Callable[[], bool], seconds: float = RUN_SECONDS) -> None:
 
 
 def state_of(served: Dashboard, run_id: str) -> State:
-    return served.store.get(run_id).run.state
+    return served.store.runs.get(run_id).run.state
 
 
 def run_in_url(page: Page) -> str:
@@ -52,7 +52,7 @@ def press_run(page: Page) -> str:
 
 def wait_until_measured(served: Dashboard, run_id: str) -> None:
     wait_for(lambda: state_of(served, run_id) not in (State.QUEUED, State.RUNNING))
-    entry = served.store.get(run_id)
+    entry = served.store.runs.get(run_id)
     assert entry.run.state is State.DONE, entry.run.notes
 
 

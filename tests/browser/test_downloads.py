@@ -27,7 +27,7 @@ def test_take_the_packed_file_and_have_onnx_made(
         section.locator(".st-key-download_packed button").click()
     download.value.save_as(tmp_path / "packed")
     assert download.value.suggested_filename.endswith(f"{run.id[:6]}.safetensors")
-    assert (tmp_path / "packed").read_bytes() == served.store.file(run.id)
+    assert (tmp_path / "packed").read_bytes() == served.store.files.get(run.id)
 
     section.locator(".st-key-make_onnx button").click()
     expect(section).to_contain_text("Being made")

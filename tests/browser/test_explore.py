@@ -108,12 +108,12 @@ def test_cancel(page: Page, served: Dashboard) -> None:
 def test_a_killed_worker_fails_its_run_only(page: Page, served: Dashboard) -> None:
     page.goto(f"/?{SLOW}")
     run_id = press_run(page)
-    wait_for(lambda: served.store.get(run_id).progress is not None)
+    wait_for(lambda: served.store.runs.get(run_id).progress is not None)
     for pid in served.workers():
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: state_of(served, run_id) is State.FAILED, 60)
     expect(page.get_by_text("This run failed.")).to_be_visible()
-    reason = served.store.get(run_id).run.notes[-1]
+    reason = served.store.runs.get(run_id).run.notes[-1]
     expect(page.get_by_text(reason[:40]).first).to_be_visible()
 
     page.goto(f"/?model={quickest().id}&bits=7")
@@ -148,7 +148,7 @@ def test_csv_holds_every_run(page: Page, served: Dashboard, tmp_path: Path) -> N
     download.value.save_as(tmp_path / "runs.csv")
     lines = (tmp_path / "runs.csv").read_text().splitlines()
     assert lines[0].startswith("run,state,recipe,method,accuracy_percent")
-    assert len(lines) == 1 + len(served.store.entries(model))
+    assert len(lines) == 1 + len(served.store.runs.find(model))
 
 
 @pytest.mark.parametrize("header", ["content-security-policy", "x-frame-options"])

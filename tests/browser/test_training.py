@@ -31,10 +31,10 @@ def test_watch_it_learn_stop_and_keep(page: Page, served: Dashboard) -> None:
 
     active.get_by_role("button", name="Stop and keep").click()
     wait_until_measured(served, run_id)
-    run = served.store.get(run_id).run
+    run = served.store.runs.get(run_id).run
     assert run.stopped_early
     assert run.compressed is not None
-    (curve,) = served.store.curves(run_id)
+    (curve,) = served.store.curves.get(run_id)
     assert 0 < curve.points[-1].epoch < curve.epochs == 100
 
     expect(page.locator(".st-key-cards")).to_contain_text("smaller")
@@ -50,9 +50,9 @@ def test_two_lessons_beside_each_other(page: Page, served: Dashboard) -> None:
     model = quickest().id
     for alpha, top in ((0.5, 0.9), (1.0, 0.91)):
         run = done(recipe(bits=4, temperature=2.0, alpha=alpha), top, model=model)
-        served.store.add(run)
-        served.store.put_curve(run.id, curve((0.5, 0.85, top)))
-    first, second = (e.run.id for e in served.store.entries(model)[-2:])
+        served.store.runs.add(run)
+        served.store.curves.put(run.id, curve((0.5, 0.85, top)))
+    first, second = (e.run.id for e in served.store.runs.find(model)[-2:])
     page.goto(f"/?model={model}&run={second}")
 
     learned = page.locator(".st-key-learned")

@@ -1,93 +1,52 @@
-"""Importing the package leaves a person's process alone; our own programs set theirs up."""
+"""Files are written whole or not at all, and of those in a cache the newest are kept."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from compression.cli.main import main as cli
-from compression.jobs import preload, runner
-from dashboard.server import launch
-
-SETTINGS = ("GOMP_SPINCOUNT", "MKL_DYNAMIC")
+from compression.paths import keep_newest, write_cached, write_whole
 
 
-def python(code: str) -> str:
-    """What a fresh process prints whose environment says nothing of our settings."""
-    environment = {k: v for k, v in os.environ.items() if k not in SETTINGS}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def test_a_file_is_written_whole_or_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ("n" * 250)  # as long as a name may be
+    write_whole(path, b"first")
+    write_whole(path, b"second")
+    assert path.read_bytes() == b"second"
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"third")
+    assert path.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "missing" / "file", b"")
 
 
-def test_importing_the_package_changes_nothing_in_the_process() -> None:
-    code = """
-import os
-before = dict(os.environ)
-import compression
-assert dict(os.environ) == before
-import torch
-def state():
-    return (dict(os.environ), torch.get_num_threads(), torch.get_num_interop_threads(),
-            torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled())
-before = state()
-for name in compression.__all__:
-    getattr(compression, name)
-assert state() == before
-print("same")
-"""
-    assert python(code) == "same"
-
-
-def test_what_the_environment_says_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    monkeypatch.delenv("MKL_DYNAMIC", raising=False)
-    with pytest.raises(SystemExit):
-        cli(["--help"])
-    assert (os.environ["GOMP_SPINCOUNT"], os.environ["MKL_DYNAMIC"]) == ("7", "FALSE")
+def test_a_file_of_the_cache_makes_its_folder(tmp_path: Path) -> None:
+    write_cached(tmp_path / "a" / "b" / "file", b"data")
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == b"data"
 
 
 @pytest.mark.parametrize(
-    "start",
-    [
-        lambda: cli(["--help"]),
-        runner.main,
-        launch.main,
-        lambda: preload.dask_setup(None),
-        lambda: runner._work("sqlite://", None),  # type: ignore[arg-type]
-    ],
-    ids=["command line", "runner", "dashboard", "worker", "worker without its preload"],
+    ("most", "by_bytes", "left"),
+    [(2, False, "cd"), (0, False, "d"), (9, False, "abcd"), (7, True, "cd"), (6, True, "d")],
 )
-def test_programs_configure_their_own_process(
-    start: Callable[[], object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object) -> None:
-        raise SystemExit
-
-    monkeypatch.setattr(runner, "run", stop)
-    monkeypatch.setattr(launch, "read_options", stop)
-    monkeypatch.setattr("compression.jobs.worker.work", stop)
-    monkeypatch.setattr(os, "nice", stop)
-    for name in SETTINGS:
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(SystemExit):
-        start()
-    assert (os.environ["GOMP_SPINCOUNT"], os.environ["MKL_DYNAMIC"]) == ("1000", "FALSE")
-
-
-def test_the_command_line_configures_before_torch_is_there() -> None:
-    code = """
-import os, sys
-from compression.cli.main import main
-assert "torch" not in sys.modules and "MKL_DYNAMIC" not in os.environ
-try:
-    main(["models"])
-except SystemExit:
-    pass
-print("torch" in sys.modules, os.environ["MKL_DYNAMIC"])
-"""
-    assert python(code).splitlines()[-1] == "False FALSE"
+def test_the_newest_files_are_kept(tmp_path: Path, most: int, by_bytes: bool, left: str) -> None:
+    for age, name in enumerate("dcba"):
+        path = tmp_path / f"{name}.part"
+        path.write_bytes(b"x" * (age + 3))
+        os.utime(path, (1e9 - age, 1e9 - age))
+    (tmp_path / "other").touch()
+    if by_bytes:
+        keep_newest(tmp_path, "*.part", most, lambda p: p.stat().st_size)
+    else:
+        keep_newest(tmp_path, "*.part", most)
+    assert sorted(p.stem for p in tmp_path.iterdir()) == [*left, "other"]

@@ -15,7 +15,7 @@ from tests.dashboard.page import Open, healthy
 def page(store: Store, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Opens the page on the test's store, with URL parameters."""
     monkeypatch.setenv(STORE_VARIABLE, store.url)
-    store.add_fact("store", "examples", {"names": []})  # as if it had had them
+    store.facts.add("store", "examples", {"names": []})  # as if it had had them
 
     def open_page(**params: str) -> AppTest:
         at = AppTest.from_file(str(SCRIPT), default_timeout=30)

@@ -46,4 +46,4 @@ def unfolded(at: AppTest) -> AppTest:
 def queued(at: AppTest, store: Store) -> Recipe:
     """The recipe of the run that Run starts now."""
     healthy(at.button(key="run").click().run())
-    return store.entries(MODEL)[-1].run.recipe
+    return store.runs.find(MODEL)[-1].run.recipe

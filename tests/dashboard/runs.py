@@ -113,7 +113,7 @@ def fill(store: Store) -> list[Run]:
         ended(State.CANCELLED, recipe(bits=2)),
     ]
     for run in runs:
-        store.add(run)
+        store.runs.add(run)
     return runs
 
 

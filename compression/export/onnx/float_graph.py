@@ -8,7 +8,6 @@ import logging
 import os
 import warnings
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -23,7 +22,7 @@ from compression.export.onnx.constant_folding import fold_constants
 from compression.models.input_quantizers import input_grids, remove_input_quantizers
 from compression.models.parametrize import materialize
 from compression.models.widths import widths
-from compression.paths import cache_dir, write_cached
+from compression.paths import cache_dir, keep_newest, write_cached
 
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 # Without weights a graph takes some hundred kilobytes; every slider position of channels is one.
@@ -96,7 +95,7 @@ def structure(model: nn.Module, architecture: str, example: Tensor) -> onnx.Mode
             tensor.ClearField("raw_data")
     with suppress(OSError):
         write_cached(path, graph.SerializeToString())
-        _make_room(path.parent)
+        keep_newest(path.parent, "*.onnx", MOST_GRAPHS)
     return graph
 
 
@@ -160,10 +159,3 @@ def _export(model: nn.Module, example: Tensor, **how: Any) -> onnx.ModelProto:
     assert program is not None
     graph: onnx.ModelProto = program.model_proto
     return graph
-
-
-def _make_room(folder: Path) -> None:
-    """Keep the graphs used last."""
-    files = sorted(folder.glob("*.onnx"), key=lambda p: p.stat().st_mtime)
-    for file in files[:-MOST_GRAPHS]:
-        file.unlink(missing_ok=True)

@@ -13,7 +13,6 @@ as version 2 and codes weights with what is known around them; it is written whe
 from __future__ import annotations
 
 import os
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -54,6 +53,7 @@ from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.load import skeleton
 from compression.models.parametrize import materialize
 from compression.models.widths import resize, runs, widths
+from compression.paths import write_whole
 
 _MAX_FILE = 1 << 33
 # No byte stands for more weights than this, so that a small file cannot ask for much memory. The
@@ -156,19 +156,9 @@ def save(path: Path, data: bytes) -> None:
     Raises:
         CompressionError: it cannot be written.
     """
-    beside = None
     try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
+        write_whole(path, data)
     except OSError as error:
-        if beside is not None:
-            with suppress(OSError):
-                os.unlink(beside)
         raise CompressionError(f"{path} cannot be written: {error.strerror or error}") from None
 
 

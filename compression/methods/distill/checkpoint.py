@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compression.paths import write_cached
+from compression.paths import keep_newest, write_cached
 
 State = dict[str, Any]
 # One for every training that was interrupted, or stopped early, and not taken up again.
@@ -24,9 +24,7 @@ def write(path: Path, state: State) -> bool:
     torch.save({"format": FORMAT, **state}, buffer)
     try:
         write_cached(path, buffer.getvalue())
-        files = sorted(path.parent.glob(f"*{path.suffix}"), key=lambda p: p.stat().st_mtime)
-        for old in files[:-MOST_FILES]:
-            old.unlink(missing_ok=True)
+        keep_newest(path.parent, f"*{path.suffix}", MOST_FILES)
     except OSError:
         return path.exists()
     return True

@@ -57,5 +57,5 @@ def _described(form: Form) -> str:
 
 def _queue(card: Card, recipes: Sequence[Recipe], device: str) -> None:
     for recipe in recipes:
-        session.store().add(new_run(card.id, card.dataset, recipe), device)
+        session.store().runs.add(new_run(card.id, card.dataset, recipe), device)
     session.say(f"{len(recipes)} runs queued.")

@@ -125,10 +125,10 @@ _STORED: set[tuple[str, str]] = set()
 
 def _stored(store_url: str, run_id: str) -> bool:
     """Whether the file is kept with the run. Once it is, it stays: it is looked up until then."""
-    if (store_url, run_id) not in _STORED and session.store().file(run_id) is not None:
+    if (store_url, run_id) not in _STORED and session.store().files.get(run_id) is not None:
         _STORED.add((store_url, run_id))
     return (store_url, run_id) in _STORED
 
 
 def _packed(store: Store, run_id: str) -> bytes:
-    return store.file(run_id) or b""
+    return store.files.get(run_id) or b""

@@ -7,8 +7,8 @@ import streamlit as st
 
 from compression.catalogue.backends import INT8, title
 from compression.errors import CompressionError
-from compression.runs.latency_requests import FAILED, RUNNING
-from compression.runs.results import LatencyReport, Roof, Run
+from compression.runs.results import ACTIVE, LatencyReport, Roof, Run, State
+from compression.runs.store import Kind
 from dashboard.figures import latency as figures
 from dashboard.figures.layers import layers_figure, roofline_figure
 from dashboard.numbers import backend_timings, layer_times
@@ -28,17 +28,17 @@ _WHAT = (
 def section(run: Run) -> None:
     """What was measured, or the button that requests it."""
     store = session.store()
-    request, report = store.latency_request(run.id), store.latency(run.id)
-    failed = request is not None and request["state"] == FAILED
+    job, report = store.jobs.get(run.id, Kind.LATENCY), store.latency.get(run.id)
+    failed = job is not None and job.state is State.FAILED
     if report is not None:
         _report(report)
     else:
         st.markdown(_WHAT)
-    if request is not None and not failed:
+    if job is not None and job.state in ACTIVE:
         st.fragment(_wait, run_every=_POLL_SECONDS, key="latency_wait")(run.id)
         return
-    if request is not None:
-        st.error(f"The measurement failed. {request['message']}", icon=":material/error:")
+    if job is not None and failed:
+        st.error(f"The measurement failed. {job.message}", icon=":material/error:")
     _button(run, again=failed or report is not None)
 
 
@@ -61,7 +61,7 @@ def _button(run: Run, again: bool) -> None:
 
 def _request(run_id: str) -> None:
     try:
-        session.store().request_latency(run_id)
+        session.store().latency.request(run_id)
     except CompressionError as error:
         st.session_state[_PROBLEM] = str(error)
 
@@ -69,15 +69,16 @@ def _request(run_id: str) -> None:
 def _wait(run_id: str) -> None:
     """Show the state of the request until it is done, then draw the page again."""
     try:
-        request = session.store().latency_request(run_id)
+        job = session.store().jobs.get(run_id, Kind.LATENCY)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
         return
-    if request is None or request["state"] == FAILED:
+    if job is None or job.state not in ACTIVE:
         st.rerun()
-    status = "Measuring" if request["state"] == RUNNING else "Waiting until no run is under way"
-    message = f": {request['message']}" if request["message"] else ""
-    st.markdown(f":material/hourglass_top: {status}{message}")
+    status = "Waiting until no run is under way" if job.state is State.QUEUED else "Measuring"
+    if job.progress is not None:
+        status += f": {job.progress.stage}, {100 * job.progress.fraction:.0f} % done"
+    st.markdown(f":material/hourglass_top: {status}")
 
 
 def _report(report: LatencyReport) -> None:

@@ -32,7 +32,7 @@ def show(entries: list[StoredRun], chosen: StoredRun) -> None:
     """The section, if the run was trained and its curves were stored."""
     if not chosen.run.recipe.trains or chosen.run.state in ACTIVE:
         return
-    history = training_history(chosen.run, session.store().curves(chosen.run.id))
+    history = training_history(chosen.run, session.store().curves.get(chosen.run.id))
     if not any(step.points for step in history.steps):
         return
     others = [
@@ -50,7 +50,9 @@ def _section(run: Run, history: TrainingHistory, others: list[Run]) -> None:
     chosen = _choose(run, others)
     try:
         labels = distinct_labels([run, *chosen])
-        overlays = [training_history(r, session.store().curves(r.id), labels[r.id]) for r in chosen]
+        overlays = [
+            training_history(r, session.store().curves.get(r.id), labels[r.id]) for r in chosen
+        ]
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
         return

@@ -158,12 +158,12 @@ def test_a_new_store_gets_them_once(write: Callable[..., Path], store: Store) ->
     write(one)
     put_examples(store)
     put_examples(open_store(store.url))
-    assert [e.run for e in store.entries()] == [one.run]
-    assert store.curves(one.run.id) == list(one.curves)
-    store.delete(one.run.id)
+    assert [e.run for e in store.runs.find()] == [one.run]
+    assert store.curves.get(one.run.id) == list(one.curves)
+    store.runs.delete(one.run.id)
     put_examples(store)
-    assert store.entries() == []
-    assert store.curves(one.run.id) == []
+    assert store.runs.find() == []
+    assert store.curves.get(one.run.id) == []
 
 
 def test_its_file_comes_along_if_there_is_one(write: Callable[..., Path], store: Store) -> None:
@@ -171,8 +171,8 @@ def test_its_file_comes_along_if_there_is_one(write: Callable[..., Path], store:
     write(one).with_suffix(".safetensors").write_bytes(b"packed")
     write(bare)
     put_examples(store)
-    assert store.file(one.run.id) == b"packed"
-    assert store.file(bare.run.id) is None
+    assert store.files.get(one.run.id) == b"packed"
+    assert store.files.get(bare.run.id) is None
 
 
 @pytest.mark.parametrize("name", examples.names())
@@ -187,6 +187,6 @@ def test_a_stored_file_is_the_one_that_was_measured(name: str) -> None:
 def test_a_store_with_runs_is_left_alone(write: Callable[..., Path], store: Store) -> None:
     write(example())
     own = finished()
-    store.add(own)
+    store.runs.add(own)
     put_examples(store)
-    assert [e.run for e in store.entries()] == [own]
+    assert [e.run for e in store.runs.find()] == [own]

@@ -90,8 +90,8 @@ def test_run_prints_its_json_and_nothing_else(measured: dict[str, Any], url: str
     assert run.compressed is not None
     assert run.compressed.top1 is not None
     assert run.compressed.top1.n == 5_000
-    assert [e.run for e in open_store(url).entries()] == [run]
-    packed = open_store(url).file(run.id)
+    assert [e.run for e in open_store(url).runs.find()] == [run]
+    packed = open_store(url).files.get(run.id)
     assert packed is not None
     assert hashlib.sha256(packed).hexdigest() == run.environment["artifact_sha256"]
 
@@ -128,7 +128,7 @@ def test_certify_measures_on_test_images_once(measured: dict[str, Any], url: str
 
 def test_only_finished_runs_are_certified(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run = new_run(MODEL.id, MODEL.dataset, Recipe())
-    store.add(run)
+    store.runs.add(run)
     _, err = said(capsys, "certify", run.id, "--store", store.url, code=2)
     assert "a run that is done; this one is queued" in err
 
@@ -171,7 +171,7 @@ def test_ctrl_c_stops_at_once_and_stores_nothing(store: Store, tmp_path: Path) -
     assert "Traceback" not in err
     assert "stopped; nothing was stored" in err
     assert out == ""
-    assert store.entries() == []
+    assert store.runs.find() == []
 
 
 BAD: list[tuple[list[str], str]] = [
@@ -217,7 +217,7 @@ def test_bad_input_is_one_line_and_code_2(
     assert out == ""
     assert line in err
     assert err.count("\n") == 1
-    assert store.entries() == []
+    assert store.runs.find() == []
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_what_only_the_engine_can_refuse_is_one_line_too(store: Store) -> None:
         assert done.stdout == ""
         assert line in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
-    assert store.entries() == []
+    assert store.runs.find() == []
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"stages": []}', '{"steps": [{"step": "fly"}]}'])

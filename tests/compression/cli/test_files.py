@@ -35,14 +35,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with one finished run and its file."""
     opened = open_store(f"sqlite:///{tmp_path_factory.mktemp('files') / 'runs.sqlite'}")
     run = finished()
-    opened.add(run, "cpu")
-    opened.put_file(run.id, packed())
+    opened.runs.add(run, "cpu")
+    opened.files.put(run.id, packed())
     return opened
 
 
 @pytest.fixture(scope="module")
 def run(store: Store) -> Run:
-    return store.entries()[0].run
+    return store.runs.find()[0].run
 
 
 def test_a_run_becomes_an_int8_graph_that_its_script_runs_and_evaluate_measures(
@@ -111,8 +111,8 @@ def test_what_cannot_be_written_is_said_before_any_work(
 ) -> None:
     queued = new_run(MODEL, "fashion-mnist", Recipe())
     stopped = finished(stopped_early=True)
-    store.add(queued)
-    store.add(stopped)
+    store.runs.add(queued)
+    store.runs.add(stopped)
     good = str(tmp_path / "a.onnx")
     cases = {
         (run.id, "-o", good, "--format", "gguf"): "format: got 'gguf', allowed: packed, onnx",
@@ -139,7 +139,7 @@ def test_a_program_is_opened_if_it_was_written_here_or_is_trusted(
     _, err = said(capfd, *asked, code=2)
     assert "not exported into this store" in err and "--trust" in err
     _, trusted = said(capfd, *asked, "--trust", code=2)
-    store.put_fact("exported", hashlib.sha256(path.read_bytes()).hexdigest(), {})
+    store.facts.put("exported", hashlib.sha256(path.read_bytes()).hexdigest(), {})
     _, known = said(capfd, *asked, code=2)
     assert trusted == known
     assert "not a program that PyTorch" in known

@@ -51,7 +51,7 @@ def swept(url: str) -> dict[str, Any]:
 
 
 def test_a_sweep_stores_ordinary_runs_with_their_curves(swept: dict[str, Any], url: str) -> None:
-    entries = open_store(url).entries()
+    entries = open_store(url).runs.find()
     assert [c["run"] for c in swept["cells"]] == [e.run.id for e in entries]
     assert [(c["temperature"], c["alpha"]) for c in swept["cells"]] == [(1, 0.5), (4, 0.5)]
     for cell, run in zip(swept["cells"], (e.run for e in entries), strict=True):
@@ -61,7 +61,7 @@ def test_a_sweep_stores_ordinary_runs_with_their_curves(swept: dict[str, Any], u
         assert run.recipe == Recipe(steps=(step,))
         assert run.state is State.DONE and run.compressed is not None
         assert run.compressed.top1 == Interval.model_validate(cell["top1"])
-        (drawn,) = open_store(url).curves(run.id)
+        (drawn,) = open_store(url).curves.get(run.id)
         assert drawn.points[-1].step == 2
         assert drawn.points[-1].top1 == run.search_top1  # trained by one half of validation
         assert run.environment["split"] == "report" and run.compressed.top1.n == 2_500
@@ -83,7 +83,7 @@ def test_a_sweep_takes_what_is_done_and_says_what_can_be_told(
     assert out.count("best: ") == 1
     assert f"(run {swept['best']})" in out
     assert "Clearly worse" in out or "may be as good" in out
-    assert len(open_store(url).entries()) == 2
+    assert len(open_store(url).runs.find()) == 2
 
 
 def test_a_sweep_that_is_interrupted_keeps_the_runs_it_has(swept: dict[str, Any], url: str) -> None:
@@ -108,7 +108,7 @@ def test_a_sweep_that_is_interrupted_keeps_the_runs_it_has(swept: dict[str, Any]
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1].startswith("stopped; 2 of 3 runs are stored")
     assert "Traceback" not in err
-    assert len(open_store(url).entries()) == 2
+    assert len(open_store(url).runs.find()) == 2
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_bad_sweep_is_one_line_and_code_2(
     out, err = said(capsys, "sweep", MODEL.id, *arguments, "--store", store.url, code=2)
     assert (out, err.count("\n")) == ("", 1)
     assert line in err
-    assert store.entries() == []
+    assert store.runs.find() == []
 
 
 # Curves
@@ -139,8 +139,8 @@ def test_a_bad_sweep_is_one_line_and_code_2(
 
 def finished_with_curves(store: Store) -> Run:
     run = example().run
-    store.add(run)
-    store.put_curve(run.id, curve(2, (2.345, 1.234)))
+    store.runs.add(run)
+    store.curves.put(run.id, curve(2, (2.345, 1.234)))
     return run
 
 
@@ -149,7 +149,7 @@ def test_curves_are_shown_as_a_table_and_as_they_are(
 ) -> None:
     run = finished_with_curves(store)
     out, _ = said(capsys, "curves", run.id[:6], "--store", store.url, "--json")
-    assert json.loads(out) == [c.model_dump(mode="json") for c in store.curves(run.id)]
+    assert json.loads(out) == [c.model_dump(mode="json") for c in store.curves.get(run.id)]
     out, _ = said(capsys, "curves", run.id, "--store", store.url)
     assert "Step 3" in out and "a processor" in out
     for words in ("epoch", "loss", "hard", "soft", "learning rate", "top-1", "images/s"):
@@ -161,7 +161,7 @@ def test_curves_are_shown_as_a_table_and_as_they_are(
 
 def test_a_run_without_curves_says_so(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run = example().run
-    store.add(run)
+    store.runs.add(run)
     assert "No curves" in said(capsys, "curves", run.id, "--store", store.url)[0]
     assert said(capsys, "curves", run.id, "--store", store.url, "--json")[0].strip() == "[]"
     assert "run: got 'zzzz'" in said(capsys, "curves", "zzzz", "--store", store.url, code=2)[1]
@@ -230,9 +230,9 @@ def test_ctrl_c_while_it_trains_keeps_the_best_so_far(
         assert process.returncode == 0
     assert "Stopping: the best so far is kept" in terminal.seen
     assert "(done, stopped early)" in out
-    (entry,) = store.entries()
+    (entry,) = store.runs.find()
     assert entry.run.stopped_early and entry.run.compressed is not None
-    assert store.curves(entry.run.id)[0].points[-1].top1 is not None
+    assert store.curves.get(entry.run.id)[0].points[-1].top1 is not None
     _, err = said(capsys, "certify", entry.run.id, "--store", store.url, code=2)
     assert "a run that was not stopped early" in err
 
@@ -248,7 +248,7 @@ def test_a_second_ctrl_c_ends_at_once_and_stores_nothing(store: Store) -> None:
     assert "stopped; nothing was stored" in terminal.seen
     assert "Traceback" not in terminal.seen
     assert out == ""
-    assert store.entries() == []
+    assert store.runs.find() == []
 
 
 # Examples

@@ -31,8 +31,8 @@ def done(store: Store) -> tuple[Run, bytes]:
     packed: list[bytes] = []
     run = new_run(MODEL, DATA, RECIPE, State.RUNNING)
     run = execute(run, device="cpu", keep=packed.append, store=store)
-    store.add(run, "cpu")
-    store.put_file(run.id, packed[0])
+    store.runs.add(run, "cpu")
+    store.files.put(run.id, packed[0])
     return run, packed[0]
 
 
@@ -42,7 +42,7 @@ def test_a_certificate_is_of_the_stored_file_and_not_of_the_recipe(
     run, _ = done(store)
     original = load_model(MODEL)
     other = pack(original, architecture="squeezenet1_1", classes=10, details={"model": MODEL})
-    store.put_file(run.id, other)
+    store.files.put(run.id, other)
     monkeypatch.setattr(packed_source, "compress", lambda *_, **__: pytest.fail("compressed"))
     certificate = certify(store, run, device="cpu")
     assert certificate.environment["artifact_sha256"] == sha(other)
@@ -71,7 +71,7 @@ def test_without_its_file_the_recipe_is_applied_again_and_the_certificate_says_s
 ) -> None:
     run, _ = done(store)
     bare = run.model_copy(update={"id": "0" * len(run.id)})
-    store.add(bare, "cpu")
+    store.runs.add(bare, "cpu")
     assert any("the same file to the last bit" in n for n in certify(store, bare).notes)
     other = bare.model_copy(update={"environment": {"artifact_sha256": "0" * 64}})
     assert any("differs from the measured one" in n for n in certify(store, other).notes)
@@ -87,7 +87,7 @@ def test_a_recipe_done_again_says_whether_its_bytes_are_the_same(store: Store) -
     second, _ = done(store)
     assert f"Run {first.id} of the same recipe gave the same file to the last bit." in second.notes
     elsewhere = {**second.environment, "artifact_sha256": "0" * 64, "threads": 77}
-    store.add(second.model_copy(update={"id": "f" * len(first.id), "environment": elsewhere}))
+    store.runs.add(second.model_copy(update={"id": "f" * len(first.id), "environment": elsewhere}))
     third, _ = done(store)
     (note,) = [n for n in third.notes if "of the same recipe" in n]
     assert "gave another file (threads 77 there, " in note

@@ -185,8 +185,8 @@ def test_a_program_takes_any_batch_and_holds_no_pickle_and_no_path() -> None:
 
 def test_the_file_kept_with_a_run_is_taken(store: Store) -> None:
     run = finished()
-    store.add(run)
-    store.put_file(run.id, packed())
+    store.runs.add(run)
+    store.files.put(run.id, packed())
     kept = source_of(store, run)
     assert (kept.run, kept.packed, kept.notes) == (run, packed(), ())
 
@@ -205,7 +205,7 @@ def test_where_none_was_kept_the_recipe_is_applied_again_and_the_outcome_compare
 def test_an_older_store_finds_the_file_that_an_example_comes_with(store: Store) -> None:
     for example in examples():
         run = example.run
-        store.add(run)
+        store.runs.add(run)
         found = source_of(store, run)
         assert hashlib.sha256(found.packed).hexdigest() == run.environment["artifact_sha256"]
         assert found.notes == ()

@@ -12,7 +12,7 @@ from compression.jobs import worker
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill
 from compression.runs.progress import Curve, Point, Progress
-from compression.runs.store import Store, StoredRun, new_run
+from compression.runs.store import Job, Store, new_run
 
 
 def point(step: int) -> Point:
@@ -35,100 +35,99 @@ def trained(at: int, steps: int, **more: Any) -> Progress:
 
 
 @pytest.fixture
-def running(store: Store) -> StoredRun:
-    store.add(new_run("m", None, Recipe(steps=(Distill(epochs=100),))))
-    entry = store.claim("one")
-    assert entry is not None
-    return entry
+def running(store: Store) -> Job:
+    store.runs.add(new_run("m", None, Recipe(steps=(Distill(epochs=100),))))
+    job = store.jobs.claim("one")
+    assert job is not None
+    return job
 
 
 def test_curves_are_stored_while_it_trains_and_the_last_of_each_step_always(
-    store: Store, running: StoredRun, monkeypatch: pytest.MonkeyPatch
+    store: Store, running: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = worker.Reporter(store, running)
     drawn: list[int] = []
     for steps in range(1, 40):
         report(trained(0, steps))
-        drawn.append(len(store.curves(running.run.id)[0].points))
+        drawn.append(len(store.curves.get(running.run_id)[0].points))
     assert drawn[0] == 1  # at once
     assert len(set(drawn)) <= 3  # and then about once a second
     report(trained(2, 5))
-    assert len(store.curves(running.run.id)[0].points) == 39
+    assert len(store.curves.get(running.run_id)[0].points) == 39
     report(trained(2, 7))
     report.flush()
-    assert [(c.at, len(c.points)) for c in store.curves(running.run.id)] == [(0, 39), (2, 7)]
+    assert [(c.at, len(c.points)) for c in store.curves.get(running.run_id)] == [(0, 39), (2, 7)]
     monkeypatch.setattr(worker, "CURVE_SECONDS", 0.05)
     report(trained(2, 8))
     time.sleep(0.1)
     report(Progress(stage="Measuring", fraction=0.9))  # one without a curve brings it along
-    assert len(store.curves(running.run.id)[-1].points) == 8
+    assert len(store.curves.get(running.run_id)[-1].points) == 8
 
 
-def test_a_checkpoint_is_never_dropped_however_soon_it_comes(
-    store: Store, running: StoredRun
-) -> None:
+def test_a_checkpoint_is_never_dropped_however_soon_it_comes(store: Store, running: Job) -> None:
     report = worker.Reporter(store, running)
     report(trained(0, 1))
-    assert not store.resume(running.run, "one")
+    assert not store.jobs.resume(running)
     report(trained(0, 2, saved=True))
-    assert store.resume(running.run, "one")
+    assert store.jobs.resume(running)
 
 
 def test_a_training_that_is_cancelled_is_asked_to_keep_what_there_is_once(
-    store: Store, running: StoredRun, monkeypatch: pytest.MonkeyPatch
+    store: Store, running: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
     report = worker.Reporter(store, running)
-    store.cancel(running.run.id)
+    store.jobs.cancel(running.run_id)
     with pytest.raises(Cancelled):
         report(trained(0, 1))
     report(Progress(stage="Measuring", fraction=0.9))  # the rest goes on
-    store.cancel(running.run.id)
+    store.jobs.cancel(running.run_id)
     with pytest.raises(Cancelled):
         report(Progress(stage="Measuring", fraction=0.9))
-    assert store.get(running.run.id).cancelling
+    assert store.runs.get(running.run_id).cancelling
 
 
 def test_a_training_that_was_cut_short_stays_so_when_its_worker_dies_while_measuring(
-    store: Store, running: StoredRun
+    store: Store, running: Job
 ) -> None:
-    run = running.run
-    store.saved(run.id, "one")
-    store.cancel(run.id)
+    run = store.runs.get(running.run_id).run
+    store.jobs.saved(running)
+    store.jobs.cancel(run.id)
     with pytest.raises(Cancelled):
         worker.Reporter(store, running)(trained(0, 1))
-    assert store.resume(run, "one")
-    again = store.claim("two")
+    assert store.jobs.resume(running)
+    again = store.jobs.claim("two")
     assert again is not None and not again.cancelling
     report = worker.Reporter(store, again)
     report(Progress(stage="Loading", fraction=0.0))
     with pytest.raises(Cancelled):
         report(trained(0, 1))
     report(Progress(stage="Measuring", fraction=0.9))
-    assert store.finish(run, "two")
-    assert store.fact("kept", run.id) is None
+    assert store.runs.finish(again, run)
+    ended = store.jobs.get(run.id)
+    assert ended is not None and not ended.cut_short
 
 
 def test_where_nothing_can_be_kept_a_cancelled_run_stays_cancelled(
-    store: Store, running: StoredRun, monkeypatch: pytest.MonkeyPatch
+    store: Store, running: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
     report = worker.Reporter(store, running)
-    store.cancel(running.run.id)
+    store.jobs.cancel(running.run_id)
     for _ in range(2):
         with pytest.raises(Cancelled):
             report(Progress(stage="Pruning", fraction=0.1))
 
 
 def test_a_stop_that_comes_just_after_the_training_loses_nothing(
-    store: Store, running: StoredRun, monkeypatch: pytest.MonkeyPatch
+    store: Store, running: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
     report = worker.Reporter(store, running)
     report(trained(0, 3))
-    store.cancel(running.run.id)  # the page still offered to stop and keep
+    store.jobs.cancel(running.run_id)  # the page still offered to stop and keep
     report(Progress(stage="Packing", fraction=0.0))
-    assert not store.get(running.run.id).cancelling
-    store.cancel(running.run.id)  # now it offers to cancel
+    assert not store.runs.get(running.run_id).cancelling
+    store.jobs.cancel(running.run_id)  # now it offers to cancel
     with pytest.raises(Cancelled):
         report(Progress(stage="Packing", fraction=0.5))

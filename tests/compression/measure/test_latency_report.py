@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,20 +27,10 @@ from compression.models.load import original_of
 from compression.models.target import target_of
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize
-from compression.runs.results import (
-    Latency,
-    LatencyReport,
-    Run,
-    State,
-    Timing,
-)
+from compression.runs.progress import Progress
+from compression.runs.results import ACTIVE, Latency, LatencyReport, Run, State, Timing
 from compression.runs.statistics import Ratio
-from compression.runs.store import (
-    Store,
-    StoredRun,
-    new_run,
-    open_store,
-)
+from compression.runs.store import Job, Kind, Store, new_run, open_store
 
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
 RECIPE = Recipe(steps=(Prune(sparsity=0.5), Quantize(bits=8)))
@@ -47,7 +38,7 @@ RECIPE = Recipe(steps=(Prune(sparsity=0.5), Quantize(bits=8)))
 
 def finished(store: Store, **more: Any) -> Run:
     run = new_run(MODEL.id, MODEL.dataset, RECIPE, State.DONE).model_copy(update=more)
-    store.add(run, "cpu")
+    store.runs.add(run, "cpu")
     return run
 
 
@@ -97,8 +88,8 @@ def test_a_report_has_backends_batches_layers_and_roofs(short: None, store: Stor
         "Timing batches and threads",
         "Timing layers",
     ]
-    store.put_latency(run.id, found)
-    assert store.latency(run.id) == found
+    store.latency.put(run.id, found)
+    assert store.latency.get(run.id) == found
     assert next(original_of(MODEL.id).parameters()).device.type == "cpu"
 
 
@@ -125,118 +116,137 @@ def test_what_is_not_asked_for_is_all_that_makes_sense() -> None:
     assert plan(False, backends=["onnx-int8", "compile"]).swept == ("onnx-int8",)
 
 
-# The wish for one
+# The request for one
 
 
 def test_a_report_goes_with_its_run(store: Store) -> None:
     run = finished(store)
-    assert store.latency(run.id) is None
-    store.put_latency(run.id, example())
-    assert store.latency(run.id) == example()
-    store.request_latency(run.id)
-    store.delete(run.id)
-    assert store.latency(run.id) is None and store.latency_request(run.id) is None
-    store.put_latency(run.id, example())  # a worker that has not heard of it
-    assert store.latency(run.id) is None
+    assert store.latency.get(run.id) is None
+    store.latency.put(run.id, example())
+    assert store.latency.get(run.id) == example()
+    store.latency.request(run.id)
+    store.runs.delete(run.id)
+    assert store.latency.get(run.id) is None and store.jobs.get(run.id, Kind.LATENCY) is None
+    store.latency.put(run.id, example())  # a worker that has not heard of it
+    assert store.latency.get(run.id) is None
 
 
-def test_a_wish_is_taken_once_told_of_and_gone_when_it_is_met(store: Store) -> None:
+def claim(store: Store, owner: str) -> Job:
+    job = store.jobs.claim(owner, Kind.LATENCY)
+    assert job is not None
+    return job
+
+
+def requested(store: Store, run: Run) -> Job:
+    job = store.jobs.get(run.id, Kind.LATENCY)
+    assert job is not None
+    return job
+
+
+HALF = Progress(stage="Timing layers", fraction=0.5)
+
+
+def test_a_request_is_claimed_once_reported_on_and_ends_with_the_report(store: Store) -> None:
     first, second = finished(store), finished(store)
-    store.request_latency(first.id)
-    store.request_latency(second.id)
-    store.request_latency(first.id)  # it keeps its place
-    assert store.claim_latency("one") == first.id
-    assert store.claim_latency("two") == second.id
-    assert store.claim_latency("one") is None
-    assert store.report_latency(first.id, "one", "half")
-    assert not store.report_latency(first.id, "two", "not mine")
-    wish = store.latency_request(first.id)
-    assert wish is not None and (wish["state"], wish["message"]) == ("running", "half")
-    assert store.report_latency(first.id, "one")  # still at it
-    wish = store.latency_request(first.id)
-    assert wish is not None and wish["message"] == "half"
-    store.fulfil_latency(first.id, "two", example())
-    assert store.latency(first.id) is None
-    store.fulfil_latency(first.id, "one", example())
-    assert store.latency(first.id) == example() and store.latency_request(first.id) is None
+    store.latency.request(first.id)
+    store.latency.request(second.id)
+    store.latency.request(first.id)  # it keeps its place
+    job = claim(store, "one")
+    assert job.run_id == first.id
+    assert claim(store, "two").run_id == second.id
+    assert store.jobs.claim("one", Kind.LATENCY) is None
+    assert store.jobs.claim("one") is None  # there is no run to be done
+    other = replace(job, owner="two")
+    assert not store.jobs.report(job, HALF)
+    assert store.jobs.report(other, HALF)  # not its own: it has to stop
+    assert (requested(store, first).state, requested(store, first).progress) == ("running", HALF)
+    store.jobs.beat("one")  # still at it
+    assert requested(store, first).progress == HALF
+    assert not store.latency.finish(other, example())
+    assert store.latency.get(first.id) is None
+    assert store.latency.finish(job, example())
+    assert store.latency.get(first.id) == example()
+    assert requested(store, first).state is State.DONE
+    store.latency.request(first.id)  # once more
+    assert requested(store, first).state is State.QUEUED
 
 
-def test_a_wish_that_fails_says_why_and_may_be_made_again(store: Store) -> None:
+def test_a_request_that_fails_says_why_and_may_be_made_again(store: Store) -> None:
     run = finished(store)
-    store.request_latency(run.id)
-    assert store.claim_latency("one") == run.id
-    store.request_latency(run.id)  # under way already
-    assert store.claim_latency("two") is None
-    store.fail_latency(run.id, "one", "No way.")
-    wish = store.latency_request(run.id)
-    assert wish is not None and (wish["state"], wish["message"]) == ("failed", "No way.")
-    store.request_latency(run.id)
-    assert store.claim_latency("two") == run.id
-    store.release_latency("one")
-    assert store.claim_latency("one") is None
-    store.release_latency("two")
-    assert store.claim_latency("one") == run.id
-    store.recover_latency(60)
-    assert store.report_latency(run.id, "one")
-    store.recover_latency(-1)
-    wish = store.latency_request(run.id)
-    assert wish is not None and wish["state"] == "failed" and "interrupted" in wish["message"]
+    store.latency.request(run.id)
+    job = claim(store, "one")
+    store.latency.request(run.id)  # under way already
+    assert store.jobs.claim("two", Kind.LATENCY) is None
+    store.jobs.fail(job, "No way.")
+    assert (requested(store, run).state, requested(store, run).message) == ("failed", "No way.")
+    assert store.runs.get(run.id).run == run  # which did not fail
+    store.latency.request(run.id)
+    assert claim(store, "two").run_id == run.id
+    store.jobs.release("one")
+    assert store.jobs.claim("one", Kind.LATENCY) is None
+    store.jobs.release("two")
+    job = claim(store, "one")
+    store.jobs.recover(60)
+    assert not store.jobs.report(job, HALF)
+    store.jobs.recover(-1)
+    assert store.jobs.report(job, HALF)
+    assert claim(store, "two").run_id == run.id  # the next one makes it
 
 
-def test_what_cannot_be_made_again_cannot_be_wished_for(store: Store) -> None:
+def test_what_cannot_be_made_again_cannot_be_requested(store: Store) -> None:
     stopped = finished(store, stopped_early=True)
     with pytest.raises(InvalidInput, match="stopped early"):
-        store.request_latency(stopped.id)
-    store.put_file(stopped.id, b"kept")
-    store.request_latency(stopped.id)
+        store.latency.request(stopped.id)
+    store.files.put(stopped.id, b"kept")
+    store.latency.request(stopped.id)
     queued = new_run(MODEL.id, MODEL.dataset, RECIPE)
-    store.add(queued)
+    store.runs.add(queued)
     with pytest.raises(InvalidInput, match="a run that is done; this one is queued"):
-        store.request_latency(queued.id)
+        store.latency.request(queued.id)
     with pytest.raises(InvalidInput, match="run: got 'nothing'"):
-        store.request_latency("nothing")
+        store.latency.request("nothing")
 
 
-# In a real worker process, with less effort: these run there in place of what a runner has done
+# In a real worker process, with less effort: this runs there in place of what a runner has done
 
 
-def hold_a_while(store_url: str, entry: StoredRun) -> None:
-    time.sleep(1.0)
-    open_store(store_url).finish(entry.run, entry.owner)
-
-
-def time_shortly(store_url: str, run_id: str, owner: str) -> None:
+def do_shortly(store_url: str, job: Job) -> None:
+    if job.kind is Kind.RUN:
+        time.sleep(1.0)
+        store = open_store(store_url)
+        store.runs.finish(job, store.runs.get(job.run_id).run)
+        return
     interleaved_timer.SECONDS, layer_profile.SECONDS, worker.CURVE_SECONDS = 0.05, 0.05, 0.0
     worker.plan = partial(plan, backends=["onnx"], batches=[1, 2])  # type: ignore[attr-defined]
-    worker.make_latency_report(store_url, run_id, owner)
+    worker.work(store_url, job)
 
 
-def test_a_runner_meets_wishes_when_no_run_is_under_way(store: Store) -> None:
+def test_a_runner_makes_reports_when_no_run_is_under_way(store: Store) -> None:
     done, gone = finished(store), finished(store, model="no/such")
     for run in (done, gone):
-        store.request_latency(run.id)
+        store.latency.request(run.id)
     waiting = new_run(MODEL.id, MODEL.dataset, RECIPE)
-    store.add(waiting, "cpu")
-    said: dict[str, set[str]] = {done.id: set(), gone.id: set()}
+    store.runs.add(waiting, "cpu")
+    stages: dict[str, set[str]] = {done.id: set(), gone.id: set()}
     with start_cluster(1, 3_000_000_000, warm=__name__) as cluster, Client(cluster) as client:
-        runner = Runner(store, client, hold_a_while, make_latency_report=time_shortly)
+        runner = Runner(store, client, do_shortly)
         until = time.monotonic() + 150
-        while any(w and w["state"] != "failed" for w in map(store.latency_request, said)):
+        while any(requested(store, run).state in ACTIVE for run in (done, gone)):
             assert time.monotonic() < until
             runner.tick()
-            for run_id, seen in said.items():
-                wish = store.latency_request(run_id)
-                if wish is not None and wish["state"] == "running":
-                    assert store.get(waiting.id).run.state is State.DONE
-                    seen.add(wish["message"].split(",")[0])
+            for run_id, seen in stages.items():
+                job = store.jobs.get(run_id, Kind.LATENCY)
+                if job is not None and job.state is State.RUNNING:
+                    assert store.runs.get(waiting.id).run.state is State.DONE
+                    seen.add(job.progress.stage if job.progress else "")
             time.sleep(0.02)
-    assert {"Timing batches and threads", "Timing layers"} & said[done.id]
-    found = store.latency(done.id)
-    assert found is not None and {t.compressed.batch for t in found.sweep} == {1, 2}
-    assert any("recipe was applied again" in note for note in found.notes)
-    wish = store.latency_request(gone.id)
-    assert wish is not None and "no/such" in wish["message"]
-    assert store.latency(gone.id) is None
+    assert {"Timing batches and threads", "Timing layers"} & stages[done.id]
+    kept = store.latency.get(done.id)
+    assert kept is not None and {t.compressed.batch for t in kept.sweep} == {1, 2}
+    assert any("recipe was applied again" in note for note in kept.notes)
+    assert requested(store, gone).state is State.FAILED
+    assert "no/such" in requested(store, gone).message
+    assert store.latency.get(gone.id) is None
 
 
 # The command
@@ -256,13 +266,13 @@ def test_the_command_prints_tables_or_json_and_keeps_the_report(
     run = finished(store)
     few = ("--backends", "onnx,onnx-int8", "--batches", "2", "--threads", "1", "--store", store.url)
     out, _ = said(capsys, "latency", run.id[:6], *few)
-    kept = store.latency(run.id)
+    kept = store.latency.get(run.id)
     assert kept is not None and {t.compressed.batch for t in kept.timings} == {2}
     for title in ("Backends, batch 2, 1 thread", "Layers in onnx-int8", "MACs a second", "control"):
         assert title in out
     assert all(reason in out for account in kept.accounts for reason in account.reasons)
     out, _ = said(capsys, "latency", run.id, *few, "--json")
-    assert LatencyReport.model_validate_json(out) == store.latency(run.id) != kept
+    assert LatencyReport.model_validate_json(out) == store.latency.get(run.id) != kept
     assert json.loads(out)["layers_backend"] == "onnx-int8"
 
 

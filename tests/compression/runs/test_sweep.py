@@ -126,11 +126,11 @@ def test_a_cell_that_was_done_is_taken_unless_stopped_early_or_done_elsewhere(
 ) -> None:
     cell, model = CELLS[0], CLOSE.model
     assert taken(store, model, cell, "auto") is None
-    store.add(new_run(model, CLOSE.dataset, cell.recipe, State.QUEUED))
-    store.add(CLOSE.model_copy(update={"id": "a", "stopped_early": True}), "cpu")
-    store.add(BEST, "cpu")
+    store.runs.add(new_run(model, CLOSE.dataset, cell.recipe, State.QUEUED))
+    store.runs.add(CLOSE.model_copy(update={"id": "a", "stopped_early": True}), "cpu")
+    store.runs.add(BEST, "cpu")
     assert taken(store, model, cell, "auto") is None
-    store.add(CLOSE, "cpu")
+    store.runs.add(CLOSE, "cpu")
     assert taken(store, model, cell, "auto") == taken(store, model, cell, "cpu") == CLOSE
     assert taken(store, model, cell, "cuda") is None
     assert taken(store, "another", cell, "auto") is None

@@ -132,7 +132,7 @@ def test_int8_is_a_measure_where_runs_have_it() -> None:
 
 
 def test_nothing_is_drawn_before_it_is_opened(page: Open, store: Store) -> None:
-    store.add(with_speeds(done(recipe(sparsity=0.8, bits=4))))
+    store.runs.add(with_speeds(done(recipe(sparsity=0.8, bits=4))))
     at = page()
     before = len(at.get("plotly_chart"))
     assert "Speed, expected and measured" not in text_of(at)
@@ -149,7 +149,7 @@ def test_nothing_is_drawn_before_it_is_opened(page: Open, store: Store) -> None:
 def test_an_older_run_shows_what_there_is_and_why_there_is_no_more(
     page: Open, store: Store
 ) -> None:
-    store.add(done(recipe(bits=4)))
+    store.runs.add(done(recipe(bits=4)))
     at = page()
     before = len(at.get("plotly_chart"))
     at.session_state["size_and_speed"] = True
@@ -160,14 +160,14 @@ def test_an_older_run_shows_what_there_is_and_why_there_is_no_more(
 
 
 def test_a_run_without_int8_says_why(page: Open, store: Store) -> None:
-    store.add(with_speeds(done(recipe(sparsity=0.8)), int8_ms=None))
+    store.runs.add(with_speeds(done(recipe(sparsity=0.8)), int8_ms=None))
     at = page()
     at.session_state["size_and_speed"] = True
     assert "not quantized, so it has no speed in int8" in text_of(healthy(at.run()))
 
 
 def test_the_card_of_latency_has_both_speeds(page: Open, store: Store) -> None:
-    store.add(with_speeds(done(recipe(bits=4), p50_ms=2.6)))
+    store.runs.add(with_speeds(done(recipe(bits=4), p50_ms=2.6)))
     at = page()
     assert plain(metric_values(at)["Latency"][0]) == "2.60 ms"
     assert "As int8: 0.880 ms, 2.87× faster" in plain(text_of(at))

@@ -14,7 +14,7 @@ from tests.dashboard.runs import done, recipe
 def test_form_is_built_once_a_rerun(
     page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.add(done(recipe(bits=4)))
+    store.runs.add(done(recipe(bits=4)))
     at = page()
     built: list[int] = []
     whole = session.form

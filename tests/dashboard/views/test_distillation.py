@@ -120,11 +120,12 @@ def point(**more: float) -> Point:
 def training(store: Store, **more: object) -> str:
     """A run that is being taught, with its curve so far."""
     run = new_run(MODEL, "fashion-mnist", recipe(bits=4, temperature=4.0))
-    store.add(run)
-    assert store.claim("somebody")
+    store.runs.add(run)
+    job = store.jobs.claim("somebody")
+    assert job is not None
     values = {"stage": "Distilling", "fraction": 0.4, "seconds_left": 75, "point": point()}
-    store.report(run.id, Progress.model_validate(values | more), "somebody")
-    store.put_curve(run.id, curve((0.5, 0.88), epochs=0.5, planned=2.0))
+    store.jobs.report(job, Progress.model_validate(values | more))
+    store.curves.put(run.id, curve((0.5, 0.88), epochs=0.5, planned=2.0))
     return run.id
 
 
@@ -147,54 +148,56 @@ def test_what_there_is_can_be_kept(page: Open, store: Store) -> None:
     assert stop.label == "Stop and keep"
     assert "best model so far" in stop.help
     healthy(stop.click().run())
-    assert store.get(run_id).cancelling
+    assert store.runs.get(run_id).cancelling
     assert at.button(key=f"cancel_{run_id}").label == "Stopping"
     assert at.button(key=f"cancel_{run_id}").disabled
-    store.kept(run_id, "somebody")  # what follows can be cancelled for good
-    values = {"stage": "Measuring", "fraction": 0.1}
-    store.report(run_id, Progress.model_validate(values), "somebody")
+    job = store.jobs.get(run_id)
+    assert job is not None
+    store.jobs.kept(job)  # what follows can be cancelled for good
+    store.jobs.report(job, Progress(stage="Measuring", fraction=0.1))
     assert healthy(at.run()).button(key=f"cancel_{run_id}").label == "Cancel"
 
 
 def test_what_has_been_learned_is_not_lost_to_a_late_click(page: Open, store: Store) -> None:
     run_id = training(store, keeps=True)
     at = page()
-    values = {"stage": "Measuring", "fraction": 0.1}
-    store.report(run_id, Progress.model_validate(values), "somebody")
+    job = store.jobs.get(run_id)
+    assert job is not None
+    store.jobs.report(job, Progress(stage="Measuring", fraction=0.1))
     healthy(at.button(key=f"cancel_{run_id}").click().run())
-    assert not store.get(run_id).cancelling
+    assert not store.runs.get(run_id).cancelling
     assert "just ended" in at.toast[0].value
 
 
 def test_many_that_wait_are_one_line(page: Open, store: Store) -> None:
     runs = [new_run(MODEL, "fashion-mnist", recipe(bits=b)) for b in range(2, 9)]
     for run in runs:
-        store.add(run)
+        store.runs.add(run)
     at = page()
     assert "**6 more runs** are waiting" in text_of(at)
     healthy(at.button(key="cancel_waiting").click().run())
-    assert [store.get(r.id).run.state for r in runs] == [State.QUEUED, *6 * [State.CANCELLED]]
+    assert [store.runs.get(r.id).run.state for r in runs] == [State.QUEUED, *6 * [State.CANCELLED]]
 
 
 def test_a_run_that_was_stopped_early_is_marked(page: Open, store: Store) -> None:
     run = done(recipe(bits=4, temperature=4.0)).model_copy(update={"stopped_early": True})
-    store.add(run)
-    store.add(done(recipe(bits=4)))
-    store.put_curve(run.id, curve((0.5, 0.9), epochs=0.75, planned=2.0))
+    store.runs.add(run)
+    store.runs.add(done(recipe(bits=4)))
+    store.curves.put(run.id, curve((0.5, 0.9), epochs=0.75, planned=2.0))
     at = page(run=run.id)
     assert ":material/stop_circle: stopped early]" in text_of(at)
     assert "It was stopped at epoch 0.75 of 2." in text_of(at)
     table = at.dataframe(key="runs").value
     assert list(table["state"]) == ["done", "done, stopped early"]
-    assert list(frame(store.entries(MODEL))["stopped_early"]) == [False, True]
+    assert list(frame(store.runs.find(MODEL))["stopped_early"]) == [False, True]
 
 
 def test_how_it_learned_beside_others_by_the_url(page: Open, store: Store) -> None:
     runs = [done(recipe(bits=4, temperature=t)) for t in (1.0, 2.0, 4.0)]
     for run, top in zip(runs, (0.9, 0.91, 0.93), strict=True):
-        store.add(run)
-        store.put_curve(run.id, curve((0.5, 0.8, top)))
-    store.add(done(recipe(bits=4)))
+        store.runs.add(run)
+        store.curves.put(run.id, curve((0.5, 0.8, top)))
+    store.runs.add(done(recipe(bits=4)))
     at = page(run=runs[0].id)
     assert "Validation accuracy rose from 50.0" in text_of(at)
     box = at.multiselect(key="compare")
@@ -211,7 +214,7 @@ def test_how_it_learned_beside_others_by_the_url(page: Open, store: Store) -> No
 
 def test_without_training_there_is_nothing_to_have_learned(page: Open, store: Store) -> None:
     fill(store)
-    store.add(done(recipe(bits=4, temperature=4.0)))  # made before curves were kept
+    store.runs.add(done(recipe(bits=4, temperature=4.0)))  # made before curves were kept
     at = page()
     assert "Training: loss, validation accuracy" not in text_of(at)
     assert not at.multiselect(key="filter_states").disabled
@@ -219,8 +222,8 @@ def test_without_training_there_is_nothing_to_have_learned(page: Open, store: St
 
 def test_a_failed_run_shows_how_far_it_got(page: Open, store: Store) -> None:
     run = ended(State.FAILED, recipe(bits=4, temperature=4.0), "The loss became nan at step 7.")
-    store.add(run)
-    store.put_curve(run.id, curve((0.5, 0.8), epochs=0.5, planned=2.0))
+    store.runs.add(run)
+    store.curves.put(run.id, curve((0.5, 0.8), epochs=0.5, planned=2.0))
     assert "Training: loss, validation accuracy" in text_of(page(run=run.id))
 
 
@@ -230,14 +233,14 @@ def test_which_temperature_is_asked_in_one_click(page: Open, store: Store) -> No
     assert button.label == "Which temperature? Try it in 12 runs"
     assert "10,000 images" in button.help
     healthy(button.click().run())
-    entries = store.entries(MODEL)
+    entries = store.runs.find(MODEL)
     assert len(entries) == 12
     for entry in entries:
         step = entry.run.recipe.steps[-1]
         assert isinstance(step, Distill)
         assert (step.images, step.epochs, step.loss) == (10_000, 1, "dkd")
     assert at.button(key="try_temperatures").disabled
-    store.cancel(entries[0].run.id)
+    store.jobs.cancel(entries[0].run.id)
     assert healthy(at.run()).button(key="try_temperatures").label.endswith("1 run")
 
 
@@ -251,7 +254,7 @@ def test_which_temperature_is_answered_by_finished_runs(page: Open, store: Store
     pairs = {(t, a): 0.9 + t / 1000 for t in (1.0, 2.0, 4.0) for a in (0.5, 0.9)}
     runs = sweep({"bits": 3}, pairs)
     for run in runs:
-        store.add(run)
+        store.runs.add(run)
     at = page(run=runs[0].id)
     assert "T = 4 with alpha 0.5 did best" in text_of(at)
     table = at.dataframe(key="temperature_table").value
@@ -284,14 +287,14 @@ def test_a_new_store_begins_with_the_examples(
     assert "Training: loss, validation accuracy" in said
     other = page(model="fashion-mnist/squeezenet1_1")
     assert "Nothing measured for this model yet" in text_of(other)
-    assert [e.run.id for e in new.entries()] == [run.id]
+    assert [e.run.id for e in new.runs.find()] == [run.id]
     session._examples.cache_clear()
 
 
 def test_a_student_is_a_run_of_the_model_it_learned_from(page: Open, store: Store) -> None:
     steps = (Distill(student="fashion-mnist/squeezenet1_1"), Quantize(bits=4))
     run = done(Recipe(steps=steps), 0.9, 400_000)
-    store.add(run)
+    store.runs.add(run)
     at = unfolded(page(run=run.id))
     assert "distill into fashion-mnist/squeezenet1_1" in text_of(at).lower()
     assert metric_values(at)["File size"][0] == "400\N{NO-BREAK SPACE}kB"

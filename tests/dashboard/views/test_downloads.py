@@ -107,8 +107,8 @@ def test_the_command_line_says_why_a_run_cannot_be_exported(store: Store) -> Non
 
 def test_every_format_says_its_size_and_what_it_is_for(page: Open, store: Store) -> None:
     run = with_speeds(done(recipe(bits=4), file_bytes=1_830_000))
-    store.add(run)
-    store.put_file(run.id, os.urandom(100))
+    store.runs.add(run)
+    store.files.put(run.id, os.urandom(100))
     at = page()
     assert "Packed file" not in text_of(at)
     at.session_state["downloads"] = True
@@ -124,7 +124,7 @@ def test_every_format_says_its_size_and_what_it_is_for(page: Open, store: Store)
 
 
 def test_a_run_without_its_file_has_it_made(page: Open, store: Store) -> None:
-    store.add(done(recipe(bits=4)))
+    store.runs.add(done(recipe(bits=4)))
     at = page()
     at.session_state["downloads"] = True
     healthy(at.run())
@@ -138,7 +138,7 @@ def test_asked_for_made_and_offered_or_said_why_not(
 ) -> None:
     monkeypatch.setattr(downloads, "FILES", made)
     run = done(recipe(bits=4))
-    store.add(run)
+    store.runs.add(run)
     at = page()
     at.session_state["downloads"] = True
     healthy(at.run())

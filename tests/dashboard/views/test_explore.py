@@ -52,7 +52,7 @@ def test_empty_page_starts_a_run_in_one_click(page: Open, store: Store) -> None:
     assert at.selectbox(key="model").value == MODEL
     assert "Nothing measured for this model yet" in text_of(at)
     healthy(at.button(key="first_balanced").click().run())
-    (entry,) = store.entries(MODEL)
+    (entry,) = store.runs.find(MODEL)
     assert entry.run.state is State.QUEUED
     assert [s.step for s in entry.run.recipe.steps] == ["prune", "quantize"]
     assert at.query_params["run"] == entry.run.id
@@ -80,7 +80,7 @@ def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Sto
     asked = {"model": MODEL, "sparsity": "0.7", "bits": "5", "temperature": "6"}
     assert params == asked | dict(how)
     healthy(at.button(key="run").click().run())
-    (entry,) = store.entries(MODEL)
+    (entry,) = store.runs.find(MODEL)
     assert preset_of(entry.run.recipe) == DEFAULT_PRESET
     assert shortened(entry.run.recipe.sentence()) == sentence
 
@@ -234,7 +234,7 @@ def test_failed_run_says_why_and_runs_again(page: Open, store: Store) -> None:
     assert "The worker ran out of memory (limit 2 GB)." in text_of(at)
     assert not at.metric
     healthy(at.button(key="again").click().run())
-    newest = store.entries(MODEL)[-1].run
+    newest = store.runs.find(MODEL)[-1].run
     assert (newest.state, newest.recipe) == (State.QUEUED, failed.recipe)
 
 
@@ -244,27 +244,27 @@ def test_cancelled_run_says_so(page: Open, store: Store) -> None:
 
 
 def test_running_run_shows_progress_and_can_be_cancelled(page: Open, store: Store) -> None:
-    store.add(new_run(MODEL, "fashion-mnist", recipe(bits=4)))
-    claimed = store.claim("somebody")
+    store.runs.add(new_run(MODEL, "fashion-mnist", recipe(bits=4)))
+    claimed = store.jobs.claim("somebody")
     assert claimed is not None
-    store.report(claimed.run.id, Progress(stage="Quantizing", fraction=0.4, seconds_left=75))
+    store.jobs.report(claimed, Progress(stage="Quantizing", fraction=0.4, seconds_left=75))
     at = page()
     assert "Nothing measured" not in text_of(at)
     (progress,) = at.get("progress")
     assert progress.proto.text == "Quantizing · 40 % · about 1 min 15 s left"
     assert progress.proto.value == 40
-    healthy(at.button(key=f"cancel_{claimed.run.id}").click().run())
-    assert store.get(claimed.run.id).cancelling
-    assert at.button(key=f"cancel_{claimed.run.id}").disabled
+    healthy(at.button(key=f"cancel_{claimed.run_id}").click().run())
+    assert store.runs.get(claimed.run_id).cancelling
+    assert at.button(key=f"cancel_{claimed.run_id}").disabled
 
 
 def test_queued_run_waits_and_is_cancelled_at_once(page: Open, store: Store) -> None:
     run = new_run(MODEL, "fashion-mnist", recipe(bits=4))
-    store.add(run)
+    store.runs.add(run)
     at = page(run=run.id)
     assert at.get("progress")[0].proto.text == "Waiting for its turn"
     healthy(at.button(key=f"cancel_{run.id}").click().run())
-    assert store.get(run.id).run.state is State.CANCELLED
+    assert store.runs.get(run.id).run.state is State.CANCELLED
 
 
 def test_clicked_point_selects_its_run(page: Open, store: Store) -> None:
@@ -321,12 +321,12 @@ def test_model_without_images_runs_for_size_and_latency_only(page: Open, store: 
     assert "Largest drop" not in at.segmented_control(key="amount").options
     assert "shown after the model's first run" in shown
     healthy(at.button(key="run").click().run())
-    assert store.entries(IMAGENET)[0].run.dataset is None
+    assert store.runs.find(IMAGENET)[0].run.dataset is None
 
 
 def test_model_without_images_shows_its_runs(page: Open, store: Store) -> None:
-    store.add(done(recipe(bits=8), None, 11_000_000, 17.0, 0.0, IMAGENET))
-    store.add(done(recipe(bits=4), None, 6_000_000, 16.0, 0.0, IMAGENET))
+    store.runs.add(done(recipe(bits=8), None, 11_000_000, 17.0, 0.0, IMAGENET))
+    store.runs.add(done(recipe(bits=4), None, 6_000_000, 16.0, 0.0, IMAGENET))
     values = metric_values(page(model=IMAGENET))
     assert values["Accuracy"][0] == "–"
     assert values["File size"][0] == "6.00\N{NO-BREAK SPACE}MB"
@@ -355,7 +355,7 @@ def test_a_store_that_goes_away_is_one_line(
 
 def test_table_lists_every_run_and_filters(page: Open, store: Store) -> None:
     fill(store)
-    store.add(ended(State.FAILED, recipe(bits=6), "Another reason."))
+    store.runs.add(ended(State.FAILED, recipe(bits=6), "Another reason."))
     at = page()
     assert len(at.dataframe(key="runs").value) == 6
     at.multiselect(key="filter_states").set_value(["failed"]).run()
@@ -365,8 +365,8 @@ def test_table_lists_every_run_and_filters(page: Open, store: Store) -> None:
 
 
 def test_table_has_the_speed_in_int8_where_it_was_taken(page: Open, store: Store) -> None:
-    store.add(with_speeds(done(recipe(bits=4)), int8_ms=0.88))
-    store.add(with_speeds(done(recipe(bits=3)), int8_ms=None))
+    store.runs.add(with_speeds(done(recipe(bits=4)), int8_ms=0.88))
+    store.runs.add(with_speeds(done(recipe(bits=3)), int8_ms=None))
     table = page().dataframe(key="runs").value
     assert list(table["int8_mb"])[1:] == [11.4] and table["int8_latency_ms"].isna()[0]
     assert table["int8_latency_ms"][1] * table["int8_ratio"][1] == pytest.approx(2.53)
@@ -379,10 +379,10 @@ def test_table_names_the_method(page: Open, store: Store) -> None:
             parse(STEPS[step], apply_preset(name, {"step": step, **values}))
             for step, values in (("prune", {"sparsity": 0.8}), ("quantize", {"bits": 4}))
         )
-        store.add(done(Recipe(steps=steps)))
-    store.add(done(recipe(sparsity=0.8, score="random")))
-    store.add(done(recipe(temperature=4.0)))  # with augmentation
-    store.add(done(Recipe()))
+        store.runs.add(done(Recipe(steps=steps)))
+    store.runs.add(done(recipe(sparsity=0.8, score="random")))
+    store.runs.add(done(recipe(temperature=4.0)))  # with augmentation
+    store.runs.add(done(Recipe()))
     methods = page().dataframe(key="runs").value["method"]
     assert list(methods[1:]) == ["Custom", "Custom", *(p.title for p in reversed(PRESETS.values()))]
     assert list(methods.isna()) == [True] + 5 * [False]

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from compression.catalogue.backends import BACKENDS, title
-from compression.runs.results import LatencyReport, LayerTime, Roof
-from compression.runs.store import Store
+from compression.runs.progress import Progress
+from compression.runs.results import LatencyReport, LayerTime, Roof, State
+from compression.runs.store import Kind, Store
 from dashboard.figures import latency
 from dashboard.figures import layers as layer_figures
 from dashboard.numbers import backend_timings, layer_times
@@ -182,20 +183,21 @@ def opened(page: Open) -> AppTest:
 
 def test_it_is_asked_for_waited_for_and_shown(page: Open, store: Store) -> None:
     run = done(recipe(bits=4))
-    store.add(run)
+    store.runs.add(run)
     at = opened(page)
     assert "layer by layer" in text_of(at)
     healthy(at.button(key="request_latency").click().run())
-    request = store.latency_request(run.id)
-    assert request is not None and request["state"] == "queued"
+    job = store.jobs.get(run.id, Kind.LATENCY)
+    assert job is not None and job.state is State.QUEUED
     assert "Waiting until no run is under way" in text_of(at)
     assert "request_latency" not in {b.key for b in at.button}
 
-    assert store.claim_latency("somebody") == run.id
-    store.report_latency(run.id, "somebody", "Timing layers")
-    assert "Measuring: Timing layers" in text_of(healthy(at.run()))
+    job = store.jobs.claim("somebody", Kind.LATENCY)
+    assert job is not None and job.run_id == run.id
+    store.jobs.report(job, Progress(stage="Timing layers", fraction=0.4))
+    assert "Measuring: Timing layers, 40 % done" in text_of(healthy(at.run()))
 
-    store.fulfil_latency(run.id, "somebody", report())
+    store.latency.finish(job, report())
     text = plain(text_of(healthy(at.run())))
     assert "ONNX Runtime, int8 runs the compressed model fastest" in text
     assert at.button(key="request_latency").label == "Measure again"
@@ -219,25 +221,27 @@ def test_it_is_asked_for_waited_for_and_shown(page: Open, store: Store) -> None:
 
 def test_a_failure_is_said_and_can_be_tried_again(page: Open, store: Store) -> None:
     run = done(recipe(bits=4))
-    store.add(run)
-    store.request_latency(run.id)
-    store.claim_latency("somebody")
-    store.fail_latency(run.id, "somebody", "The worker ran out of memory.")
+    store.runs.add(run)
+    store.latency.request(run.id)
+    job = store.jobs.claim("somebody", Kind.LATENCY)
+    assert job is not None
+    store.jobs.fail(job, "The worker ran out of memory.")
     at = opened(page)
     assert "The measurement failed. The worker ran out of memory." in text_of(at)
     healthy(at.button(key="request_latency").click().run())
-    assert (store.latency_request(run.id) or {})["state"] == "queued"
+    again = store.jobs.get(run.id, Kind.LATENCY)
+    assert again is not None and again.state is State.QUEUED
 
 
 def test_a_run_that_cannot_be_made_again_cannot_be_asked_for(page: Open, store: Store) -> None:
-    store.add(done(recipe(bits=4)).model_copy(update={"stopped_early": True}))
+    store.runs.add(done(recipe(bits=4)).model_copy(update={"stopped_early": True}))
     assert opened(page).button(key="request_latency").disabled
 
 
 def test_a_report_of_few_figures_is_shown_as_far_as_it_goes(page: Open, store: Store) -> None:
     run = done(recipe(bits=4))
-    store.add(run)
-    store.put_latency(run.id, LatencyReport(layers=resnet_layers()[:1], notes=("No engine here.",)))
+    store.runs.add(run)
+    store.latency.put(run.id, LatencyReport(layers=resnet_layers()[:1], notes=("No engine here.",)))
     at = opened(page)
     assert tabs(at) == ["Backends", "Layer by layer", "Notes"]
     assert "No backend could be timed." in text_of(at)
