@@ -29,10 +29,9 @@ from compression.export.onnx.quantization_plan import (
 from compression.export.onnx.weight_codes import Codes, weight_codes
 from compression.models.input_quantizers import input_grids
 from compression.models.parametrize import (
-    FakeQuantize,
     QuantizationGrid,
     compressible,
-    part,
+    grid_of,
 )
 
 
@@ -102,9 +101,7 @@ def _own_scales(grids: Mapping[str, QuantizationGrid]) -> tuple[dict[str, Scale]
 
 def _codes(op: Op, module: nn.Module, reduced: bool) -> Codes:
     assert op.weight is not None
-    held = part(module, FakeQuantize)
-    grid = held.grid if isinstance(held, FakeQuantize) else None
-    return weight_codes(torch.from_numpy(op.weight.copy()), grid, reduced)
+    return weight_codes(torch.from_numpy(op.weight.copy()), grid_of(module), reduced)
 
 
 def _reason(name: str, used: Mapping[str, Codes]) -> str:

@@ -15,12 +15,11 @@ from compression.models.input_quantizers import (
     remove_input_quantizers,
 )
 from compression.models.parametrize import (
-    FakeQuantize,
-    Mask,
     QuantizationGrid,
     compressible,
+    grid_of,
+    mask_of,
     parametrize_weight,
-    part,
     remove_parametrization,
     weight_of,
 )
@@ -69,13 +68,8 @@ def _release(model: nn.Module) -> dict[str, _Held]:
     inputs, held = input_grids(model), {}
     remove_input_quantizers(model)
     for name, layer in compressible(model):
-        mask, grid = part(layer, Mask), part(layer, FakeQuantize)
+        how = (mask_of(layer), grid_of(layer), inputs.get(name))
         remove_parametrization(layer)
-        how = (
-            mask.mask if isinstance(mask, Mask) else None,
-            grid.grid if isinstance(grid, FakeQuantize) else None,
-            inputs.get(name),
-        )
         if any(h is not None for h in how):
             held[name] = _Held(*how, weight=weight_of(layer))
     return held

@@ -49,11 +49,10 @@ from compression.methods.prune.masks import (
 )
 from compression.methods.prune.scores import SCORES, Evidence
 from compression.models.parametrize import (
-    FakeQuantize,
-    Mask,
     compressible,
+    grid_of,
+    mask_of,
     parametrize_weight,
-    part,
     put_weight,
     remove_parametrization,
     weight_of,
@@ -85,7 +84,7 @@ def _refuse(model: nn.Module, step: Prune, context: StepContext) -> None:
     """Refuse what cannot be done, before anything is spent."""
     if asked := first_setting_needing_images(step):
         context.dataset(*asked)
-    if step.update != "none" and any(part(m, FakeQuantize) for _, m in compressible(model)):
+    if step.update != "none" and any(grid_of(m) for _, m in compressible(model)):
         allowed = "none for weights that are quantized; prune before quantizing"
         raise InvalidInput("update", step.update, allowed)
 
@@ -143,14 +142,13 @@ def _repair_before(
     model: nn.Module, plan: Plan, step: Prune, context: StepContext, report: Callable[[float], None]
 ) -> Notes:
     """Repair with what is to go masked: at its full size the model can walk beside another."""
-    before = {name: part(module, Mask) for name, module in compressible(model)}
+    before = {name: mask_of(module) for name, module in compressible(model)}
     _mask(model, what_stays(model, plan))
     notes = _repair(model, step, context, report)
     for name, module in compressible(model):
-        old, grid = before[name], part(module, FakeQuantize)
+        grid = grid_of(module)
         remove_parametrization(module)
-        mask = old.mask if isinstance(old, Mask) else None
-        parametrize_weight(module, mask, grid.grid if isinstance(grid, FakeQuantize) else None)
+        parametrize_weight(module, before[name], grid)
     return notes
 
 
@@ -321,14 +319,14 @@ def _repair(
         nonlocal done
         done += 1
         report(0.6 + 0.4 * done / layers)
-        held = part(meeting.module, Mask)
-        if step.update == "none" or not isinstance(held, Mask) or not measurable(meeting.module):
+        mask = mask_of(meeting.module)
+        if step.update == "none" or mask is None or not measurable(meeting.module):
             return
         groups = groups_of(meeting.module)
         moments = measure_moments(meeting.module, meeting.inputs, meeting.reference_inputs)
         weight = weight_of(meeting.module)
         target = weight_rows(weight_of(meeting.reference), groups)
-        new = refit(weight_rows(weight, groups), weight_rows(held.mask, groups), target, moments)
+        new = refit(weight_rows(weight, groups), weight_rows(mask, groups), target, moments)
         put_weight(meeting.module, new.reshape(weight.shape))
 
     images = context.images("repair" if step.repair else "update", step.update)

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from compression.models.hooks import hooked
 from compression.models.parametrize import (
-    FakeQuantize,
     compressible,
-    part,
+    grid_of,
     stored_weight,
 )
 
@@ -92,9 +91,9 @@ def _groups(model: nn.Module) -> list[dict[str, Any]]:
     """Each parameter with a rate in its own units."""
     scales = {}
     for _, module in compressible(model):
-        held = part(module, FakeQuantize)
-        if isinstance(held, FakeQuantize):
-            scales[stored_weight(module)] = GRID_RATE * float(held.scale.mean())
+        grid = grid_of(module)
+        if grid is not None:
+            scales[stored_weight(module)] = GRID_RATE * float(grid.scale.mean())
     return [
         {"params": [p], "lr": scales.get(p, FREE_RATE * float(p.detach().square().mean().sqrt()))}
         for p in model.parameters()

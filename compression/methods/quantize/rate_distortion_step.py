@@ -31,12 +31,11 @@ from compression.methods.quantize.equalization import normed_layers
 from compression.methods.quantize.rate_distortion import STEP, minimize_rate_distortion, rate_grid
 from compression.methods.quantize.weight_ranges import mse
 from compression.models.parametrize import (
-    Mask,
     QuantizationGrid,
     compressible,
+    mask_of,
     materialize,
     parametrize_weight,
-    part,
     put_weight,
     remove_parametrization,
     weight_of,
@@ -192,11 +191,11 @@ def _free_rows(model: nn.Module) -> set[nn.Module]:
 def _round(meeting: LayerPair, bits: int, price: Tensor, free: bool) -> None:
     module, groups = meeting.module, groups_of(meeting.module)
     moments = measure_moments(module, meeting.inputs, meeting.reference_inputs)
-    weight, held = weight_of(module), part(module, Mask)
-    mask = held.mask if isinstance(held, Mask) else torch.ones_like(weight, dtype=torch.bool)
+    weight, mask = weight_of(module), mask_of(module)
+    keep = torch.ones_like(weight, dtype=torch.bool) if mask is None else mask
     target = weight_rows(weight_of(meeting.reference), groups)
     grid = rate_grid(target, moments, price, bits)
-    found = minimize_rate_distortion(target, weight_rows(mask, groups), grid, moments, price)
+    found = minimize_rate_distortion(target, weight_rows(keep, groups), grid, moments, price)
     grid = _narrow(found, grid)
     if free:
         found = found / grid.scale
@@ -204,7 +203,7 @@ def _round(meeting: LayerPair, bits: int, price: Tensor, free: bool) -> None:
         grid = QuantizationGrid(torch.ones_like(one), grid.zero_point[:1, :1], grid.low, grid.high)
     remove_parametrization(module)
     put_weight(module, found.reshape(weight.shape))
-    parametrize_weight(module, mask if isinstance(held, Mask) else None, _for_weight(grid, weight))
+    parametrize_weight(module, mask, _for_weight(grid, weight))
 
 
 def _narrow(weight: Tensor, grid: QuantizationGrid) -> QuantizationGrid:

@@ -41,11 +41,10 @@ from compression.methods.quantize.weight_ranges import CLIPPINGS
 from compression.models.data import batches
 from compression.models.input_quantizers import parametrize_inputs
 from compression.models.parametrize import (
-    Mask,
     QuantizationGrid,
     compressible,
+    mask_of,
     parametrize_weight,
-    part,
     put_weight,
     remove_parametrization,
     stored_weight,
@@ -272,10 +271,9 @@ def _round_well(meeting: LayerPair, step: Quantize, bits: int) -> None:
     """Choose a layer's grid and round its weight with what its inputs are known to be."""
     module, groups = meeting.module, groups_of(meeting.module)
     moments = measure_moments(module, meeting.inputs, meeting.reference_inputs)
-    weight, held = weight_of(module), part(module, Mask)
-    mask = held.mask if isinstance(held, Mask) else torch.ones_like(weight, dtype=torch.bool)
+    weight, mask = weight_of(module), mask_of(module)
     target = weight_rows(weight_of(meeting.reference), groups)
-    keep = weight_rows(mask, groups)
+    keep = weight_rows(torch.ones_like(weight, dtype=torch.bool) if mask is None else mask, groups)
     start = refit(weight_rows(weight, groups), keep, target, moments)
     # what sees nothing but padding has no say in the range
     seen = torch.where(moments.seen, start, 0.0).reshape(weight.shape)
@@ -283,7 +281,7 @@ def _round_well(meeting: LayerPair, step: Quantize, bits: int) -> None:
     found = gptq(start, target, keep, _for_rows(grid, groups), moments)
     remove_parametrization(module)
     put_weight(module, found.reshape(weight.shape))
-    parametrize_weight(module, mask if isinstance(held, Mask) else None, grid)
+    parametrize_weight(module, mask, grid)
 
 
 def _for_rows(grid: QuantizationGrid, groups: int) -> QuantizationGrid:

@@ -22,10 +22,9 @@ from compression.methods.quantize.step import _fisher, quantize
 from compression.models.input_quantizers import input_grids
 from compression.models.load import original_of
 from compression.models.parametrize import (
-    FakeQuantize,
     compressible,
+    grid_of,
     materialize,
-    part,
     stored_weight,
     weight_of,
 )
@@ -220,7 +219,7 @@ def test_quantizing_again_replaces_the_grid(rounding: str) -> None:
     step = Quantize.model_validate({"bits": 3, "rounding": rounding})
     again, _ = quantize(first, step, context("convolutional"))
     assert set(bits_of(again).values()) == {3}
-    assert all(part(m, FakeQuantize) for _, m in compressible(again))
+    assert all(grid_of(m) for _, m in compressible(again))
 
 
 def test_what_is_on_the_grid_is_said_not_to_change() -> None:
@@ -247,7 +246,7 @@ def test_what_needs_images_is_refused_without(how: dict[str, Any], field: str) -
     known = context("convolutional", data=False)
     with pytest.raises(InvalidInput, match=rf"^{field}: got .*images to calibrate on.*tiny/"):
         quantize(model, Quantize.model_validate(how), known)
-    assert not any(part(m, FakeQuantize) for _, m in compressible(model))
+    assert not any(grid_of(m) for _, m in compressible(model))
 
 
 @every_net
