@@ -88,8 +88,8 @@ def normed_layers(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        held = isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_NORMS))
-        return held or super().is_leaf_module(m, module_qualified_name)
+        leaf = isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_NORMS))
+        return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
 def _connections(model: nn.Module) -> tuple[list[_Pair], list[tuple[nn.Module, nn.Module]]]:

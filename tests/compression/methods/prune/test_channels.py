@@ -348,7 +348,7 @@ def test_what_was_held_before_compensation_stays_held() -> None:
     for (_, layer), mask in list(zip(compressible(pruned), masks, strict=True))[1:]:
         assert mask is not None and mask.shape == weight_of(layer).shape
         assert 0.1 < float((~mask).float().mean()) < 0.6
-        assert not weight_of(layer)[~mask.mask].any()
+        assert not weight_of(layer)[~mask].any()
 
 
 def test_quantized_weights_keep_their_grids_but_are_not_compensated() -> None:

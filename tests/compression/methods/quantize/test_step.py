@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from compression.export.packed.format_v2 import dissect
 from compression.export.packed.order0_coder import entropy_bytes
 from compression.methods.calibration.step_context import StepContext
 from compression.methods.prune.step import prune
-from compression.methods.quantize import block_reconstruction
+from compression.methods.quantize import step as quantize_step
+from compression.methods.quantize.block_reconstruction import reconstruct
 from compression.methods.quantize.step import _fisher, quantize
 from compression.models.input_quantizers import input_grids
 from compression.models.load import original_of
@@ -38,7 +40,7 @@ every_rounding = pytest.mark.parametrize("rounding", ["nearest", "gptq", "recons
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconstruction for a few steps."""
-    monkeypatch.setattr(block_reconstruction, "EPOCHS", 3)
+    monkeypatch.setattr(quantize_step, "reconstruct", partial(reconstruct, epochs=3))
 
 
 def made(name: str, **how: Any) -> tuple[nn.Module, tuple[str, ...]]:
