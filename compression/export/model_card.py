@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from compression.catalogue.cards import Card
 from compression.catalogue.file_formats import FORMATS
+from compression.export.front_matter import Result, front_matter
 from compression.runs.format import (
     NONE,
     digits,
@@ -73,7 +74,7 @@ class Page:
 
 
 def card_of(page: Page) -> str:
-    """The page, in Markdown."""
+    """The page, in Markdown, behind the YAML that programs read."""
     run, form = page.run, FORMATS[page.exported.format]
     parts = [
         f"# {page.card.title}, compressed",
@@ -96,7 +97,27 @@ def card_of(page: Page) -> str:
         "## File",
         f"SHA-256 `{page.sha256}`, {page.exported.file_bytes} bytes.",
     ]
-    return "\n\n".join(parts) + "\n"
+    return f"{_front_matter(page)}\n" + "\n\n".join(parts) + "\n"
+
+
+def _front_matter(page: Page) -> str:
+    measured = (("validation", page.run.compressed), ("test", _certified(page)))
+    return front_matter(
+        name=f"{page.card.title}, compressed",
+        dataset=DATA[page.card.dataset].title,
+        licence=page.card.licence,
+        pip_packages=FORMATS[page.exported.format].pip_packages,
+        tags=("model-compression", page.card.architecture, page.exported.format),
+        results=[
+            Result(split, done.top1.value, done.top1.n)
+            for split, done in measured
+            if done and done.top1
+        ],
+    )
+
+
+def _certified(page: Page) -> Measurement | None:
+    return page.certificate.compressed if page.certificate else None
 
 
 def _bullets(lines: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from compression.catalogue.file_formats import FORMATS
 from compression.errors import ArtifactError, NotExportable
+from compression.export.onnx.claims import check_constants
 from compression.export.onnx.sessions import predict_with, session
 from compression.export.packed.file import details, unpack
 from compression.export.torch_program import ABOUT, open_program
@@ -166,6 +167,7 @@ def open_graph(data: bytes, images: tuple[int, ...]) -> Opened:
         ArtifactError: it is no such graph, damaged, or not for such images.
     """
     graph = _parse(data)
+    check_constants(graph, len(data))
     running = _session(data, 1)
     batch = _check_input(running, images)
     form = "onnx-int8" if any(n.op_type in _QUANTIZED for n in graph.graph.node) else "onnx"

@@ -21,12 +21,11 @@ from torch import nn
 from compression.export.packed.input_grids import input_grids_of, input_state
 from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.parametrize import (
-    FakeQuantize,
-    Mask,
     QuantizationGrid,
     compressible,
+    grid_of,
+    mask_of,
     parametrize_weight,
-    part,
 )
 from compression.models.widths import resize, widths
 from compression.paths import cache_dir, keep_newest, write_cached
@@ -94,8 +93,8 @@ def _path(key: str) -> Path:
 def _write(path: Path, prefix: CompressedModel) -> None:
     held = {}
     for name, module in compressible(prefix.model):
-        mask, grid = part(module, Mask), part(module, FakeQuantize)
-        codes = [grid.low, grid.high] if isinstance(grid, FakeQuantize) else None
+        mask, grid = mask_of(module), grid_of(module)
+        codes = [grid.low, grid.high] if grid is not None else None
         if mask is not None or codes is not None:
             held[name] = {"mask": mask is not None, "codes": codes}
     inputs = input_grids(prefix.model)

@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -178,23 +178,47 @@ def put_weight(module: nn.Module, weight: Tensor) -> None:
     stored_weight(module).copy_(weight)
 
 
-def part(module: nn.Module, kind: type[nn.Module]) -> nn.Module | None:
-    """The `Mask` or `FakeQuantize` on a layer's weight, if it has one."""
+def mask_of(module: nn.Module) -> Tensor | None:
+    """The mask on a layer's weight, bool of the weight's shape, True where it may differ from zero;
+    None if it has none."""
+    mask = _parametrization(module, Mask)
+    return mask.mask if mask is not None else None
+
+
+def grid_of(module: nn.Module) -> QuantizationGrid | None:
+    """The grid on which a layer's weight is held; None if it is on none."""
+    quantizer = quantizer_of(module)
+    return quantizer.grid if quantizer is not None else None
+
+
+def quantizer_of(module: nn.Module) -> FakeQuantize | None:
+    """What puts a layer's weight on its grid (its scale can be learned); None if nothing does."""
+    return _parametrization(module, FakeQuantize)
+
+
+_Kind = TypeVar("_Kind", Mask, FakeQuantize)
+
+
+def _parametrization(module: nn.Module, kind: type[_Kind]) -> _Kind | None:
     if not parametrize.is_parametrized(module, "weight"):
         return None
-    parts = module.parametrizations["weight"]  # type: ignore[index]
-    return next((p for p in parts if isinstance(p, kind)), None)
+    steps: Any = module.parametrizations
+    return next((step for step in steps["weight"] if isinstance(step, kind)), None)
 
 
+@torch.no_grad()
 def remove_parametrization(module: nn.Module) -> None:
     """Make a layer's weight an ordinary parameter again, with its present values."""
     if not parametrize.is_parametrized(module, "weight"):
         return
-    # PyTorch deletes the weight's property from the layer's class, which copies of the layer share.
-    shared = type(module)
-    body = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
-    module.__class__ = type(shared.__name__, shared.__bases__, body)
-    parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    # PyTorch gives a parametrized layer a class of its own, in which the weight is a property, and
+    # copies of the layer share it. Its `remove_parametrizations` deletes the property from that
+    # class, and so from the copies too; here the layer just goes back to the class it had.
+    weight, stored = weight_of(module), stored_weight(module)
+    del module.parametrizations
+    module.__class__ = type(module).__bases__[0]
+    stored.set_(weight)  # type: ignore[call-overload]
+    module.register_parameter("weight", cast(nn.Parameter, stored))
     # It comes back last; state dicts and optimizers go by the order a fresh layer has.
     for name in [n for n, _ in module.named_parameters(recurse=False) if n != "weight"]:
         module.register_parameter(name, module._parameters.pop(name))
@@ -207,11 +231,11 @@ def parametrize_weight(
 
     A mask already there stays: its zeros are added to the new mask's.
     """
-    old_mask, old_grid = part(module, Mask), part(module, FakeQuantize)
-    if isinstance(old_mask, Mask):
-        mask = old_mask.mask if mask is None else mask & old_mask.mask
-    if grid is None and isinstance(old_grid, FakeQuantize):
-        grid = old_grid.grid
+    old_mask = mask_of(module)
+    if old_mask is not None:
+        mask = old_mask if mask is None else mask & old_mask
+    if grid is None:
+        grid = grid_of(module)
     remove_parametrization(module)
     if mask is not None:
         parametrize.register_parametrization(module, "weight", Mask(mask), unsafe=True)

@@ -15,12 +15,11 @@ from torchvision.models import VisionTransformer
 from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.calibration.step_context import StepContext
 from compression.methods.prune.channels import choose_channels, remove
+from compression.models import parametrize
 from compression.models.data import INPUT_SHAPE, Dataset, load_dataset, prepare
 from compression.models.parametrize import (
     FakeQuantize,
-    Mask,
     compressible,
-    part,
 )
 from compression.models.target import Target
 
@@ -124,10 +123,9 @@ def context_of(
 
 def mask_of(module: nn.Module) -> Tensor:
     """Which weights of a layer stay; all of them where there is no mask."""
-    held = part(module, Mask)
-    weight = module.weight
+    mask, weight = parametrize.mask_of(module), module.weight
     assert isinstance(weight, Tensor)
-    return held.mask if isinstance(held, Mask) else torch.ones_like(weight, dtype=torch.bool)
+    return torch.ones_like(weight, dtype=torch.bool) if mask is None else mask
 
 
 def masks(model: nn.Module) -> dict[str, Tensor]:
@@ -137,9 +135,9 @@ def masks(model: nn.Module) -> dict[str, Tensor]:
 
 def grid_held(module: nn.Module) -> FakeQuantize:
     """The grid of a layer that has one."""
-    held = part(module, FakeQuantize)
-    assert isinstance(held, FakeQuantize)
-    return held
+    quantizer = parametrize.quantizer_of(module)
+    assert quantizer is not None
+    return quantizer
 
 
 def remove_channels(model: nn.Module, **how: Any) -> str | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from compression.export.onnx.operators import Flow
+from compression.export.onnx.operators import Flow, Kind
 from compression.export.onnx.sessions import session
 from compression.models.hooks import hooked
 from compression.models.parametrize import compressible
@@ -44,7 +44,7 @@ def wanted_means(model: nn.Module, flow: Flow, images: Tensor) -> dict[str, Arra
         model(images[:IMAGES].to(next(model.parameters()).device))
     wanted: dict[str, Array] = {}
     for op in flow.ops:
-        if op.kind in ("conv", "gemm") and op.bias is not None and op.layer in found:
+        if op.kind in (Kind.CONV, Kind.GEMM) and op.bias is not None and op.layer in found:
             factor = 1.0 if op.factor is None else op.factor
             wanted[op.layer] = found[op.layer] * factor + op.bias
     return wanted

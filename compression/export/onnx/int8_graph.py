@@ -17,7 +17,7 @@ from compression.export.onnx.bias_correction import correct_means, wanted_means
 from compression.export.onnx.calibration import observe_activations
 from compression.export.onnx.cpu_features import saturates
 from compression.export.onnx.float_graph import INPUT, fixed_batch, float_graph
-from compression.export.onnx.operators import Flow, Op, read_flow
+from compression.export.onnx.operators import Flow, Kind, Op, read_flow
 from compression.export.onnx.qdq_writer import emit
 from compression.export.onnx.quantization_plan import (
     Plan,
@@ -29,10 +29,9 @@ from compression.export.onnx.quantization_plan import (
 from compression.export.onnx.weight_codes import Codes, weight_codes
 from compression.models.input_quantizers import input_grids
 from compression.models.parametrize import (
-    FakeQuantize,
     QuantizationGrid,
     compressible,
-    part,
+    grid_of,
 )
 
 
@@ -102,9 +101,7 @@ def _own_scales(grids: Mapping[str, QuantizationGrid]) -> tuple[dict[str, Scale]
 
 def _codes(op: Op, module: nn.Module, reduced: bool) -> Codes:
     assert op.weight is not None
-    held = part(module, FakeQuantize)
-    grid = held.grid if isinstance(held, FakeQuantize) else None
-    return weight_codes(torch.from_numpy(op.weight.copy()), grid, reduced)
+    return weight_codes(torch.from_numpy(op.weight.copy()), grid_of(module), reduced)
 
 
 def _reason(name: str, used: Mapping[str, Codes]) -> str:
@@ -156,7 +153,7 @@ _MOVED = (
 def _loose(flow: Flow, layers: Mapping[str, str]) -> list[str]:
     """Matrices that belong to no layer and are multiplied with in float32."""
     parts = {n for op in flow.ops if op.node.op_type == "Transpose" for n in op.node.input}
-    parts |= {n for op in flow.ops if op.kind == "float" for n in op.node.input}
+    parts |= {n for op in flow.ops if op.kind is Kind.FLOAT for n in op.node.input}
     names = [n for n in flow.constants if n in parts and flow.constants[n].ndim >= 2]
     return [n for n in names if n.rpartition(".")[2].endswith("weight") and n[:-7] not in layers]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 import numpy as np
@@ -31,18 +32,42 @@ _MOVES = (
     "Relu",
     "Clip",
 )
+
+
+class Kind(Enum):
+    """What an operation is to an int8 kernel; `FLOAT` where there is none."""
+
+    FLOAT = auto()
+    CONV = auto()
+    GEMM = auto()  # a linear layer
+    MATMUL = auto()  # a linear layer on more than two dimensions
+    NORM = auto()  # a batch normalisation that no convolution takes up
+    MOVE = auto()
+    CONCAT = auto()
+    POOL = auto()
+    SIGMOID = auto()
+    HARD_SWISH = auto()
+    HARD_SIGMOID = auto()
+    ADD = auto()
+    MUL = auto()
+
+
 _KINDS = {
-    **dict.fromkeys(_MOVES, "move"),
-    "Concat": "concat",
-    "GlobalAveragePool": "pool",
-    "AveragePool": "pool",
-    "Sigmoid": "sigmoid",
-    "HardSwish": "hardswish",
-    "HardSigmoid": "hardsigmoid",
-    "Add": "add",
-    "Mul": "mul",
+    **dict.fromkeys(_MOVES, Kind.MOVE),
+    "Concat": Kind.CONCAT,
+    "GlobalAveragePool": Kind.POOL,
+    "AveragePool": Kind.POOL,
+    "Sigmoid": Kind.SIGMOID,
+    "HardSwish": Kind.HARD_SWISH,
+    "HardSigmoid": Kind.HARD_SIGMOID,
+    "Add": Kind.ADD,
+    "Mul": Kind.MUL,
 }
-LAYERS = ("conv", "gemm", "matmul", "norm")
+_WEIGHTED = {"Conv": Kind.CONV, "Gemm": Kind.GEMM, "MatMul": Kind.MATMUL}
+# With a weight of the state dict; these and normalisations; and what lets part of a value through.
+WEIGHTED = frozenset(_WEIGHTED.values())
+LAYERS = WEIGHTED | {Kind.NORM}
+GATES = frozenset({Kind.HARD_SWISH, Kind.HARD_SIGMOID})
 _SIXTH = 1 / 6
 
 
@@ -50,12 +75,12 @@ _SIXTH = 1 / 6
 class Op:
     """One node, or several that a single kernel does.
 
-    `kind` is "float" where there is no kernel. Of a layer: `weight` [out, ...] or, in a product
+    Of a layer: `weight` [out, ...] or, in a product
     of matrices, as the state dict has it, `factor` and `bias` [out] what is multiplied and added
     after it. Results are held between `low` and `high`.
     """
 
-    kind: str
+    kind: Kind
     node: onnx.NodeProto
     inputs: list[str]
     outputs: list[str]
@@ -123,23 +148,23 @@ def _read(node: onnx.NodeProto, constants: Mapping[str, Array], turned: Mapping[
     name = turned.get(second, second)
     layer, _, last = name.rpartition(".")
     named = last == "weight" and name in constants
-    if node.op_type in ("Conv", "Gemm", "MatMul") and named and node.input[0] in given:
+    if node.op_type in _WEIGHTED and named and node.input[0] in given:
         flipped = second in turned or attribute(node, "transB", 0)
         if node.op_type == "Conv" or (flipped and _plain_product(node)):
             bias = constants[node.input[2]] if len(node.input) > 2 else None
             weight = constants[name]
-            return Op(node.op_type.lower(), node, given[:1], outputs, layer, weight, bias=bias)
+            return Op(_WEIGHTED[node.op_type], node, given[:1], outputs, layer, weight, bias=bias)
     if node.op_type == "BatchNormalization" and len(given) == 1:
         factor, bias = _affine(node, constants)
         weight = np.ones((len(factor), 1, 1, 1), np.float32)
-        return Op("norm", node, given, outputs, "", weight, factor, bias)
-    kind = _KINDS.get(node.op_type, "float")
-    if kind in ("add", "mul") and len(given) != 2:
-        kind = "float"
-    if kind == "move" and (len(given) != 1 or node.input[0] not in given):
-        kind = "float"
-    if kind == "hardsigmoid" and not np.isclose(attribute(node, "alpha", 0.2), _SIXTH, 1e-4):
-        kind = "float"
+        return Op(Kind.NORM, node, given, outputs, "", weight, factor, bias)
+    kind = _KINDS.get(node.op_type, Kind.FLOAT)
+    if kind in (Kind.ADD, Kind.MUL) and len(given) != 2:
+        kind = Kind.FLOAT
+    if kind is Kind.MOVE and (len(given) != 1 or node.input[0] not in given):
+        kind = Kind.FLOAT
+    if kind is Kind.HARD_SIGMOID and not np.isclose(attribute(node, "alpha", 0.2), _SIXTH, 1e-4):
+        kind = Kind.FLOAT
     op = Op(kind, node, given, outputs)
     if node.op_type in ("Relu", "Clip"):
         op.low, op.high = bounds(node, constants)
@@ -174,19 +199,19 @@ def _absorb(op: Op, node: onnx.NodeProto, constants: Mapping[str, Array]) -> boo
     """Let `op` do the node that follows it, if its kernel can."""
     unbounded = (op.low, op.high) == (-INFINITE, INFINITE)
     bounded = node.op_type in ("Relu", "Clip")
-    if bounded and unbounded and op.kind in ("conv", "gemm", "norm", "add"):
+    if bounded and unbounded and op.kind in (Kind.CONV, Kind.GEMM, Kind.NORM, Kind.ADD):
         if any(n not in constants for n in node.input[1:] if n):
             return False
         op.low, op.high = bounds(node, constants)
         return True
-    if node.op_type == "BatchNormalization" and op.kind == "conv" and unbounded:
+    if node.op_type == "BatchNormalization" and op.kind is Kind.CONV and unbounded:
         if any(n not in constants for n in node.input[1:]) or op.factor is not None:
             return False
         factor, shift = _affine(node, constants)
         op.bias = shift if op.bias is None else shift + op.bias * factor
         op.factor = factor
         return True
-    if node.op_type == "Add" and op.kind == "matmul" and op.bias is None:
+    if node.op_type == "Add" and op.kind is Kind.MATMUL and op.bias is None:
         bias = constants.get(node.input[1])
         if bias is None or op.weight is None or bias.shape != (len(op.weight),):
             return False

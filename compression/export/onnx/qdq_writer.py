@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from compression.export.onnx.constant_folding import reachable
-from compression.export.onnx.operators import INFINITE, Op
+from compression.export.onnx.operators import GATES, INFINITE, LAYERS, Kind, Op
 from compression.export.onnx.quantization_plan import Plan, Scale, gives_codes
 from compression.export.onnx.weight_codes import (
     MOST,
@@ -64,11 +64,11 @@ class _Writer:
     def write(self, op: Op) -> None:
         if not self.plan.runs(op):
             return self._float(op)
-        if op.kind in ("conv", "gemm", "norm", "matmul"):
+        if op.kind in LAYERS:
             return self._layer(op)
-        if op.kind == "move":
+        if op.kind is Kind.MOVE:
             return self._move(op)
-        if op.kind in ("hardswish", "hardsigmoid"):
+        if op.kind in GATES:
             return self._gate(op)
         return self._compute(op, op.node, [self.wide(name) for name in op.inputs], coded=True)
 
@@ -149,7 +149,7 @@ class _Writer:
         del told.input[:], told.output[:]
         told.input.extend(given)
         self.nodes.append(told)
-        bounded = (op.low, op.high) != (-INFINITE, INFINITE) and op.kind != "move"
+        bounded = (op.low, op.high) != (-INFINITE, INFINITE) and op.kind is not Kind.MOVE
         if not (coded or bounded):
             told.output.extend(op.outputs)
             return
@@ -184,7 +184,7 @@ class _Writer:
         scale, codes = self.plan.scales[name], self.code(name)
         if 2 * scale.zero < 255:
             codes = self.hold(codes, f"{out}_open", 0, 2 * scale.zero)
-        if op.kind == "hardsigmoid":
+        if op.kind is Kind.HARD_SIGMOID:
             self.held[out] = codes
             return
         grid = self._grid(f"{out}_gate", Scale(scale.scale / 6, 0))
@@ -197,20 +197,21 @@ class _Writer:
         weight, steps = self._folded(op)
         inputs = [given]
         bias = np.zeros(len(steps)) if op.bias is None else op.bias.astype(np.float64)
-        if op.kind == "norm":
-            node = helper.make_node("Conv", [], [], op.node.name, group=len(steps))
-        elif op.kind == "gemm":
-            node = helper.make_node("Gemm", [], [], op.node.name, transB=1)
-        else:
-            node = op.node
+        match op.kind:
+            case Kind.NORM:
+                node = helper.make_node("Conv", [], [], op.node.name, group=len(steps))
+            case Kind.GEMM:
+                node = helper.make_node("Gemm", [], [], op.node.name, transB=1)
+            case _:
+                node = op.node
         name = op.layer if op.layer and op.layer not in self.named else op.outputs[0]
         self.named.add(name)
-        if op.kind != "matmul":
+        if op.kind is not Kind.MATMUL:
             weight, steps = make_room(weight, steps, bias, scale.scale)
-        across = weight.T if op.kind == "matmul" else weight
-        axis = 1 if op.kind == "matmul" else 0
+        across = weight.T if op.kind is Kind.MATMUL else weight
+        axis = 1 if op.kind is Kind.MATMUL else 0
         inputs.append(self._dequantized(f"{name}.weight", across, steps.astype(np.float32), axis))
-        if op.kind == "matmul":
+        if op.kind is Kind.MATMUL:
             return self._product(op, node, inputs)
         if op.bias is not None:
             unit = np.float32(scale.scale) * steps.astype(np.float32)
@@ -243,7 +244,7 @@ class _Writer:
     def _folded(self, op: Op) -> tuple[Array, Array]:
         """Codes and steps of a layer with its factor multiplied in."""
         assert op.weight is not None
-        if op.kind == "norm":
+        if op.kind is Kind.NORM:
             assert op.factor is not None
             # one weight per channel, held exactly by the largest code
             ones = np.full(op.weight.shape, MOST, np.int8)

@@ -12,11 +12,10 @@ from compression.export.onnx.calibration import (
     grid,
     widest,
 )
-from compression.export.onnx.operators import LAYERS, Flow, Op
+from compression.export.onnx.operators import GATES, LAYERS, WEIGHTED, Flow, Kind, Op
 
 # Where a hard sigmoid starts to differ from zero.
 _BEND = -3.0
-_GATES = ("hardswish", "hardsigmoid")
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,11 @@ def choose_ops(flow: Flow, own: Mapping[str, Scale]) -> Plan:
     plan = Plan(flow, own)
     codes: set[str] = set()
     for op in flow.ops:
-        if _can_run(op, codes) and not (op.kind in _GATES and not _gates(flow, op)):
+        if _can_run(op, codes) and not (op.kind in GATES and not _gates(flow, op)):
             plan.coded.add(op.outputs[0])
-            if op.kind != "matmul" and (op.kind != "gemm" or _wanted(flow, op.outputs[0])):
+            if op.kind is not Kind.MATMUL and (
+                op.kind is not Kind.GEMM or _wanted(flow, op.outputs[0])
+            ):
                 codes |= set(op.outputs)
     changed = True
     while changed:
@@ -84,9 +85,9 @@ def choose_ops(flow: Flow, own: Mapping[str, Scale]) -> Plan:
 
 
 def _can_run(op: Op, codes: set[str]) -> bool:
-    if op.kind in ("conv", "gemm", "matmul"):
+    if op.kind in WEIGHTED:
         return True
-    return op.kind != "float" and all(name in codes for name in op.inputs)
+    return op.kind is not Kind.FLOAT and all(name in codes for name in op.inputs)
 
 
 def _gates(flow: Flow, op: Op) -> bool:
@@ -94,7 +95,7 @@ def _gates(flow: Flow, op: Op) -> bool:
     maker = next((o for o in flow.ops if op.inputs[0] in o.outputs), None)
     users = flow.uses.get(op.outputs[0], [])
     alone = len(flow.uses[op.inputs[0]]) == 1 and maker is not None and maker.kind in LAYERS
-    return alone and (op.kind == "hardswish" or all(u.kind == "mul" for u in users))
+    return alone and (op.kind is Kind.HARD_SWISH or all(u.kind is Kind.MUL for u in users))
 
 
 def _wanted(flow: Flow, name: str) -> bool:
@@ -103,8 +104,7 @@ def _wanted(flow: Flow, name: str) -> bool:
         return False
     users = flow.uses.get(name, [])
     return bool(users) and all(
-        u.kind in ("conv", "gemm", "matmul", *_GATES)
-        or (u.kind == "move" and _wanted(flow, u.outputs[0]))
+        u.kind in WEIGHTED | GATES or (u.kind is Kind.MOVE and _wanted(flow, u.outputs[0]))
         for u in users
     )
 
@@ -116,7 +116,7 @@ def _idle(plan: Plan, op: Op) -> bool:
 
 def _fed(plan: Plan, name: str) -> bool:
     for user in plan.flow.uses.get(name, []):
-        if user.kind == "move" and plan.runs(user):
+        if user.kind is Kind.MOVE and plan.runs(user):
             if any(_fed(plan, n) for n in user.outputs):
                 return True
         elif plan.runs(user):
@@ -137,8 +137,8 @@ def coded_tensors(plan: Plan) -> Iterator[str]:
 
 def gives_codes(plan: Plan, op: Op) -> bool:
     """Whether an operation that runs on codes gives codes too."""
-    if op.kind in ("gemm", "matmul"):
-        return op.kind == "gemm" and _wanted(plan.flow, op.outputs[0])
+    if op.kind in (Kind.GEMM, Kind.MATMUL):
+        return op.kind is Kind.GEMM and _wanted(plan.flow, op.outputs[0])
     return True
 
 
@@ -150,23 +150,23 @@ def choose_groups(plan: Plan) -> list[str]:
     """
     running = [op for op in plan.flow.ops if plan.runs(op)]
     for op in running:
-        if op.kind == "move":
+        if op.kind is Kind.MOVE:
             for name in op.outputs:
                 plan.share(name, op.inputs[0])
     users: dict[str, list[Op]] = {}
     for op in running:
-        if op.kind != "move":
+        if op.kind is not Kind.MOVE:
             for name in dict.fromkeys(op.inputs):
                 users.setdefault(plan.root(name), []).append(op)
-    gated = {n for op in running if op.kind == "hardsigmoid" for n in op.outputs}
+    gated = {n for op in running if op.kind is Kind.HARD_SIGMOID for n in op.outputs}
     for op in running:
-        if op.kind == "concat":
+        if op.kind is Kind.CONCAT:
             for name in op.inputs:
                 if name not in gated:
                     _join(plan, users, plan.root(name), plan.root(op.outputs[0]))
     for root, ops in users.items():
         _settle(plan, root, ops)
-    moved = {n for op in running if op.kind == "move" for n in op.outputs}
+    moved = {n for op in running if op.kind is Kind.MOVE for n in op.outputs}
     wanted = [n for n in coded_tensors(plan) if plan.root(n) not in plan.held]
     return [n for n in wanted if n not in moved]
 
@@ -204,12 +204,12 @@ def _settle(plan: Plan, root: str, users: list[Op]) -> None:
 
 def _inside(plan: Plan, op: Op, root: str) -> bool:
     """Whether an operation joins codes of a group to that group."""
-    return op.kind == "concat" and plan.root(op.outputs[0]) == root
+    return op.kind is Kind.CONCAT and plan.root(op.outputs[0]) == root
 
 
 def choose_scales(plan: Plan, seen: Mapping[str, ActivationRange]) -> None:
     """Give every tensor that is held as codes its grid."""
-    gates = [o for o in plan.flow.ops if plan.runs(o) and o.kind in _GATES]
+    gates = [o for o in plan.flow.ops if plan.runs(o) and o.kind in GATES]
     gated = {plan.root(o.inputs[0]) for o in gates}
     looked: dict[str, list[ActivationRange]] = {}
     for name, values in seen.items():
@@ -219,7 +219,7 @@ def choose_scales(plan: Plan, seen: Mapping[str, ActivationRange]) -> None:
     for name in coded_tensors(plan):
         plan.scales[name] = chosen[plan.root(name)]
     for op in plan.flow.ops:
-        if plan.runs(op) and op.kind == "hardsigmoid":
+        if plan.runs(op) and op.kind is Kind.HARD_SIGMOID:
             of = plan.scales[op.inputs[0]]
             plan.scales[op.outputs[0]] = Scale(of.scale / 6, 0)
 

@@ -24,7 +24,7 @@ from compression.export.packed.order0_coder import (
     zigzag_decode,
     zigzag_encode,
 )
-from compression.models.parametrize import FakeQuantize, QuantizationGrid, part
+from compression.models.parametrize import QuantizationGrid, grid_of
 
 # What an entry of the state dict is stored as. The order is part of the format: only append.
 DTYPES: tuple[np.dtype, ...] = tuple(
@@ -76,9 +76,9 @@ def dissect(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[int], l
 def grids_of(model: nn.Module) -> dict[str, QuantizationGrid]:
     """The grids of quantized weights, by the weights' names in the state dict."""
     return {
-        f"{name}.weight": held.grid
+        f"{name}.weight": grid
         for name, module in model.named_modules()
-        if isinstance(held := part(module, FakeQuantize), FakeQuantize)
+        if (grid := grid_of(module)) is not None
     }
 
 

@@ -11,7 +11,7 @@ from torchvision.ops import StochasticDepth
 
 from compression.methods.calibration.batchnorm import Norm
 from compression.models.hooks import hooked
-from compression.models.parametrize import FakeQuantize, compressible, part
+from compression.models.parametrize import FakeQuantize, compressible, quantizer_of
 from compression.recipe.steps import Distill
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, StochasticDepth)
@@ -19,8 +19,7 @@ DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, StochasticDepth
 
 def learned_grids(student: nn.Module) -> list[FakeQuantize]:
     """The grids of all layers that have one; from now on they are learned with the weights."""
-    parts = [part(module, FakeQuantize) for _, module in compressible(student)]
-    grids = [q for q in parts if isinstance(q, FakeQuantize)]
+    grids = [q for _, module in compressible(student) if (q := quantizer_of(module))]
     for quantizer in grids:
         quantizer.learn()
     return grids

@@ -41,11 +41,11 @@ def removed_globally(
         for low, high in pairwise(steps):
             total = ranked[high - 1] - (ranked[low - 1] if low else 0.0)
             blocks.append((total / (high - low), layer, high, (high - low) * size))
-    asked = round(sparsity * sum(s.numel() * size for s, size in zip(scores, sizes, strict=True)))
+    wanted = round(sparsity * sum(s.numel() * size for s, size in zip(scores, sizes, strict=True)))
     removed, done = [0] * len(scores), 0
     # Within a layer, scores only grow: its blocks come in order, but for rounding errors.
     for _, layer, high, channels in sorted(blocks):
-        if done >= asked:
+        if done >= wanted:
             break
         removed[layer] = max(removed[layer], high)
         done += channels
@@ -63,5 +63,5 @@ def removed_per_layer(
     ]
 
 
-def _nearest(choices: Sequence[int], asked: float) -> int:
-    return min(choices, key=lambda n: (abs(n - asked), -n))
+def _nearest(choices: Sequence[int], wanted: float) -> int:
+    return min(choices, key=lambda n: (abs(n - wanted), -n))

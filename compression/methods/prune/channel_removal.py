@@ -15,12 +15,11 @@ from compression.models.input_quantizers import (
     remove_input_quantizers,
 )
 from compression.models.parametrize import (
-    FakeQuantize,
-    Mask,
     QuantizationGrid,
     compressible,
+    grid_of,
+    mask_of,
     parametrize_weight,
-    part,
     remove_parametrization,
     weight_of,
 )
@@ -29,35 +28,41 @@ from compression.models.parametrize import (
 def remove_outputs(
     model: nn.Module, example: Tensor, gone: Mapping[str, Sequence[int]]
 ) -> dict[str, Tensor]:
-    """Remove outputs of layers, by name, and all that can only go with them, in place.
+    """Remove outputs of layers, and all that can only go with them, in place.
+
+    Args:
+        example: [1, c, h, w], any image of the model's input size.
+        gone: the outputs to remove, by the layers' names.
 
     Returns:
         For each layer with a mask or grids, which weights stay: their places in the flat weight
         that was, int64, of the new weight's shape.
     """
-    held = _release(model)
+    compressed = _remove_parametrizations(model)
     # Where gradients were taken, torch-pruning would narrow them too.
     model.zero_grad()
     channels_last = any(_is_channels_last(p) for p in model.parameters())
     graph, layers = trace(model, example), dict(compressible(model))
-    for name, how in held.items():
-        # Each weight's place stands in for it, so that what stays can be told afterwards.
-        places = torch.arange(how.weight.numel(), dtype=torch.float64, device=how.weight.device)
-        layers[name].weight = nn.Parameter(places.view(how.weight.shape))
+    for name, before in compressed.items():
+        # Each weight's place stands in for it, which tells afterwards what stays.
+        places = torch.arange(
+            before.weight.numel(), dtype=torch.float64, device=before.weight.device
+        )
+        layers[name].weight = nn.Parameter(places.view(before.weight.shape))
     for name, outputs in gone.items():
         prune = graph.get_pruner_of_module(layers[name]).prune_out_channels
         graph.get_pruning_group(layers[name], prune, list(outputs)).prune()
-    stay = {name: weight_of(layers[name]).long() for name in held}
-    for name, how in held.items():
-        _hold_again(model, name, layers[name], how, stay[name])
+    stay = {name: weight_of(layers[name]).long() for name in compressed}
+    for name, before in compressed.items():
+        _parametrize_again(model, name, layers[name], before, stay[name])
     if channels_last:
         model.to(memory_format=torch.channels_last)
     return stay
 
 
 @dataclass(frozen=True)
-class _Held:
-    """How a layer was held, and its weight."""
+class _Layer:
+    """A layer's mask, grids and weight."""
 
     mask: Tensor | None
     grid: QuantizationGrid | None
@@ -65,30 +70,28 @@ class _Held:
     weight: Tensor
 
 
-def _release(model: nn.Module) -> dict[str, _Held]:
-    inputs, held = input_grids(model), {}
+def _remove_parametrizations(model: nn.Module) -> dict[str, _Layer]:
+    """The layers that had a mask or a grid, by name; now all are ordinary."""
+    inputs, layers = input_grids(model), {}
     remove_input_quantizers(model)
     for name, layer in compressible(model):
-        mask, grid = part(layer, Mask), part(layer, FakeQuantize)
+        parts = (mask_of(layer), grid_of(layer), inputs.get(name))
         remove_parametrization(layer)
-        how = (
-            mask.mask if isinstance(mask, Mask) else None,
-            grid.grid if isinstance(grid, FakeQuantize) else None,
-            inputs.get(name),
-        )
-        if any(h is not None for h in how):
-            held[name] = _Held(*how, weight=weight_of(layer))
-    return held
+        if any(part is not None for part in parts):
+            layers[name] = _Layer(*parts, weight=weight_of(layer))
+    return layers
 
 
-def _hold_again(model: nn.Module, name: str, layer: nn.Module, how: _Held, stay: Tensor) -> None:
-    layer.weight = nn.Parameter(how.weight.flatten()[stay])
-    rows = stay.flatten(1)[:, 0] // how.weight[0].numel()
-    mask = how.mask.flatten()[stay] if how.mask is not None else None
-    parametrize_weight(layer, mask, _narrow(how.grid, 0, rows) if how.grid else None)
-    if how.input_grid is not None:
+def _parametrize_again(
+    model: nn.Module, name: str, layer: nn.Module, before: _Layer, stay: Tensor
+) -> None:
+    layer.weight = nn.Parameter(before.weight.flatten()[stay])
+    rows = stay.flatten(1)[:, 0] // before.weight[0].numel()
+    mask = before.mask.flatten()[stay] if before.mask is not None else None
+    parametrize_weight(layer, mask, _narrow(before.grid, 0, rows) if before.grid else None)
+    if before.input_grid is not None:
         # One scale per input channel there is only where each has a row of its own (depthwise).
-        parametrize_inputs(model, {name: _narrow(how.input_grid, 1, rows)})
+        parametrize_inputs(model, {name: _narrow(before.input_grid, 1, rows)})
 
 
 def _narrow(grid: QuantizationGrid, dim: int, stays: Tensor) -> QuantizationGrid:

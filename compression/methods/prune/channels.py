@@ -55,7 +55,7 @@ _FAILURES = (
 class Plan:
     """Which channels go: the outputs of layers, by name; what depends on them goes too.
 
-    `example` is one image of the model's input size; `note` what there is to say, if anything.
+    `example` [1, c, h, w] is of the model's input size; `note` what there is to say, if anything.
     """
 
     architecture: str
@@ -107,7 +107,7 @@ def choose_channels(
     counts = SCOPES[scope](scores, sizes, sparsity, round_to)
     total = sum(s.numel() * size for s, size in zip(scores, sizes, strict=True))
     removed = sum(n * size for n, size in zip(counts, sizes, strict=True))
-    note = _say(model, removed, total, sparsity, round_to, whole)
+    note = _note(model, removed, total, sparsity, round_to, whole)
     return Plan(architecture, example, _gone(model, coupled, counts), note)
 
 
@@ -125,29 +125,29 @@ def remove(model: nn.Module, plan: Plan) -> None:
 def what_stays(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     """Which weights of each layer stay after `remove`: bool, of the weights' shapes.
 
-    With only these, the model already answers as it will when the channels are removed.
+    With only these, the model already gives the logits that it will give without the channels.
 
     Raises:
-        InvalidInput: the model is not supported, or it would not answer so, for it normalises over
-            channels that go.
+        InvalidInput: the model is not supported, or its logits would be others, for it normalises
+            over channels that go.
     """
-    twin, before = _ordinary(model), dict(model.named_modules())
-    for _, layer in compressible(twin):
-        # Only of what is held it is told where it was.
+    plain, before = _ordinary(model), dict(model.named_modules())
+    for _, layer in compressible(plain):
+        # Where the weights of a layer were is only told of those that have a mask or a grid.
         parametrize_weight(layer, torch.ones_like(weight_of(layer), dtype=torch.bool), None)
     with _refused(plan.architecture):
-        stay = remove_outputs(twin, plan.example, plan.gone)
-    for name, module in twin.named_modules():
+        stay = remove_outputs(plain, plan.example, plan.gone)
+    for name, module in plain.named_modules():
         if isinstance(module, _ACROSS_CHANNELS) and _sizes(module) != _sizes(before[name]):
             reason = "it normalises over channels; or update none and no bias repair"
             raise refusal(plan.architecture, reason)
-    found = {}
+    masks = {}
     for name, places in stay.items():
         weight = weight_of(before[name])
         stays = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
         stays[places.flatten()] = True
-        found[name] = stays.view(weight.shape)
-    return found
+        masks[name] = stays.view(weight.shape)
+    return masks
 
 
 def try_channels(model: nn.Module, architecture: str, input_shape: tuple[int, ...]) -> None:
@@ -159,34 +159,34 @@ def try_channels(model: nn.Module, architecture: str, input_shape: tuple[int, ..
     """
     require_channels(architecture)
     with _refused(architecture):
-        twin = _ordinary(model).to("meta")
+        plain = _ordinary(model).to("meta")
         example = torch.empty(1, *input_shape, device="meta")
-        graph = trace(twin, example)
-        coupled, _ = coupled_channels(graph, whole_layers(twin, example), _in_order)
+        graph = trace(plain, example)
+        coupled, _ = coupled_channels(graph, whole_layers(plain, example), _in_order)
         counts = removed_per_layer([c.scores for c in coupled], [c.size for c in coupled], 0.5, 1)
-        remove_outputs(twin, example, _gone(twin, coupled, counts))
+        remove_outputs(plain, example, _gone(plain, coupled, counts))
         with torch.no_grad():
-            twin(example)
+            plain(example)
 
 
 def _ordinary(model: nn.Module) -> nn.Module:
     """A copy with ordinary weights and inputs, in eval mode."""
-    twin = materialize(model).eval()
-    remove_input_quantizers(twin)
-    return twin
+    plain = materialize(model).eval()
+    remove_input_quantizers(plain)
+    return plain
 
 
 def _gone(model: nn.Module, coupled: list[Coupled], counts: list[int]) -> dict[str, list[int]]:
     """The least important units of each, as outputs of its layer."""
     names = {layer: name for name, layer in compressible(model)}
-    found = {}
+    outputs_gone = {}
     for group, count in zip(coupled, counts, strict=True):
         if count:
             least = group.scores.argsort(stable=True)[:count]
             units = group.scores.numel()
             outputs = torch.cat([least + units * i for i in range(group.size)])
-            found[names[group.layer]] = outputs.sort().values.tolist()
-    return found
+            outputs_gone[names[group.layer]] = outputs.sort().values.tolist()
+    return outputs_gone
 
 
 def _sizes(module: nn.Module) -> list[torch.Size]:
@@ -238,21 +238,23 @@ def _check(model: nn.Module, example: Tensor) -> None:
     with torch.no_grad():
         out = model(example)
     if not bool(torch.isfinite(out).all()):
-        raise ArithmeticError("its answers are no longer finite")
+        raise ArithmeticError("its logits are no longer finite")
 
 
-def _say(
+def _note(
     model: nn.Module, removed: int, total: int, sparsity: float, round_to: int, whole: int
 ) -> str | None:
-    said = []
+    sentences = []
     if removed == 0:
-        said.append("Pruning changed nothing: no channels were removed")
+        sentences.append("Pruning changed nothing: no channels were removed")
     elif removed / total - sparsity > 0.01 or sparsity - removed / total > 0.01:
-        said.append(f"{100 * removed / total:.3g} % of the channels were removed")
-    if said:
-        said[0] += f", for what stays of a layer is a multiple of {round_to}."
+        sentences.append(f"{100 * removed / total:.3g} % of the channels were removed")
+    if sentences:
+        sentences[0] += f", for what stays of a layer is a multiple of {round_to}."
     if isinstance(model, VisionTransformer):
-        said.append("Of a vision transformer only channels inside the MLP blocks are removed.")
+        sentences.append("Of a vision transformer only channels inside the MLP blocks are removed.")
     if whole:
-        said.append(f"{whole} groups of layers without batch normalisation keep their channels.")
-    return " ".join(said) or None
+        sentences.append(
+            f"{whole} groups of layers without batch normalisation keep their channels."
+        )
+    return " ".join(sentences) or None

@@ -42,8 +42,14 @@ def trace(model: nn.Module, example: Tensor) -> Any:
 def coupled_channels(
     graph: Any, ignored: list[nn.Module], rank: Score
 ) -> tuple[list[Coupled], int]:
-    """What can be removed, and how many groups were left out for want of a score."""
-    found, without = [], 0
+    """What can be removed, and how many groups were left out for want of a score.
+
+    Args:
+        graph: as `trace` gives it.
+        ignored: layers that keep their outputs.
+        rank: scores of a group's channels [channels], or None where it has none for them.
+    """
+    coupled, without = [], 0
     for group in graph.get_all_groups(ignored, [nn.Conv2d, nn.Linear]):
         scores = rank(group)
         if scores is None:
@@ -51,8 +57,8 @@ def coupled_channels(
             continue
         size = max((_groups(dep.target.module) for dep, _ in group), default=1)
         scores = torch.nan_to_num(scores.detach().float().cpu()).view(size, -1).mean(0)
-        found.append(Coupled(group[0].dep.target.module, scores, size))
-    return found, without
+        coupled.append(Coupled(group[0].dep.target.module, scores, size))
+    return coupled, without
 
 
 def _groups(module: nn.Module) -> int:

@@ -1,4 +1,8 @@
-"""Which weights stay: from scores to masks. Pure functions; True means the weight stays."""
+"""Which weights stay: from scores to masks.
+
+Pure functions of scores of any shape, by the layers' names; masks are bool of the same shapes, True
+where a weight stays (Han et al., 2015).
+"""
 
 from __future__ import annotations
 
@@ -61,16 +65,16 @@ def best_of_each(score: Tensor, kept: int, group: int) -> Tensor | None:
 def spread_count(counts: Sequence[int], most: Sequence[int], total: int) -> list[int]:
     """Counts moved to add up to exactly `total`, each by about the same fraction and never above
     its `most` or below 0."""
-    found = list(counts)
-    while (missing := total - sum(found)) != 0:
-        room = [m - c if missing > 0 else c for c, m in zip(found, most, strict=True)]
+    moved = list(counts)
+    while (missing := total - sum(moved)) != 0:
+        room = [m - c if missing > 0 else c for c, m in zip(moved, most, strict=True)]
         free = sum(room)
         if free < abs(missing):
             raise ValueError(f"{total} is more than all layers have")
         for i, space in enumerate(room):
-            step = min(-(-abs(missing) * space // free), abs(total - sum(found)))
-            found[i] += step if missing > 0 else -step
-    return found
+            step = min(-(-abs(missing) * space // free), abs(total - sum(moved)))
+            moved[i] += step if missing > 0 else -step
+    return moved
 
 
 def _keep(flat: Tensor, sparsity: float) -> Tensor:

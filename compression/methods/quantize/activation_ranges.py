@@ -1,6 +1,7 @@
-"""Ranges for activations, from a histogram of what a layer was given on calibration images.
+"""Ranges for activations, from a histogram of a layer's inputs on calibration images.
 
-An observer is a pure function of a histogram and a number of bits. Codes are unsigned, 0 to
+An observer is a pure function of a histogram and a number of bits; it gives both ends of the range,
+float32 [g]. Codes are unsigned, 0 to
 2**bits - 1, with zero on the grid: after a ReLU, all of them are used.
 """
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from compression.methods.quantize.weight_ranges import grid_from_range
 
-# A channel has seen too few values for more bins, and there are many channels.
+# A channel has too few values for more bins, and there are many channels.
 BINS, CHANNEL_BINS = 2048, 512
 _PERCENTILE = 0.999
 # Shares of the full range tried by `mse` (both ends at once, then each alone) and by `kl`.
@@ -56,70 +57,70 @@ class Histogram:
         return self.least.double().unsqueeze(1) + at * self.width
 
 
-def minmax(seen: Histogram, bits: int) -> Range:
-    """All that was seen."""
-    return seen.least, seen.most
+def minmax(histogram: Histogram, bits: int) -> Range:
+    """The whole range of the values."""
+    return histogram.least, histogram.most
 
 
-def percentile(seen: Histogram, bits: int) -> Range:
+def percentile(histogram: Histogram, bits: int) -> Range:
     """Without the outermost 0.1 %: half of it at either end, all of it above if none is negative.
 
     To the edge of a bin (Wu et al., Integer quantization for deep learning inference, 2020).
     """
-    width, least = seen.width, seen.least.double()
-    home = (-least.unsqueeze(1) / width.clamp(min=1e-300)).long().clamp(0, seen.bins - 1)
-    below = seen.counts.scatter_add(1, home, seen.zeros.unsqueeze(1)).cumsum(1)
+    width, least = histogram.width, histogram.least.double()
+    home = (-least.unsqueeze(1) / width.clamp(min=1e-300)).long().clamp(0, histogram.bins - 1)
+    below = histogram.counts.scatter_add(1, home, histogram.zeros.unsqueeze(1)).cumsum(1)
     total = below[:, -1:]
-    one_sided = (seen.least >= 0) | (seen.most <= 0)
+    one_sided = (histogram.least >= 0) | (histogram.most <= 0)
     tail = torch.where(one_sided, 1 - _PERCENTILE, (1 - _PERCENTILE) / 2).unsqueeze(1) * total
     first = (below <= tail).sum(1)
     last = (total - below > tail).sum(1)
     step = width.squeeze(1)
-    low = torch.where(seen.least >= 0, 0.0, least + first * step)
-    high = torch.where(seen.most <= 0, 0.0, least + (last + 1) * step)
-    return _within(seen, low, high)
+    low = torch.where(histogram.least >= 0, 0.0, least + first * step)
+    high = torch.where(histogram.most <= 0, 0.0, least + (last + 1) * step)
+    return _within(histogram, low, high)
 
 
-def mse(seen: Histogram, bits: int) -> Range:
+def mse(histogram: Histogram, bits: int) -> Range:
     """The range with the least squared error (as in Banner et al., 2019).
 
     Both ends are drawn in together, then each alone around the best; the full range is tried
     first, so the result is never worse.
     """
-    low, high = seen.least, seen.most
-    error = _error(seen, low, high, bits)
+    low, high = histogram.least, histogram.most
+    error = _error(histogram, low, high, bits)
 
     def attempt(tried_low: Tensor, tried_high: Tensor) -> None:
         nonlocal low, high, error
-        tried_low, tried_high = _within(seen, tried_low, tried_high)
-        tried = _error(seen, tried_low, tried_high, bits)
+        tried_low, tried_high = _within(histogram, tried_low, tried_high)
+        tried = _error(histogram, tried_low, tried_high, bits)
         better = tried < error
         error = torch.where(better, tried, error)
         low, high = torch.where(better, tried_low, low), torch.where(better, tried_high, high)
 
     for factor in _SHRINK.tolist():
-        attempt(seen.least * factor, seen.most * factor)
+        attempt(histogram.least * factor, histogram.most * factor)
     for factor in _FINE * 2:
         attempt(low * factor, high)
         attempt(low, high * factor)
     return low, high
 
 
-def kl(seen: Histogram, bits: int) -> Range:
+def kl(histogram: Histogram, bits: int) -> Range:
     """The clipping at equal magnitudes whose histogram loses least information when quantized.
 
     Entropy calibration: Migacz, 8-bit inference with TensorRT, 2017.
     """
-    ends = torch.maximum(seen.most, -seen.least)
-    start = 2**bits / seen.bins
+    ends = torch.maximum(histogram.most, -histogram.least)
+    start = 2**bits / histogram.bins
     best, best_clip = torch.full_like(ends, torch.inf, dtype=torch.float64), ends
     for share in torch.linspace(1.0, start, _CANDIDATES).tolist():
         clip = ends * share
-        divergence = _divergence(seen, clip, 2**bits)
+        divergence = _divergence(histogram, clip, 2**bits)
         better = divergence < best
         best = torch.where(better, divergence, best)
         best_clip = torch.where(better, clip, best_clip)
-    return _within(seen, -best_clip, best_clip)
+    return _within(histogram, -best_clip, best_clip)
 
 
 ACTIVATION_CLIPPINGS: dict[str, Callable[[Histogram, int], Range]] = {
@@ -130,36 +131,36 @@ ACTIVATION_CLIPPINGS: dict[str, Callable[[Histogram, int], Range]] = {
 }
 
 
-def _within(seen: Histogram, low: Tensor, high: Tensor) -> Range:
-    # By the far side of zero, so that the range never leaves what was seen and always has zero.
-    low = torch.maximum(low.float(), seen.least).clamp(max=0.0)
-    return low, torch.minimum(high.float(), seen.most).clamp(min=0.0)
+def _within(histogram: Histogram, low: Tensor, high: Tensor) -> Range:
+    # By the far side of zero, so that the range never leaves the values' own and always has zero.
+    low = torch.maximum(low.float(), histogram.least).clamp(max=0.0)
+    return low, torch.minimum(high.float(), histogram.most).clamp(min=0.0)
 
 
-def _error(seen: Histogram, low: Tensor, high: Tensor, bits: int) -> Tensor:
+def _error(histogram: Histogram, low: Tensor, high: Tensor, bits: int) -> Tensor:
     """Summed squared rounding error of the values in each group, float64 [g]."""
     grid = grid_from_range(low.unsqueeze(1), high.unsqueeze(1), bits, symmetric=False)
-    zero, scale, values = grid.zero_point.double(), grid.scale.double(), seen.centres
+    zero, scale, values = grid.zero_point.double(), grid.scale.double(), histogram.centres
     codes = (values / scale).round_().add_(zero).clamp_(grid.low, grid.high).sub_(zero)
-    return codes.mul_(scale).sub_(values).square_().mul_(seen.counts).sum(1)
+    return codes.mul_(scale).sub_(values).square_().mul_(histogram.counts).sum(1)
 
 
-def _divergence(seen: Histogram, clip: Tensor, levels: int) -> Tensor:
+def _divergence(histogram: Histogram, clip: Tensor, levels: int) -> Tensor:
     """KL divergence of each group's clipped histogram from its `levels`-valued one, [g]."""
-    low, high = _within(seen, -clip, clip)
-    width = seen.width.squeeze(1).clamp(min=1e-300)
-    start = ((low.double() - seen.least) / width).round().long().unsqueeze(1)
-    stop = ((high.double() - seen.least) / width).round().long().unsqueeze(1)
-    stop = torch.maximum(stop, start + 1).clamp(max=seen.bins)
-    at = torch.arange(seen.bins, device=clip.device)
+    low, high = _within(histogram, -clip, clip)
+    width = histogram.width.squeeze(1).clamp(min=1e-300)
+    start = ((low.double() - histogram.least) / width).round().long().unsqueeze(1)
+    stop = ((high.double() - histogram.least) / width).round().long().unsqueeze(1)
+    stop = torch.maximum(stop, start + 1).clamp(max=histogram.bins)
+    at = torch.arange(histogram.bins, device=clip.device)
     inside = (at >= start) & (at < stop)
-    counts = seen.counts * inside
+    counts = histogram.counts * inside
     # what is cut off piles up at the ends
     clipped = counts.clone()
     clipped.scatter_add_(
-        1, start.clamp(max=seen.bins - 1), (seen.counts * (at < start)).sum(1, True)
+        1, start.clamp(max=histogram.bins - 1), (histogram.counts * (at < start)).sum(1, True)
     )
-    clipped.scatter_add_(1, stop - 1, (seen.counts * (at >= stop)).sum(1, True))
+    clipped.scatter_add_(1, stop - 1, (histogram.counts * (at >= stop)).sum(1, True))
     level = ((at - start) * levels // (stop - start)).clamp(0, levels - 1)
     level = torch.where(inside, level, 0)
     present = (counts > 0).double()

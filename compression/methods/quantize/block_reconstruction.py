@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from compression.models.hooks import hooked
 from compression.models.parametrize import (
-    FakeQuantize,
     compressible,
-    part,
+    grid_of,
     stored_weight,
 )
 
@@ -32,19 +31,19 @@ HELD_OUT = 5
 
 def blocks(model: nn.Module) -> dict[str, nn.Module]:
     """The outermost parts of a model that are more than a sequence and hold weights, by name."""
-    found: dict[str, nn.Module] = {}
+    outermost: dict[str, nn.Module] = {}
 
     def gather(name: str, module: nn.Module) -> None:
         if not any(True for _ in compressible(module)):
             return
         if name and type(module) is not nn.Sequential:
-            found[name] = module
+            outermost[name] = module
             return
         for key, child in module.named_children():
             gather(f"{name}.{key}" if name else key, child)
 
     gather("", model)
-    return found
+    return outermost
 
 
 def reconstruct(
@@ -54,24 +53,36 @@ def reconstruct(
     *,
     seed: int,
     report: Callable[[float], None],
+    epochs: int = EPOCHS,
+    grid_rate: float = GRID_RATE,
+    free_rate: float = FREE_RATE,
 ) -> bool:
     """Tune `model` in place; whether that brought it nearer on images kept out of the tuning.
 
     The loss is the squared error of every block's output relative to the output's power, summed
     (BRECQ, Li et al., 2021, with all blocks at once). Gradients pass through the rounding (Bengio
     et al., 2013). If the images kept out say that it did not help, the model stays as it was.
+
+    Args:
+        reference: of the same structure; its blocks' outputs are the targets.
+        images: float32 [n, c, h, w] on the models' device; every fifth is kept out.
+        seed: of the order of the images.
+        report: gets the fraction of steps done.
+        epochs: passes over the images.
+        grid_rate: largest step of a weight, in steps of its grid.
+        free_rate: of other parameters, relative to their root mean square.
     """
     kept = torch.arange(len(images), device=images.device) % HELD_OUT == 0
     held_out, train = images[kept], images[~kept]
     before = copy.deepcopy(model.state_dict())
     start = _loss_on(model, reference, held_out)
-    optimizer = torch.optim.Adam(_groups(model))
-    steps = EPOCHS * -(-len(train) // BATCH)
+    optimizer = torch.optim.Adam(_groups(model, grid_rate, free_rate))
+    steps = epochs * -(-len(train) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
     done = 0
     with torch.enable_grad():
-        for _ in range(EPOCHS):
+        for _ in range(epochs):
             order = torch.randperm(len(train), generator=generator).to(train.device)
             for pick in order.split(BATCH):
                 loss = _loss(model, reference, train[pick])
@@ -88,26 +99,26 @@ def reconstruct(
     return False
 
 
-def _groups(model: nn.Module) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, grid_rate: float, free_rate: float) -> list[dict[str, Any]]:
     """Each parameter with a rate in its own units."""
     scales = {}
     for _, module in compressible(model):
-        held = part(module, FakeQuantize)
-        if isinstance(held, FakeQuantize):
-            scales[stored_weight(module)] = GRID_RATE * float(held.scale.mean())
+        grid = grid_of(module)
+        if grid is not None:
+            scales[stored_weight(module)] = grid_rate * float(grid.scale.mean())
     return [
-        {"params": [p], "lr": scales.get(p, FREE_RATE * float(p.detach().square().mean().sqrt()))}
+        {"params": [p], "lr": scales.get(p, free_rate * float(p.detach().square().mean().sqrt()))}
         for p in model.parameters()
         if bool(p.detach().any())
     ]
 
 
 def _loss(model: nn.Module, reference: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad(), _outputs(reference) as wanted:
-        logits = reference(images)
-    with _outputs(model) as found:
-        answers = model(images)
-    pairs = [(found[name], wanted[name]) for name in wanted] + [(answers, logits)]
+    with torch.no_grad(), _outputs(reference) as targets:
+        target_logits = reference(images)
+    with _outputs(model) as outputs:
+        logits = model(images)
+    pairs = [(outputs[name], targets[name]) for name in targets] + [(logits, target_logits)]
     losses = [(a - b).square().mean() / b.square().mean().clamp_min(1e-12) for a, b in pairs]
     return torch.stack(losses).sum()
 
@@ -121,10 +132,10 @@ def _loss_on(model: nn.Module, reference: nn.Module, images: Tensor) -> float:
 @contextmanager
 def _outputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """The blocks' outputs of a forward pass inside the context."""
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def keep(name: str, _: nn.Module, __: object, output: Tensor) -> None:
-        found[name] = output
+        outputs[name] = output
 
     with hooked(blocks(model), post=keep):
-        yield found
+        yield outputs

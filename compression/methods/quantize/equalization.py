@@ -21,9 +21,8 @@ from compression.errors import CompressionError
 from compression.methods.calibration.second_moments import groups_of
 from compression.models.input_quantizers import input_grids
 from compression.models.parametrize import (
-    FakeQuantize,
     compressible,
-    part,
+    grid_of,
     put_weight,
     weight_of,
 )
@@ -89,8 +88,8 @@ def normed_layers(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        held = isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_NORMS))
-        return held or super().is_leaf_module(m, module_qualified_name)
+        leaf = isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_NORMS))
+        return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
 def _connections(model: nn.Module) -> tuple[list[_Pair], list[tuple[nn.Module, nn.Module]]]:
@@ -107,7 +106,7 @@ def _connections(model: nn.Module) -> tuple[list[_Pair], list[tuple[nn.Module, n
     free = {
         module
         for name, module in compressible(model)
-        if calls.count(module) == 1 and name not in inputs and part(module, FakeQuantize) is None
+        if calls.count(module) == 1 and name not in inputs and grid_of(module) is None
     }
     pairs, normed = [], []
     for node in graph.nodes:

@@ -24,17 +24,17 @@ def gptq(
     in QuantEase, Behdin et al., 2023). So the output error never exceeds that of the nearest.
     Weights that see nothing but padding become zero.
     """
-    seen = moments.seen
-    gram, kept = damped(moments.gram, DAMPING), mask[..., seen]
-    start = weight[..., seen]
+    active = moments.seen
+    gram, kept = damped(moments.gram, DAMPING), mask[..., active]
+    start = weight[..., active]
     pull = (gram - moments.gram).diagonal(dim1=1, dim2=2).unsqueeze(1)
-    wanted = target[..., seen] @ moments.cross + pull * start
+    wanted = target[..., active] @ moments.cross + pull * start
     nearest = torch.where(kept, grid.snap(start), 0.0)
     rounded = _gptq_pass(start, kept, grid, gram)
     better = _loss(rounded, wanted, gram) < _loss(nearest, wanted, gram)
     best = _coordinate_descent(torch.where(better, rounded, nearest), kept, grid, wanted, gram)
     out = torch.zeros_like(weight)
-    out[..., seen] = best
+    out[..., active] = best
     return out
 
 

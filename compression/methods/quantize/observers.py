@@ -1,4 +1,4 @@
-"""What layers are given on calibration images, and the grids chosen for it."""
+"""Layers' inputs on calibration images, and the grids chosen for them."""
 
 from __future__ import annotations
 
@@ -39,10 +39,16 @@ def calibrate_inputs(
 ) -> dict[str, QuantizationGrid]:
     """Unsigned grids of `bits` bits for the layers' inputs, by name; the model is left as it was.
 
-    `images` are prepared batches, float32 [n, ...], gone through twice and held in memory. Layers
-    see what they would without input grids; weights are as they are held. `granularity` channel
-    gives depthwise convolutions a scale per channel, and all other layers one. A layer that is
-    never called, such as the projection inside `nn.MultiheadAttention`, gets none: see `uncalled`.
+    Layers get the inputs that they would have without input grids; weights stay masked and on
+    their grids. A layer that is never called, such as the projection inside
+    `nn.MultiheadAttention`, gets none: see `uncalled`.
+
+    Args:
+        images: prepared batches, float32 [n, ...], gone through twice and kept in memory.
+        bits: 4 to 8.
+        clipping: how the range is chosen, one of `ACTIVATION_CLIPPINGS`.
+        granularity: `channel` gives depthwise convolutions a scale per channel; all other layers,
+            and all with `tensor`, have one.
 
     Raises:
         InvalidInput: bits, clipping or granularity out of range, or no images.
@@ -53,26 +59,28 @@ def calibrate_inputs(
     if not batches:
         raise InvalidInput("images", 0, "at least one batch to calibrate on")
     layers = dict(compressible(model))
-    seen = {n: _Seen(granularity == "channel" and depthwise(m)) for n, m in layers.items()}
-    held, training = input_grids(model), {m: m.training for m in model.modules()}
+    statistics = {
+        n: _InputStatistics(granularity == "channel" and depthwise(m)) for n, m in layers.items()
+    }
+    grids, training = input_grids(model), {m: m.training for m in model.modules()}
     remove_input_quantizers(model)
     try:
         model.to(device).eval()
-        _watch(model, layers, batches, device, lambda name, given: seen[name].stretch(given))
-        _refuse_infinite(seen)
+        _watch(model, layers, batches, device, lambda name, x: statistics[name].stretch(x))
+        _refuse_infinite(statistics)
         if clipping != "minmax":
-            _watch(model, layers, batches, device, lambda name, given: seen[name].count(given))
+            _watch(model, layers, batches, device, lambda name, x: statistics[name].count(x))
     finally:
-        parametrize_inputs(model, held)
+        parametrize_inputs(model, grids)
         for module, mode in training.items():
             module.training = mode
-    return {n: s.grid(bits, clipping) for n, s in seen.items() if s.shape}
+    return {n: s.grid(bits, clipping) for n, s in statistics.items() if s.shape}
 
 
 def uncalled(model: nn.Module, grids: Iterable[str]) -> str | None:
     """A sentence that names the layers whose input has no grid, if there are any."""
-    known = set(grids)
-    names = [name for name, _ in compressible(model) if name not in known]
+    with_grid = set(grids)
+    names = [name for name, _ in compressible(model) if name not in with_grid]
     if not names:
         return None
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -100,8 +108,8 @@ def _watch(
             model(batch.to(device))
 
 
-def _refuse_infinite(seen: dict[str, _Seen]) -> None:
-    for name, one in seen.items():
+def _refuse_infinite(statistics: dict[str, _InputStatistics]) -> None:
+    for name, one in statistics.items():
         if not bool(torch.isfinite(one.least).all() and torch.isfinite(one.most).all()):
             raise CompressionError(
                 f"layer {name}: its input on the calibration images is not finite, so it has no "
@@ -109,8 +117,8 @@ def _refuse_infinite(seen: dict[str, _Seen]) -> None:
             )
 
 
-class _Seen:
-    """What one layer was given: first the ends of each group, then the histograms between."""
+class _InputStatistics:
+    """Of one layer's inputs: first the ends of each group, then the histograms between."""
 
     def __init__(self, by_channel: bool) -> None:
         self.by_channel = by_channel

@@ -1,4 +1,4 @@
-"""Rounding that counts bits: what a code costs to store weighs against the error it makes.
+"""Rate-distortion optimised rounding: the bits of a code weigh against the error it makes.
 
 Pure functions of rows [g, o, d]. Rate-distortion optimised quantization as in DeepCABAC (Wiedemann
 et al., 2020), in GPTQ's order and with its compensation as in CERWU (2025).
@@ -20,7 +20,7 @@ SWEEPS = 6
 STARTS = (0.0, 3.0)
 # Steps of the grid, by what is best at few bits: a step's square per price of a bit.
 STEP = 4.0
-_BLOCK = 128
+BLOCK = 128
 
 
 def code_lengths(codes: Tensor, levels: int) -> Tensor:
@@ -33,11 +33,12 @@ def code_lengths(codes: Tensor, levels: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Problem:
+class RateDistortionProblem:
     """Rows w on a symmetric grid with least `w gram w' - 2 w wanted' + price * bits`.
 
     `gram` [g, d, d] is positive definite, `wanted` [g, o, d]; `keep` [g, o, d] is where weights
-    may differ from zero; `price` [g, o, 1] is the error of each row that a bit is worth.
+    may differ from zero; `price` [g, o, 1] is the error of each row that a bit is worth. Columns
+    are gone through in blocks of `block`, between which products of matrices are taken.
     """
 
     gram: Tensor
@@ -45,6 +46,7 @@ class Problem:
     keep: Tensor
     grid: QuantizationGrid
     price: Tensor
+    block: int = BLOCK
 
     def lengths(self, weight: Tensor) -> Tensor:
         """Bits of each code by how often these weights have it."""
@@ -59,26 +61,32 @@ class Problem:
     def best(self) -> Tensor:
         """The rows with least error, were there no grid and no bits to pay."""
         factor = torch.linalg.cholesky(self.gram.double())
-        found = torch.cholesky_solve(self.wanted.double().transpose(1, 2), factor)
-        return found.transpose(1, 2).to(self.wanted.dtype).contiguous()
+        solution = torch.cholesky_solve(self.wanted.double().transpose(1, 2), factor)
+        return solution.transpose(1, 2).to(self.wanted.dtype).contiguous()
 
-    def choose(
-        self, wish: Tensor, curve: Tensor, keep: Tensor, lengths: Tensor, old: Tensor | None = None
+    def best_code(
+        self, ideal: Tensor, curve: Tensor, keep: Tensor, lengths: Tensor, old: Tensor | None = None
     ) -> Tensor:
-        """The values of a column [g, o, 1] with least `curve (w - wish)² + price * bits`.
+        """The values of a column [g, o, 1] with least `curve (w - ideal)² + price * bits`.
 
-        The nearest code, the next towards zero and zero are looked at, and the `old` value if
+        Candidates are the nearest code, the next towards zero and zero, and the `old` value if
         there is one.
+
+        Args:
+            ideal: the values best without a grid, [g, o, 1].
+            curve: half the second derivative of the error, [g, 1, 1].
+            keep: where a value may differ from zero, bool [g, o, 1].
+            lengths: bits of each code, [codes].
         """
         scale, low = self.grid.scale, self.grid.low
-        nearest = torch.round(wish / scale).clamp_(low, self.grid.high)
-        looked = [nearest, nearest - nearest.sign(), torch.zeros_like(nearest)]
+        nearest = torch.round(ideal / scale).clamp_(low, self.grid.high)
+        candidates = [nearest, nearest - nearest.sign(), torch.zeros_like(nearest)]
         if old is not None:
-            looked.append(torch.round(old / scale))
-        codes = torch.stack(looked)
+            candidates.append(torch.round(old / scale))
+        codes = torch.stack(candidates)
         values = codes * scale
         bits = lengths[(codes - low).long()]
-        cost = curve * (values - wish).square_() + self.price * bits
+        cost = curve * (values - ideal).square_() + self.price * bits
         value = values.gather(0, cost.argmin(0, keepdim=True))[0]
         return torch.where(keep, value, 0.0)
 
@@ -87,7 +95,12 @@ class Problem:
 
 
 def minimize_rate_distortion(
-    target: Tensor, keep: Tensor, grid: QuantizationGrid, moments: SecondMoments, price: Tensor
+    target: Tensor,
+    keep: Tensor,
+    grid: QuantizationGrid,
+    moments: SecondMoments,
+    price: Tensor,
+    block: int = BLOCK,
 ) -> Tensor:
     """Rows on the grid, zero where `keep` is False: near the target's output, and few bits.
 
@@ -96,22 +109,22 @@ def minimize_rate_distortion(
     for the layer, estimated again after every pass. Weights that see nothing but padding become
     zero.
     """
-    seen = moments.seen
+    active = moments.seen
     gram = damped(moments.gram, DAMPING)
     pull = (gram - moments.gram).diagonal(dim1=1, dim2=2).unsqueeze(1)
-    wanted = target[..., seen] @ moments.cross + pull * target[..., seen]
-    problem = Problem(gram, wanted, keep[..., seen], grid, price)
+    wanted = target[..., active] @ moments.cross + pull * target[..., active]
+    problem = RateDistortionProblem(gram, wanted, keep[..., active], grid, price, block)
     out = torch.zeros_like(target)
-    out[..., seen] = solve(problem)
+    out[..., active] = solve(problem)
     return out
 
 
-def solve(problem: Problem) -> Tensor:
+def solve(problem: RateDistortionProblem) -> Tensor:
     """Rows of low cost: from the best of `STARTS`, each weight in turn until few move."""
     free = problem.best()
     nearest = torch.where(problem.keep, problem.grid.snap(free), 0.0)
     factor = _factor(problem.gram)
-    found, least = nearest, float("inf")
+    best, least = nearest, float("inf")
     for extra in STARTS:
         lengths = problem.lengths(nearest) + extra
         lengths[-problem.grid.low] -= extra
@@ -119,13 +132,13 @@ def solve(problem: Problem) -> Tensor:
         w = coordinate_descent(problem, w, problem.lengths(w))
         cost = problem.cost(w, problem.lengths(w))
         if cost < least:
-            found, least = w, cost
+            best, least = w, cost
     for _ in range(SWEEPS):
-        before = found
-        found = coordinate_descent(problem, found, problem.lengths(found))
-        if int((found != before).sum()) < 1e-5 * found.numel():
+        before = best
+        best = coordinate_descent(problem, best, problem.lengths(best))
+        if int((best != before).sum()) < 1e-5 * best.numel():
             break
-    return found
+    return best
 
 
 def _factor(gram: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,18 +149,18 @@ def _factor(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gptq_pass(
-    problem: Problem, weight: Tensor, lengths: Tensor, order: Tensor, upper: Tensor
+    problem: RateDistortionProblem, weight: Tensor, lengths: Tensor, order: Tensor, upper: Tensor
 ) -> Tensor:
     """Column after column is chosen, and the columns to come make up for the error (GPTQ)."""
     w, keep = weight[..., order].clone(), problem.keep[..., order]
-    for start in range(0, w.shape[2], _BLOCK):
-        stop = min(start + _BLOCK, w.shape[2])
+    for start in range(0, w.shape[2], problem.block):
+        stop = min(start + problem.block, w.shape[2])
         block, triangle = w[..., start:stop], upper[:, start:stop, start:stop]
         errors = torch.empty_like(block)
         for j in range(stop - start):
             column, pivot = block[..., j : j + 1], triangle[:, j : j + 1, j : j + 1]
             curve = pivot.square().reciprocal_()
-            value = problem.choose(column, curve, keep[..., start + j, None], lengths)
+            value = problem.best_code(column, curve, keep[..., start + j, None], lengths)
             error = (column - value) / pivot
             block[..., j + 1 :] -= error * triangle[:, j : j + 1, j + 1 :]
             block[..., j : j + 1] = value
@@ -158,22 +171,22 @@ def gptq_pass(
     return back
 
 
-def coordinate_descent(problem: Problem, weight: Tensor, lengths: Tensor) -> Tensor:
+def coordinate_descent(problem: RateDistortionProblem, weight: Tensor, lengths: Tensor) -> Tensor:
     """Each weight in turn moves to what is cheapest with all others as they are: one sweep.
 
     The cost with these lengths never rises.
     """
     w, gram = weight.clone(), problem.gram
     residual = problem.wanted - w @ gram
-    for start in range(0, w.shape[2], _BLOCK):
-        stop = min(start + _BLOCK, w.shape[2])
-        block, own = w[..., start:stop], gram[:, start:stop, start:stop]
+    for start in range(0, w.shape[2], problem.block):
+        stop = min(start + problem.block, w.shape[2])
+        block, block_gram = w[..., start:stop], gram[:, start:stop, start:stop]
         before, left = block.clone(), residual[..., start:stop].clone()
         for j in range(stop - start):
-            old, power = block[..., j : j + 1], own[:, j : j + 1, j : j + 1]
-            wish = old + left[..., j : j + 1] / power
-            new = problem.choose(wish, power, problem.keep[..., start + j, None], lengths, old)
-            left -= (new - old) * own[:, j : j + 1]
+            old, power = block[..., j : j + 1], block_gram[:, j : j + 1, j : j + 1]
+            ideal = old + left[..., j : j + 1] / power
+            new = problem.best_code(ideal, power, problem.keep[..., start + j, None], lengths, old)
+            left -= (new - old) * block_gram[:, j : j + 1]
             block[..., j : j + 1] = new
         residual -= (block - before) @ gram[:, start:stop]
     return w

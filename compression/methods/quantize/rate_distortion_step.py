@@ -1,5 +1,5 @@
-"""Quantization by what bits are worth: every layer's codes, batch norms and biases take so many
-bits that one more would lower the loss as much in each of them.
+"""Rate-distortion quantization: every layer's codes, batch norms and biases take so many bits that
+one more would lower the loss as much in each of them.
 
 A layer's output error counts by the Fisher information of its outputs, and a bit by the same
 price everywhere. So layers that matter little become coarse, or zero, by themselves.
@@ -31,12 +31,11 @@ from compression.methods.quantize.equalization import normed_layers
 from compression.methods.quantize.rate_distortion import STEP, minimize_rate_distortion, rate_grid
 from compression.methods.quantize.weight_ranges import mse
 from compression.models.parametrize import (
-    Mask,
     QuantizationGrid,
     compressible,
+    mask_of,
     materialize,
     parametrize_weight,
-    part,
     put_weight,
     remove_parametrization,
     weight_of,
@@ -46,9 +45,9 @@ from compression.recipe.steps import Quantize
 FISHER_IMAGES = 1000
 # Rates are in thousandths of a nat per image and kilobyte.
 _BITS = 8e6
-# No output is held to matter less than this share of its layer's mean.
-_LEAST_POWER = 0.01
-# How far a batch norm's factor is drawn from equal variance (0) to least squares (1).
+# No output counts less than this share of its layer's mean.
+_LEAST_FISHER = 0.01
+# How far a batch norm's factor is pulled from equal variance (0) to least squares (1).
 _SHRINK = 0.5
 _FACTOR_BITS = 5
 # Steps of batch norms' shifts, per size of the outputs.
@@ -69,7 +68,10 @@ def _images(step: Quantize, context: StepContext) -> Tensor:
 
 
 def output_fisher(step: Quantize, context: StepContext) -> OutputFisher:
-    """What an error of each output channel of each layer adds to the loss, per squared error."""
+    """Diagonal Fisher information of the layers' outputs, by name: [outputs] (Martens, 2020).
+
+    An output's squared error times half of it is what the loss grows by, in nats per image.
+    """
     images = _images(step, context)[:FISHER_IMAGES]
     return output_gradients(context.reference, images, context.seed)
 
@@ -80,27 +82,31 @@ def rate_distortion_quantize(
     step: Quantize,
     rate: float,
     context: StepContext,
-    powers: OutputFisher,
+    fisher: OutputFisher,
     report: Callable[[float], None],
 ) -> tuple[str, ...]:
     """Put the weights of `model`, in place, on grids; batch norms keep a factor and a shift alone.
 
-    `rate` is what a kilobyte is worth, in thousandths of a nat per image.
+    Args:
+        rate: lambda, what a kilobyte is worth: thousandths of a nat per image.
+        fisher: of `output_fisher`, by the layers' names.
+        report: gets the fraction of layers done.
 
-    Returns what there is to say.
+    Returns:
+        Notes for a person.
     """
     free = _free_rows(model)
     layers, done = len(dict(compressible(model))), 0
     prices: dict[nn.Module, Tensor] = {}
 
-    def visit(meeting: LayerPair) -> None:
+    def visit(pair: LayerPair) -> None:
         nonlocal done
         done += 1
         report(done / layers)
-        if measurable(meeting.module):
-            price = _prices(meeting.module, rate / _BITS, powers.get(meeting.name))
-            prices[meeting.module] = price
-            _round(meeting, step.bits, price, meeting.module in free)
+        if measurable(pair.module):
+            price = _prices(pair.module, rate / _BITS, fisher.get(pair.name))
+            prices[pair.module] = price
+            _round(pair, step.bits, price, pair.module in free)
 
     missed = paired_forward(
         context.reference,
@@ -132,20 +138,20 @@ def smallest_that_keeps(
     Raises:
         InvalidInput: even the lowest rate loses more.
     """
-    powers, made = output_fisher(step, context), dict[int, tuple[str, ...]]()
+    fisher, notes = output_fisher(step, context), dict[float, tuple[str, ...]]()
     images = context.dataset("keep_accuracy", share).search
 
     def attempt(amount: float) -> nn.Module:
-        twin = copy.deepcopy(model)
-        made[id(twin)] = rate_distortion_quantize(
-            twin, step, _rate(amount), context, powers, _quiet
+        candidate = copy.deepcopy(model)
+        notes[amount] = rate_distortion_quantize(
+            candidate, step, _rate(amount), context, fisher, _quiet
         )
-        return twin
+        return candidate
 
-    seen = predict(materialize(context.original), images, context.device)
-    accuracy = 100 * float(seen.right.float().mean())
+    predictions = predict(materialize(context.original), images, context.device)
+    accuracy = 100 * float(predictions.right.float().mean())
     try:
-        _, found, sentence = largest_amount_within_drop(
+        amount, smallest, sentence = largest_amount_within_drop(
             attempt,
             context.original,
             images,
@@ -161,7 +167,7 @@ def smallest_that_keeps(
             may, by = "may ", f" (95 % interval over {len(images):,} images), or margin none"
         allowed = f"less, for {_rate(0):.3g} mnat per kB {may}lose more already{by}"
         raise InvalidInput("keep_accuracy", share, allowed) from None
-    return found, (sentence, *made[id(found)])
+    return smallest, (sentence, *notes[amount])
 
 
 def _rate(amount: float) -> float:
@@ -172,13 +178,13 @@ def _quiet(_: float) -> None:
     pass
 
 
-def _prices(module: nn.Module, price: float, power: Tensor | None) -> Tensor:
+def _prices(module: nn.Module, price: float, fisher: Tensor | None) -> Tensor:
     """The squared error of each row that a bit is worth: [g, o, 1]."""
     weight = weight_of(module)
-    counts = torch.ones(len(weight), device=weight.device) if power is None else power
+    counts = torch.ones(len(weight), device=weight.device) if fisher is None else fisher
     counts = counts.view(groups_of(module), -1, 1)
-    # the loss grows by half of power times squared error
-    return 2 * price / counts.clamp_min(_LEAST_POWER * float(counts.mean()) + 1e-20)
+    # the loss grows by half the Fisher information times the squared error
+    return 2 * price / counts.clamp_min(_LEAST_FISHER * float(counts.mean()) + 1e-20)
 
 
 def _free_rows(model: nn.Module) -> set[nn.Module]:
@@ -189,22 +195,22 @@ def _free_rows(model: nn.Module) -> set[nn.Module]:
         return set()
 
 
-def _round(meeting: LayerPair, bits: int, price: Tensor, free: bool) -> None:
-    module, groups = meeting.module, groups_of(meeting.module)
-    moments = measure_moments(module, meeting.inputs, meeting.reference_inputs)
-    weight, held = weight_of(module), part(module, Mask)
-    mask = held.mask if isinstance(held, Mask) else torch.ones_like(weight, dtype=torch.bool)
-    target = weight_rows(weight_of(meeting.reference), groups)
+def _round(pair: LayerPair, bits: int, price: Tensor, free: bool) -> None:
+    module, groups = pair.module, groups_of(pair.module)
+    moments = measure_moments(module, pair.inputs, pair.reference_inputs)
+    weight, mask = weight_of(module), mask_of(module)
+    keep = torch.ones_like(weight, dtype=torch.bool) if mask is None else mask
+    target = weight_rows(weight_of(pair.reference), groups)
     grid = rate_grid(target, moments, price, bits)
-    found = minimize_rate_distortion(target, weight_rows(mask, groups), grid, moments, price)
-    grid = _narrow(found, grid)
+    rows = minimize_rate_distortion(target, weight_rows(keep, groups), grid, moments, price)
+    grid = _narrow(rows, grid)
     if free:
-        found = found / grid.scale
+        rows = rows / grid.scale
         one = grid.scale[:1, :1]
         grid = QuantizationGrid(torch.ones_like(one), grid.zero_point[:1, :1], grid.low, grid.high)
     remove_parametrization(module)
-    put_weight(module, found.reshape(weight.shape))
-    parametrize_weight(module, mask if isinstance(held, Mask) else None, _for_weight(grid, weight))
+    put_weight(module, rows.reshape(weight.shape))
+    parametrize_weight(module, mask, _for_weight(grid, weight))
 
 
 def _narrow(weight: Tensor, grid: QuantizationGrid) -> QuantizationGrid:

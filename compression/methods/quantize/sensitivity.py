@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import TypeVar
@@ -35,9 +35,14 @@ def direct_costs(
 ) -> list[list[float]]:
     """Mean KL divergence, in nats, of the outputs from the unchanged model's: [layer][option].
 
-    `apply(model, layer, option)` changes that layer in place; the layer is a copy, and the model
-    is as it was afterwards. The first `IMAGES` images of `split` are used, and no labels. Layers
-    called before the changed one are not computed again.
+    Layers called before the changed one are not computed again.
+
+    Args:
+        layers: names of compressible layers, one at a time changed by each of `options`.
+        apply: `apply(model, layer, option)` changes that layer in place; the layer is a copy, and
+            the model is as it was afterwards.
+        split: its first `IMAGES` images are used, and no labels.
+        report: gets the fraction done.
 
     Raises:
         InvalidInput: there is no such layer, or the split is empty.
@@ -72,20 +77,27 @@ def direct_costs(
 def replaced(model: nn.Module, name: str) -> Iterator[nn.Module]:
     """Within the context, a copy takes the place of the layer; then the layer itself is back."""
     layer = model.get_submodule(name)
+    copied = deepcopy(layer)
+    with _swapped(model, {layer: copied}):
+        yield copied
+
+
+@contextmanager
+def _swapped(model: nn.Module, others: Mapping[nn.Module, nn.Module]) -> Iterator[None]:
+    """Within the context, others take the places of some modules, wherever these are."""
     places = [
-        (parent, key)
+        (parent, key, child)
         for parent in model.modules()
         for key, child in parent._modules.items()
-        if child is layer
+        if child is not None and child in others
     ]
-    twin = deepcopy(layer)
     try:
-        for parent, key in places:
-            parent._modules[key] = twin
-        yield twin
+        for parent, key, child in places:
+            parent._modules[key] = others[child]
+        yield
     finally:
-        for parent, key in places:
-            parent._modules[key] = layer
+        for parent, key, child in places:
+            parent._modules[key] = child
 
 
 def _divergence(
@@ -128,25 +140,28 @@ class _Replay:
     def before(self, name: str) -> Iterator[Callable[[int, Tensor], Tensor]]:
         """Runs batch i with what was kept of the layers that are called before `name`."""
         earlier = self.order[: self.order.index(name)] if name in self.order else self.order
-        known = [
-            n
+        recorded = {
+            self.modules[n]: _Playback(self, n)
             for n in earlier
             if self.calls[n] == self.batches and len(self.kept[n]) == self.batches
-        ]
-
-        def given_back(kept: list[Tensor]) -> Callable[..., Tensor]:
-            # a copy, for what follows may work in place
-            return lambda *given: kept[self.at].clone()
+        }
 
         def run(i: int, images: Tensor) -> Tensor:
             self.at = i
             out: Tensor = self.model(images)
             return out
 
-        try:
-            for n in known:
-                self.modules[n].forward = given_back(self.kept[n])
+        with _swapped(self.model, recorded):
             yield run
-        finally:
-            for n in known:
-                del self.modules[n].forward
+
+
+class _Playback(nn.Module):
+    """Stands for a layer: gives the output that it had on the batch that is being run."""
+
+    def __init__(self, replay: _Replay, name: str) -> None:
+        super().__init__()
+        self.replay, self.name = replay, name
+
+    def forward(self, *_: object) -> Tensor:
+        # a copy, for what follows may work in place
+        return self.replay.kept[self.name][self.replay.at].clone()

@@ -41,11 +41,10 @@ from compression.methods.quantize.weight_ranges import CLIPPINGS
 from compression.models.data import batches
 from compression.models.input_quantizers import parametrize_inputs
 from compression.models.parametrize import (
-    Mask,
     QuantizationGrid,
     compressible,
+    mask_of,
     parametrize_weight,
-    part,
     put_weight,
     remove_parametrization,
     stored_weight,
@@ -57,34 +56,42 @@ from compression.recipe.steps import Quantize
 ACTIVATION_IMAGES = 500
 FISHER_IMAGES = 500
 LEAST_BITS = 2
-_WALK_SHARE = 0.2
+_ROUNDING_SHARE = 0.2
 
 Bits = dict[str, int]
 Notes = tuple[str, ...]
 
 
 def quantize(model: nn.Module, step: Quantize, context: StepContext) -> tuple[nn.Module, Notes]:
-    """Put the weights of `model`, in place, and if asked its activations, on grids."""
-    if asked := first_setting_needing_images(step):
-        context.dataset(*asked)
+    """Put the weights of `model`, in place, and if the step says so its activations, on grids.
+
+    Returns:
+        The quantized model (another one where the step searches) and notes for a person.
+
+    Raises:
+        InvalidInput: the model, its data or an earlier step does not allow a setting.
+        CompressionError: values inside are not finite.
+    """
+    if setting := first_setting_needing_images(step):
+        context.dataset(*setting)
     before = {name: weight_of(m).clone() for name, m in compressible(model)}
     notes = _equalized(model, step)
     if step.equalization != "none":
         # the original's layers are scaled otherwise
         context = replace(context, reference=copy.deepcopy(model))
     if step.by_rate:
-        model, found = _by_rate(model, step, context)
-        return model, notes + found
+        model, more = _rate_distortion(model, step, context)
+        return model, notes + more
     bits = _choose_bits(model, step, context)
     if step.rounding == "nearest":
         _round_all(model, step, bits)
-        # activations are to be seen as they will be; the walk repairs for good
+        # ranges of activations are those of a repaired model; it is repaired for good below
         if "batchnorm" in step.repair and step.activation_bits is not None:
             estimate_batchnorm(model, context.images("repair", "batchnorm"))
     if step.activation_bits is not None:
-        notes += _hold_activations(model, step, context)
+        notes += _quantize_activations(model, step, context)
     if step.rounding != "nearest" or step.repair:
-        notes += _walk(model, step, bits, context)
+        notes += _round_in_order(model, step, bits, context)
     if step.rounding == "reconstruct":
         notes += _reconstruct(model, step, context)
     if step.other_dtype == "float16":
@@ -94,18 +101,20 @@ def quantize(model: nn.Module, step: Quantize, context: StepContext) -> tuple[nn
     return model, notes
 
 
-def _by_rate(model: nn.Module, step: Quantize, context: StepContext) -> tuple[nn.Module, Notes]:
-    notes = _hold_activations(model, step, context) if step.activation_bits is not None else ()
+def _rate_distortion(
+    model: nn.Module, step: Quantize, context: StepContext
+) -> tuple[nn.Module, Notes]:
+    notes = _quantize_activations(model, step, context) if step.activation_bits is not None else ()
     if step.keep_accuracy is not None:
-        model, found = smallest_that_keeps(model, step, step.keep_accuracy, context)
+        model, more = smallest_that_keeps(model, step, step.keep_accuracy, context)
     else:
-        powers = output_fisher(step, context)
-        found = rate_distortion_quantize(
-            model, step, step.rd_lambda, context, powers, context.report
+        fisher = output_fisher(step, context)
+        more = rate_distortion_quantize(
+            model, step, step.rd_lambda, context, fisher, context.report
         )
     if step.other_dtype == "float16":
         _halve_rest(model)
-    return model, notes + found
+    return model, notes + more
 
 
 def _reconstruct(model: nn.Module, step: Quantize, context: StepContext) -> Notes:
@@ -115,7 +124,7 @@ def _reconstruct(model: nn.Module, step: Quantize, context: StepContext) -> Note
         context.reference,
         images,
         seed=context.seed,
-        report=lambda f: context.report(_WALK_SHARE + (1 - _WALK_SHARE) * f),
+        report=lambda f: context.report(_ROUNDING_SHARE + (1 - _ROUNDING_SHARE) * f),
     )
     if "batchnorm" in step.repair:
         estimate_batchnorm(model, images)
@@ -128,9 +137,9 @@ def _reconstruct(model: nn.Module, step: Quantize, context: StepContext) -> Note
 def _halve_rest(model: nn.Module) -> None:
     """Round all numbers but the quantized weights to half precision; what that would make nothing
     of, or too large, stays."""
-    own = {id(stored_weight(m)) for _, m in compressible(model)}
+    weights = {id(stored_weight(m)) for _, m in compressible(model)}
     for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.dtype == torch.float32 and id(tensor) not in own:
+        if tensor.dtype == torch.float32 and id(tensor) not in weights:
             half = tensor.half().float()
             fine = half.isfinite() & ((half != 0) | (tensor == 0))
             tensor.copy_(torch.where(fine, half, tensor))
@@ -180,30 +189,30 @@ def _direct(model: nn.Module, step: Quantize, context: StepContext) -> Table:
         put_weight(module, _nearest(weight_of(module), step, bits))
 
     split = context.dataset("average_bits", step.average_bits).calibration
-    found = direct_costs(
+    costs = direct_costs(
         model, names, options, apply, split, context.device, lambda f: context.report(0.3 * f)
     )
-    return {n: dict(zip(options, row, strict=True)) for n, row in zip(names, found, strict=True)}
+    return {n: dict(zip(options, row, strict=True)) for n, row in zip(names, costs, strict=True)}
 
 
 def _fisher(model: nn.Module, step: Quantize, context: StepContext) -> Table:
     """Sum over outputs of g² (Y - Y_q)² when one layer alone has so many bits."""
     images = context.images("average_bits", step.average_bits)[:FISHER_IMAGES]
-    powers = output_gradients(model, images, context.seed)
+    fisher_of = output_gradients(model, images, context.seed)
     table: Table = {}
 
-    def see(meeting: LayerPair) -> None:
-        module, weight = meeting.module, weight_of(meeting.module)
+    def measure(pair: LayerPair) -> None:
+        module, weight = pair.module, weight_of(pair.module)
         groups = groups_of(module)
-        moments = measure_moments(module, meeting.inputs)
-        power = powers[meeting.name].view(groups, -1)
-        table[meeting.name] = {}
+        moments = measure_moments(module, pair.inputs)
+        fisher = fisher_of[pair.name].view(groups, -1)
+        table[pair.name] = {}
         for bits in range(LEAST_BITS, 9):
             change = weight_rows(_nearest(weight, step, bits) - weight, groups)[..., moments.seen]
-            error = output_error(change, moments.gram) * power
-            table[meeting.name][bits] = float(error.sum())
+            error = output_error(change, moments.gram) * fisher
+            table[pair.name][bits] = float(error.sum())
 
-    visit_layer_inputs(model, images, see)
+    visit_layer_inputs(model, images, measure)
     for name, module in compressible(model):  # inside attention: as its weights' own error
         if name not in table:
             weight = weight_of(module)
@@ -227,7 +236,7 @@ def _round_all(model: nn.Module, step: Quantize, bits: Bits) -> None:
         parametrize_weight(module, None, _grid(weight_of(module), step, bits[name]))
 
 
-def _hold_activations(model: nn.Module, step: Quantize, context: StepContext) -> Notes:
+def _quantize_activations(model: nn.Module, step: Quantize, context: StepContext) -> Notes:
     head = context.dataset("activation_bits", step.activation_bits).calibration.head(
         ACTIVATION_IMAGES
     )
@@ -244,21 +253,21 @@ def _hold_activations(model: nn.Module, step: Quantize, context: StepContext) ->
     return (note,) if note else ()
 
 
-def _walk(model: nn.Module, step: Quantize, bits: Bits, context: StepContext) -> Notes:
-    share, done = (_WALK_SHARE if step.rounding == "reconstruct" else 1.0), 0
+def _round_in_order(model: nn.Module, step: Quantize, bits: Bits, context: StepContext) -> Notes:
+    share, done = (_ROUNDING_SHARE if step.rounding == "reconstruct" else 1.0), 0
 
-    def visit(meeting: LayerPair) -> None:
+    def visit(pair: LayerPair) -> None:
         nonlocal done
         done += 1
         context.report(share * done / len(bits))
-        if step.rounding != "nearest" and measurable(meeting.module):
-            _round_well(meeting, step, bits[meeting.name])
+        if step.rounding != "nearest" and measurable(pair.module):
+            _round_well(pair, step, bits[pair.name])
 
-    asked = ("rounding", step.rounding) if step.rounding != "nearest" else ("repair", step.repair)
+    setting = ("rounding", step.rounding) if step.rounding != "nearest" else ("repair", step.repair)
     missed = paired_forward(
         context.reference,
         model,
-        context.images(*asked),
+        context.images(*setting),
         visit,
         batchnorm="batchnorm" in step.repair,
         bias="bias" in step.repair,
@@ -271,22 +280,21 @@ def _walk(model: nn.Module, step: Quantize, bits: Bits, context: StepContext) ->
     return (f"Rounded to the nearest, for they are part of attention: {', '.join(missed[:3])}.",)
 
 
-def _round_well(meeting: LayerPair, step: Quantize, bits: int) -> None:
-    """Choose a layer's grid and round its weight with what its inputs are known to be."""
-    module, groups = meeting.module, groups_of(meeting.module)
-    moments = measure_moments(module, meeting.inputs, meeting.reference_inputs)
-    weight, held = weight_of(module), part(module, Mask)
-    mask = held.mask if isinstance(held, Mask) else torch.ones_like(weight, dtype=torch.bool)
-    target = weight_rows(weight_of(meeting.reference), groups)
-    keep = weight_rows(mask, groups)
+def _round_well(pair: LayerPair, step: Quantize, bits: int) -> None:
+    """Choose a layer's grid and round its weight by the second moments of its inputs."""
+    module, groups = pair.module, groups_of(pair.module)
+    moments = measure_moments(module, pair.inputs, pair.reference_inputs)
+    weight, mask = weight_of(module), mask_of(module)
+    target = weight_rows(weight_of(pair.reference), groups)
+    keep = weight_rows(torch.ones_like(weight, dtype=torch.bool) if mask is None else mask, groups)
     start = refit(weight_rows(weight, groups), keep, target, moments)
-    # what sees nothing but padding has no say in the range
-    seen = torch.where(moments.seen, start, 0.0).reshape(weight.shape)
-    grid = _grid(seen, step, bits)
-    found = gptq(start, target, keep, _for_rows(grid, groups), moments)
+    # weights that only ever meet padding have no say in the range
+    active = torch.where(moments.seen, start, 0.0).reshape(weight.shape)
+    grid = _grid(active, step, bits)
+    rounded = gptq(start, target, keep, _for_rows(grid, groups), moments)
     remove_parametrization(module)
-    put_weight(module, found.reshape(weight.shape))
-    parametrize_weight(module, mask if isinstance(held, Mask) else None, grid)
+    put_weight(module, rounded.reshape(weight.shape))
+    parametrize_weight(module, mask, grid)
 
 
 def _for_rows(grid: QuantizationGrid, groups: int) -> QuantizationGrid:

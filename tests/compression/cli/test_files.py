@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from compression.catalogue.cards import card
 from compression.catalogue.examples import examples
@@ -190,6 +191,16 @@ def test_a_card_holds_every_figure_of_the_run_with_its_interval(example: Any) ->
         Page("a", "f" * 64, done, None, card(done.model), own, "a.py")
     )
     assert len(text.split()) < 600  # a page
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front["license"] == card(done.model).licence.lower() == "mit"
+    assert front["library_name"] == "compression-dashboard"
+    (index,) = front["model-index"]
+    assert index["name"] in text.partition("# ")[2]
+    assert [r["metrics"][0]["value"] for r in index["results"]] == [
+        done.compressed.top1.value,
+        example.certificate.compressed.top1.value,
+    ]
+    assert [r["dataset"]["split"] for r in index["results"]] == ["validation", "test"]
     bare = new_run(done.model, done.dataset, done.recipe, State.DONE)
     assert "Latency was not measured" in card_of(
         Page("a", "f" * 64, bare, None, card(done.model), own, "a.py")

@@ -16,10 +16,9 @@ from compression.methods.pipeline import compress
 from compression.models.data import load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import (
-    FakeQuantize,
-    Mask,
     compressible,
-    part,
+    grid_of,
+    mask_of,
     weight_of,
 )
 from compression.models.placement import resolve_device
@@ -76,8 +75,7 @@ def test_steps_combine_in_any_order_and_number(steps: tuple[Prune | Quantize, ..
     made = compress(MODEL, Recipe(steps=steps)).model
     assert float((flat(made) == 0).float().mean()) >= 0.5 - 1e-5
     for _, module in compressible(made):
-        held = part(module, FakeQuantize)
-        assert isinstance(held, FakeQuantize) and isinstance(part(module, Mask), Mask)
+        assert grid_of(module) is not None and mask_of(module) is not None
         channels = weight_of(module).flatten(1)
         assert max(len(c.unique()) for c in channels) <= 2**4 - 1
 
@@ -92,8 +90,8 @@ def test_distillation_moves_weights_but_not_zeros_or_grids(
     assert bool((flat(after)[zero] == 0).all())
     assert not torch.equal(flat(before), flat(after))
     for (_, old), (_, new) in zip(compressible(before), compressible(after), strict=True):
-        a, b = part(old, FakeQuantize), part(new, FakeQuantize)
-        if isinstance(a, FakeQuantize) and isinstance(b, FakeQuantize):
+        a, b = grid_of(old), grid_of(new)
+        if a is not None and b is not None:
             assert torch.equal(a.scale, b.scale)
 
 

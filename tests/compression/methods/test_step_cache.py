@@ -12,12 +12,11 @@ from compression.methods.step_cache import CompressedModel
 from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.load import build
 from compression.models.parametrize import (
-    FakeQuantize,
-    Mask,
     QuantizationGrid,
     compressible,
+    grid_of,
+    mask_of,
     parametrize_weight,
-    part,
     weight_of,
 )
 from compression.models.widths import widths
@@ -64,8 +63,8 @@ def _assert_alike(a: nn.Module, b: nn.Module) -> None:
     assert all(torch.equal(left[k], right[k]) for k in left)
     assert input_grids(a).keys() == input_grids(b).keys()
     for (_, one), (_, other) in zip(compressible(a), compressible(b), strict=True):
-        for kind in (Mask, FakeQuantize):
-            assert (part(one, kind) is None) == (part(other, kind) is None)
+        for part_of in (mask_of, grid_of):
+            assert (part_of(one) is None) == (part_of(other) is None)
     with torch.no_grad():
         assert torch.equal(a(IMAGE), b(IMAGE))
 

@@ -16,9 +16,11 @@ from compression.models.parametrize import (
     Mask,
     QuantizationGrid,
     compressible,
+    grid_of,
+    mask_of,
     materialize,
     parametrize_weight,
-    part,
+    quantizer_of,
     remove_parametrization,
     stored_weight,
     weight_of,
@@ -56,15 +58,15 @@ def _images() -> Tensor:
 
 
 def _on_grid(layer: nn.Module, weight: Tensor) -> bool:
-    held = part(layer, FakeQuantize)
-    assert isinstance(held, FakeQuantize)
-    return torch.equal(held.grid.decode(held.grid.encode(weight)), weight)
+    grid = grid_of(layer)
+    assert grid is not None
+    return torch.equal(grid.decode(grid.encode(weight)), weight)
 
 
 @pytest.mark.parametrize("affine", [False, True])
 def test_training_keeps_zeros_and_grid(affine: bool) -> None:
     net = _held(affine=affine)
-    masks = {n: part(m, Mask).mask.clone() for n, m in compressible(net)}  # type: ignore
+    masks = {n: mask_of(m).clone() for n, m in compressible(net)}  # type: ignore
     before = {n: weight_of(m).clone() for n, m in compressible(net)}
     optimizer = torch.optim.AdamW(net.parameters(), 0.05, weight_decay=0.1)
     for _ in range(8):
@@ -108,8 +110,8 @@ def test_a_held_weight_lies_in_memory_as_the_stored_one(
     weight = weight_of(layer)
     parametrize_weight(layer, torch.rand_like(weight) > 0.5, _grid(weight))
     layer.to(memory_format=torch.channels_last)
-    quantizer = part(layer, FakeQuantize)
-    assert isinstance(quantizer, FakeQuantize)
+    quantizer = quantizer_of(layer)
+    assert quantizer is not None
     if learned:
         quantizer.learn()
     assert layer.weight.requires_grad
@@ -156,8 +158,8 @@ def test_holding_again_adds_zeros_and_replaces_the_grid() -> None:
     parametrize_weight(layer, second, None)
     assert not weight_of(layer)[~(first & second)].any() and _on_grid(layer, weight_of(layer))
     parametrize_weight(layer, None, fine)
-    held = part(layer, FakeQuantize)
-    assert isinstance(held, FakeQuantize) and held.high == 127
+    grid = grid_of(layer)
+    assert grid is not None and grid.high == 127
     assert not weight_of(layer)[~(first & second)].any() and _on_grid(layer, weight_of(layer))
     assert len(layer.parametrizations["weight"]) == 2  # type: ignore
 
@@ -194,7 +196,7 @@ def test_changing_a_copy_leaves_the_original_held() -> None:
     remove_parametrization(again[0])
     assert torch.equal(net(_images()), out)
     assert not weight_of(again[0]).any() and not weight_of(again[4]).any()
-    assert isinstance(part(net[0], Mask), Mask)
+    assert mask_of(net[0]) is not None and mask_of(again[0]) is None
 
 
 def test_deepcopy_and_state_dict_carry_everything() -> None:

@@ -28,11 +28,11 @@ from compression.methods.distill.student import freeze_dead_channels
 from compression.methods.quantize.weight_ranges import minmax
 from compression.models.data import Split, augment, prepare
 from compression.models.parametrize import (
-    FakeQuantize,
-    Mask,
     compressible,
+    grid_of,
+    mask_of,
     parametrize_weight,
-    part,
+    quantizer_of,
     stored_weight,
     weight_of,
 )
@@ -193,13 +193,13 @@ def test_masks_and_grids_hold_bit_by_bit_while_weights_move(
     before = copy.deepcopy(student)
     distill(student, net(1), config(grid=grid, **extra))
     for (_, module), (_, old) in zip(compressible(student), compressible(before), strict=True):
-        mask, grid_of = part(module, Mask), part(module, FakeQuantize)
-        assert isinstance(mask, Mask) and isinstance(grid_of, FakeQuantize)
-        old_mask, old_grid = part(old, Mask), part(old, FakeQuantize)
-        assert isinstance(old_mask, Mask) and isinstance(old_grid, FakeQuantize)
+        mask, grid = mask_of(module), grid_of(module)
+        assert mask is not None and grid is not None
+        old_mask, old_grid = mask_of(old), grid_of(old)
+        assert old_mask is not None and old_grid is not None
         weight = weight_of(module)
-        assert torch.equal(mask.mask, old_mask.mask)
-        assert bool((weight[~mask.mask] == 0).all())
+        assert torch.equal(mask, old_mask)
+        assert bool((weight[~mask] == 0).all())
         assert torch.equal(grid_of.grid.decode(grid_of.grid.encode(weight)), weight)
         assert not torch.equal(stored_weight(module), stored_weight(old))
         moved = not torch.equal(grid_of.scale, old_grid.scale)
@@ -215,8 +215,8 @@ def test_learned_step_size_has_the_gradient_of_its_paper() -> None:
         module.weight.copy_(weight)
     grid = minmax(torch.full((1, 5), 7.0), 4, True, True)
     parametrize_weight(module, None, grid)
-    quantizer = part(module, FakeQuantize)
-    assert isinstance(quantizer, FakeQuantize)
+    quantizer = quantizer_of(module)
+    assert quantizer is not None
     quantizer.learn()
     module.weight.sum().backward()
     v = weight / grid.scale

@@ -29,13 +29,12 @@ from compression.methods.quantize.weight_ranges import mse
 from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.load import build, count_macs, skeleton
 from compression.models.parametrize import (
-    FakeQuantize,
-    Mask,
     QuantizationGrid,
     compressible,
+    grid_of,
+    mask_of,
     materialize,
     parametrize_weight,
-    part,
     weight_of,
 )
 from compression.models.widths import resize, widths
@@ -252,10 +251,10 @@ def test_masks_and_grids_stay_with_the_channels_that_stay() -> None:
     _remove(twin, "mobilenet_v2", 0.5)
     grids, others = input_grids(model), dict(compressible(twin))
     for name, layer in compressible(model):
-        weight, mask, grid = weight_of(layer), part(layer, Mask), part(layer, FakeQuantize)
+        weight, mask, grid = weight_of(layer), mask_of(layer), grid_of(layer)
         assert torch.equal(weight, weight_of(others[name]))
-        assert isinstance(mask, Mask) and isinstance(grid, FakeQuantize)
-        assert mask.mask.shape == weight.shape and not weight[~mask.mask].any()
+        assert mask is not None and grid is not None
+        assert mask.shape == weight.shape and not weight[~mask].any()
         assert grid.scale.shape[0] == weight.shape[0]
         if getattr(layer, "groups", 1) > 1:
             assert grids[name].scale.shape[1] == weight.shape[0]
@@ -298,8 +297,8 @@ def test_masked_the_model_answers_as_it_will_when_the_channels_are_gone(name: st
         assert torch.allclose(model(IMAGE), masked, atol=1e-4, rtol=1e-4)
     assert widths(model) != before
     for layer, module in compressible(model):
-        mask = part(module, Mask)
-        assert isinstance(mask, Mask) and mask.mask.all()
+        mask = mask_of(module)
+        assert mask is not None and mask.all()
         assert weight_of(module).numel() == int(stays[layer].sum())
 
 
@@ -323,7 +322,7 @@ def test_compensated_the_answers_change_less(score: str) -> None:
     repaired = _pruned(score=score, repair=repair)
     # the same channels went, and nothing else is left of the masks
     assert widths(compensated) == widths(repaired) != widths(net("convolutional"))
-    assert all(part(m, Mask) is None for _, m in compressible(compensated))
+    assert all(mask_of(m) is None for _, m in compressible(compensated))
     assert _error(compensated) < 0.5 * _error(repaired)
     assert _error(_pruned(score=score, update="obs")) < 0.5 * _error(_pruned(score=score))
 
@@ -344,12 +343,12 @@ def test_what_was_held_before_compensation_stays_held() -> None:
             layer, torch.rand(weight_of(layer).shape, generator=generator) > 0.3, None
         )
     pruned = _pruned(model, update="obs", repair=("bias",))
-    masks = [part(layer, Mask) for _, layer in compressible(pruned)]
+    masks = [mask_of(layer) for _, layer in compressible(pruned)]
     assert masks[0] is None
     for (_, layer), mask in list(zip(compressible(pruned), masks, strict=True))[1:]:
-        assert isinstance(mask, Mask) and mask.mask.shape == weight_of(layer).shape
-        assert 0.1 < float((~mask.mask).float().mean()) < 0.6
-        assert not weight_of(layer)[~mask.mask].any()
+        assert mask is not None and mask.shape == weight_of(layer).shape
+        assert 0.1 < float((~mask).float().mean()) < 0.6
+        assert not weight_of(layer)[~mask].any()
 
 
 def test_quantized_weights_keep_their_grids_but_are_not_compensated() -> None:
@@ -363,10 +362,10 @@ def test_quantized_weights_keep_their_grids_but_are_not_compensated() -> None:
         _pruned(quantized(), update="obs")
     pruned = _pruned(quantized(), repair=("bias",))
     for _, layer in compressible(pruned):
-        grid = part(layer, FakeQuantize)
-        assert isinstance(grid, FakeQuantize) and part(layer, Mask) is None
+        grid = grid_of(layer)
+        assert grid is not None and mask_of(layer) is None
         weight = weight_of(layer)
-        assert torch.equal(grid.grid.decode(grid.grid.encode(weight)), weight)
+        assert torch.equal(grid.decode(grid.encode(weight)), weight)
 
 
 def test_normalisation_over_channels_that_go_is_not_compensated() -> None:

@@ -13,10 +13,9 @@ from compression.errors import InvalidInput
 from compression.methods.prune.step import prune
 from compression.methods.quantize.weight_ranges import minmax
 from compression.models.parametrize import (
-    FakeQuantize,
     compressible,
+    grid_of,
     parametrize_weight,
-    part,
     weight_of,
 )
 from compression.recipe.steps import Prune
@@ -139,10 +138,10 @@ def test_quantized_weights_are_pruned_but_not_compensated() -> None:
     step = Prune(sparsity=0.5, score="obs", repair=("batchnorm", "bias"))
     found, _ = prune(model, step, context("convolutional"))
     for _, module in compressible(found):
-        held = part(module, FakeQuantize)
-        assert isinstance(held, FakeQuantize)
+        grid = grid_of(module)
+        assert grid is not None
         weight = weight_of(module)
-        assert torch.equal(held.grid.decode(held.grid.encode(weight)), weight)
+        assert torch.equal(grid.decode(grid.encode(weight)), weight)
 
 
 @pytest.mark.parametrize("scope", ["global", "layer", "allocated"])

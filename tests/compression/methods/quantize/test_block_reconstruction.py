@@ -65,15 +65,19 @@ def test_it_comes_nearer_and_zeros_and_grids_stay(name: str) -> None:
 
 @every_net
 @pytest.mark.parametrize("rate", [1.0, 1e3])
-def test_where_tuning_does_harm_the_model_stays_as_it_was(
-    name: str, rate: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module_of_reconstruct, "GRID_RATE", rate)
-    monkeypatch.setattr(module_of_reconstruct, "FREE_RATE", rate)
-    monkeypatch.setattr(module_of_reconstruct, "EPOCHS", 1)
+def test_where_tuning_does_harm_the_model_stays_as_it_was(name: str, rate: float) -> None:
     model, reference = crushed(name, bits=8), net(name)
     state, before = copy.deepcopy(model.state_dict()), held_out_loss(model, reference)
-    helped = reconstruct(model, reference, images(), seed=0, report=lambda _: None)
+    helped = reconstruct(
+        model,
+        reference,
+        images(),
+        seed=0,
+        report=lambda _: None,
+        epochs=1,
+        grid_rate=rate,
+        free_rate=rate,
+    )
     assert held_out_loss(model, reference) <= before
     if not helped:
         assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
@@ -82,14 +86,11 @@ def test_where_tuning_does_harm_the_model_stays_as_it_was(
 
 
 @every_net
-def test_same_seed_same_weights_another_seed_others(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module_of_reconstruct, "EPOCHS", 2)
+def test_same_seed_same_weights_another_seed_others(name: str) -> None:
     made = []
     for seed in (0, 0, 1):
         model = crushed(name)
-        reconstruct(model, net(name), images(), seed=seed, report=lambda _: None)
+        reconstruct(model, net(name), images(), seed=seed, report=lambda _: None, epochs=2)
         made.append(
             torch.cat([stored_weight(m).detach().flatten() for _, m in compressible(model)])
         )

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from compression.methods.calibration.second_moments import SecondMoments, damped
-from compression.methods.quantize import rate_distortion
 from compression.methods.quantize.gptq import gptq
 from compression.methods.quantize.rate_distortion import (
-    Problem,
+    RateDistortionProblem,
     code_lengths,
     coordinate_descent,
     minimize_rate_distortion,
@@ -39,11 +38,13 @@ def grid_of(weight: Tensor, steps: float) -> QuantizationGrid:
 
 def problem_of(
     target: Tensor, mask: Tensor, moments: SecondMoments, grid: QuantizationGrid, price: float
-) -> Problem:
+) -> RateDistortionProblem:
     gram = damped(moments.gram, 0.01)
     prices = torch.full((*target.shape[:2], 1), price)
     seen = moments.seen
-    return Problem(gram, target[..., seen] @ moments.cross, mask[..., seen], grid, prices)
+    return RateDistortionProblem(
+        gram, target[..., seen] @ moments.cross, mask[..., seen], grid, prices
+    )
 
 
 def entropy(weight: Tensor, grid: QuantizationGrid) -> float:
@@ -133,7 +134,7 @@ def test_compensation_beats_choosing_each_weight_alone() -> None:
         lengths = problem.lengths(solve(problem))
         own = problem.gram.diagonal(dim1=1, dim2=2)[..., None]
         columns = [
-            problem.choose(target[..., j, None], own[:, j, None], keep[..., j, None], lengths)
+            problem.best_code(target[..., j, None], own[:, j, None], keep[..., j, None], lengths)
             for j in range(48)
         ]
         alone = torch.cat(columns, 2)
@@ -178,14 +179,11 @@ def test_a_grid_reaches_the_largest_weight_in_steps_of_few_sizes(
     assert bool((dearer.scale >= grid.scale).all())
 
 
-def test_layers_wider_than_a_block_are_the_same_as_in_one_block(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_layers_wider_than_a_block_are_the_same_as_in_one_block() -> None:
     target, moments = wide(2)
     grid, keep = grid_of(target, 3), torch.ones_like(target, dtype=torch.bool)
     price = torch.full((1, 24, 1), 0.1)
     whole = minimize_rate_distortion(target, keep, grid, moments, price)
-    monkeypatch.setattr(rate_distortion, "_BLOCK", 7)
-    parts = minimize_rate_distortion(target, keep, grid, moments, price)
+    parts = minimize_rate_distortion(target, keep, grid, moments, price, block=7)
     # other sums, other last digits: hardly a code may differ
     assert float((whole != parts).double().mean()) < 0.1

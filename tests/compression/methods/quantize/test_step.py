@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,15 +17,15 @@ from compression.errors import InvalidInput
 from compression.export.packed.format_v2 import dissect
 from compression.export.packed.order0_coder import entropy_bytes
 from compression.methods.prune.step import prune
-from compression.methods.quantize import block_reconstruction
+from compression.methods.quantize import step as quantize_step
+from compression.methods.quantize.block_reconstruction import reconstruct
 from compression.methods.quantize.step import _fisher, quantize
 from compression.models.input_quantizers import input_grids
 from compression.models.load import original_of
 from compression.models.parametrize import (
-    FakeQuantize,
     compressible,
+    grid_of,
     materialize,
-    part,
     stored_weight,
     weight_of,
 )
@@ -38,7 +39,7 @@ every_rounding = pytest.mark.parametrize("rounding", ["nearest", "gptq", "recons
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconstruction for a few steps."""
-    monkeypatch.setattr(block_reconstruction, "EPOCHS", 3)
+    monkeypatch.setattr(quantize_step, "reconstruct", partial(reconstruct, epochs=3))
 
 
 def made(name: str, **how: Any) -> tuple[nn.Module, tuple[str, ...]]:
@@ -217,7 +218,7 @@ def test_quantizing_again_replaces_the_grid(rounding: str) -> None:
     step = Quantize.model_validate({"bits": 3, "rounding": rounding})
     again, _ = quantize(first, step, context("convolutional"))
     assert set(bits_of(again).values()) == {3}
-    assert all(part(m, FakeQuantize) for _, m in compressible(again))
+    assert all(grid_of(m) for _, m in compressible(again))
 
 
 def test_what_is_on_the_grid_is_said_not_to_change() -> None:
@@ -244,7 +245,7 @@ def test_what_needs_images_is_refused_without(how: dict[str, Any], field: str) -
     known = context("convolutional", data=False)
     with pytest.raises(InvalidInput, match=rf"^{field}: got .*images to calibrate on.*tiny/"):
         quantize(model, Quantize.model_validate(how), known)
-    assert not any(part(m, FakeQuantize) for _, m in compressible(model))
+    assert not any(grid_of(m) for _, m in compressible(model))
 
 
 @every_net

@@ -1,0 +1,211 @@
+"""The pruning step for single weights: score, choose masks by a pattern, compensate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from compression.methods.calibration.budget_allocation import SPARSITIES, allocate
+from compression.methods.calibration.gradients import (
+    WeightGradients,
+    output_gradients,
+    weight_gradients,
+)
+from compression.methods.calibration.paired_forward import LayerPair, visit_layer_inputs
+from compression.methods.calibration.second_moments import (
+    SecondMoments,
+    groups_of,
+    measurable,
+    measure_moments,
+    output_error,
+    weight_rows,
+)
+from compression.methods.calibration.step_context import StepContext
+from compression.methods.prune.compensation import (
+    Attempt,
+    Notes,
+    Report,
+    apply_masks,
+    compensate,
+)
+from compression.methods.prune.masks import (
+    below,
+    best_of_each,
+    refuse_empty,
+    smallest_counted,
+    smallest_global,
+    smallest_per_layer,
+    spread_count,
+)
+from compression.methods.prune.scores import SCORES, Evidence
+from compression.models.parametrize import compressible, weight_of
+from compression.recipe.steps import Prune
+
+FISHER_IMAGES = 500
+
+Scores = Mapping[str, Tensor]
+
+
+def weight_pruner(model: nn.Module, step: Prune, context: StepContext) -> Attempt:
+    """What masks a fraction of the weights of `model`, or of a copy, in place.
+
+    Scores are taken of `model` here, once for all amounts.
+    """
+    allocated = step.scope == "allocated" and not step.fixed_pattern
+    needs_moments = allocated or SCORES[step.score].needs == "moments"
+    moments = _moments(model, context) if needs_moments else {}
+    scores = score_weights(model, step.score, context, moments)
+    costs = _costs(model, scores, moments, context) if allocated else []
+
+    def attempt(model: nn.Module, amount: float, report: Report) -> Notes:
+        masks, notes = _masks(scores, costs, step, amount)
+        changed = apply_masks(model, masks)
+        if step.update != "none" or step.repair:
+            notes += compensate(model, step, context, report)
+        if not changed:
+            notes += ("Pruning changed nothing: it set no further weight to zero.",)
+        return notes
+
+    return attempt
+
+
+def score_weights(
+    model: nn.Module, name: str, context: StepContext, moments: Mapping[str, SecondMoments]
+) -> dict[str, Tensor]:
+    """The score of every weight, by the layers' names, of the weights' shapes.
+
+    What is zero already goes first.
+
+    Args:
+        name: of the score, one of `SCORES`.
+        moments: of the layers' inputs, by the layers' names, for scores that need them.
+
+    Raises:
+        InvalidInput: the score needs images, and there are none.
+    """
+    score = SCORES[name]
+    gradients: dict[str, WeightGradients] = {}
+    if score.needs == "gradients":
+        gradients = weight_gradients(model, *context.labelled("score", name))
+    generator = torch.Generator().manual_seed(context.seed)
+    scores = {}
+    for layer, module in compressible(model):
+        weight, groups = weight_of(module), groups_of(module)
+        evidence = Evidence(weight_rows(weight, groups))
+        if score.needs == "moments":
+            evidence = Evidence(evidence.weight, moments=moments[layer])
+        elif score.needs == "gradients":
+            slopes = gradients[layer]
+            evidence = Evidence(
+                evidence.weight,
+                taylor=weight_rows(slopes.taylor, groups),
+                fisher=weight_rows(slopes.fisher, groups),
+            )
+        elif score.needs == "drawn":
+            drawn = torch.rand(evidence.weight.shape, generator=generator) + 1e-9
+            evidence = Evidence(evidence.weight, drawn=drawn.to(weight.device))
+        values = score.of(evidence).reshape(weight.shape)
+        scores[layer] = torch.where(weight == 0, -1.0, values) if name != "magnitude" else values
+    return scores
+
+
+def _even(weight: Tensor, groups: int) -> SecondMoments:
+    """Moments of inputs that were not measured: all alike."""
+    depth = weight[0].numel()
+    one = torch.eye(depth, device=weight.device).expand(groups, depth, depth)
+    return SecondMoments(torch.ones(depth, dtype=torch.bool, device=weight.device), one, one)
+
+
+def _moments(model: nn.Module, context: StepContext) -> dict[str, SecondMoments]:
+    """Of every layer's inputs; where they cannot be measured, in attention, all are alike."""
+    moments: dict[str, SecondMoments] = {}
+
+    def measure(pair: LayerPair) -> None:
+        if measurable(pair.module):
+            moments[pair.name] = measure_moments(pair.module, pair.inputs)
+        context.report(0.4 * len(moments) / layers)
+
+    layers = len(dict(compressible(model)))
+    visit_layer_inputs(model, context.images("score", "obs"), measure)
+    for name, module in compressible(model):
+        if name not in moments:
+            moments[name] = _even(weight_of(module), groups_of(module))
+    return moments
+
+
+def _masks(
+    scores: Scores, costs: list[list[float]], step: Prune, amount: float
+) -> tuple[dict[str, Tensor], Notes]:
+    if step.fixed_pattern:
+        return _n_of_m(scores, step.pattern)
+    if step.threshold is not None:
+        masks = below(scores, step.threshold)
+        refuse_empty(masks, "threshold", step.threshold)
+        return masks, ()
+    if step.scope == "allocated":
+        masks = _allocated(scores, costs, amount)
+    elif step.scope == "global":
+        masks = smallest_global(scores, amount)
+    else:
+        masks = smallest_per_layer(scores, amount)
+    refuse_empty(masks, "sparsity", amount)
+    return masks, ()
+
+
+def _n_of_m(scores: Scores, pattern: str) -> tuple[dict[str, Tensor], Notes]:
+    kept, group = (int(n) for n in pattern.split(":"))
+    masks = {name: best_of_each(score, kept, group) for name, score in scores.items()}
+    whole = [name for name, mask in masks.items() if mask is None]
+    note = (
+        f"{len(whole)} of {len(masks)} layers stay whole, for their inputs are no multiple of "
+        f"{group}: {', '.join(whole[:3])}{' and others' if len(whole) > 3 else ''}."
+    )
+    return {n: m for n, m in masks.items() if m is not None}, (note,) if whole else ()
+
+
+def _costs(
+    model: nn.Module, scores: Scores, moments: Mapping[str, SecondMoments], context: StepContext
+) -> list[list[float]]:
+    """What each of `SPARSITIES` costs in each layer, uncompensated.
+
+    The root of the sum over outputs of g² (Y - Y_pruned)²: the size of the change of the loss, to
+    first order, if the layers' changes are independent of each other.
+    """
+    images = context.images("scope", "allocated")
+    output_fisher = output_gradients(model, images[:FISHER_IMAGES], context.seed)
+    costs = []
+    for name, module in compressible(model):
+        fisher = output_fisher.get(name, torch.ones(len(weight_of(module)), device=images.device))
+        costs.append(_losses(module, scores[name], moments[name], fisher))
+    return costs
+
+
+def _losses(
+    module: nn.Module, score: Tensor, moments: SecondMoments, output_fisher: Tensor
+) -> list[float]:
+    groups = groups_of(module)
+    weight, fisher = weight_rows(weight_of(module), groups), output_fisher.view(groups, -1)
+    losses = []
+    for sparsity in SPARSITIES:
+        drop = ~smallest_counted(score, round(sparsity * score.numel()))
+        change = (weight * weight_rows(drop, groups))[..., moments.seen]
+        losses.append(float((output_error(change, moments.gram) * fisher).sum()) ** 0.5)
+    return losses
+
+
+def _allocated(scores: Scores, costs: list[list[float]], amount: float) -> dict[str, Tensor]:
+    """Masks of exactly `amount` zeros in all, more where a layer's costs are low."""
+    counts = [score.numel() for score in scores.values()]
+    sizes = [[n - round(s * n) for s in SPARSITIES] for n in counts]
+    total, most = round(amount * sum(counts)), [n - 1 for n in counts]
+    least = sum(min(options) for options in sizes)
+    chosen = allocate(costs, sizes, max(sum(counts) - total, least))
+    zeros = [n - sizes[i][o] for i, (n, o) in enumerate(zip(counts, chosen, strict=True))]
+    if total > sum(most):
+        zeros = counts
+    else:
+        zeros = spread_count([min(z, m) for z, m in zip(zeros, most, strict=True)], most, total)
+    pairs = zip(scores.items(), zeros, strict=True)
+    return {name: smallest_counted(score, count) for (name, score), count in pairs}
