@@ -87,8 +87,8 @@ def cards() -> dict[str, Card]:
     """Every model by id: the bundled ones first, then torchvision's ImageNet classifiers."""
     folder = assets_dir() / "models"
     files = [p for p in sorted(folder.glob("*.json")) if p.name != "imagenet.json"]
-    found = [*map(_read, files), *_read_list(folder / "imagenet.json")]
-    return {card.id: card for card in found}
+    every = [*map(_read, files), *_read_list(folder / "imagenet.json")]
+    return {card.id: card for card in every}
 
 
 def _read(path: Path) -> Card:
@@ -125,18 +125,18 @@ def card(model_id: str) -> Card:
     return known[model_id]
 
 
-def student_of(found: Card, recipe: Recipe) -> Card:
-    """The card of the architecture that a recipe ends with: the model's own, or its student's.
+def student_of(model: Card, recipe: Recipe) -> Card:
+    """The card of the architecture that a recipe ends with: the model's, or its student's.
 
     Raises:
-        InvalidInput: there is no such student, or it does not answer the same questions.
+        InvalidInput: there is no such student, or it is not for the same data set and classes.
     """
     first = recipe.steps[0] if recipe.steps else None
     if not isinstance(first, Distill) or first.student is None:
-        return found
+        return model
     student = card(first.student)
-    if (student.dataset, student.classes) != (found.dataset, found.classes):
+    if (student.dataset, student.classes) != (model.dataset, model.classes):
         raise InvalidInput(
-            "student", first.student, f"a model of the {found.classes} classes of {found.dataset}"
+            "student", first.student, f"a model of the {model.classes} classes of {model.dataset}"
         )
     return student
