@@ -87,8 +87,8 @@ def cards() -> dict[str, Card]:
     """Every model by id: the bundled ones first, then torchvision's ImageNet classifiers."""
     folder = assets_dir() / "models"
     files = [p for p in sorted(folder.glob("*.json")) if p.name != "imagenet.json"]
-    found = [*map(_read, files), *_read_list(folder / "imagenet.json")]
-    return {card.id: card for card in found}
+    every = [*map(_read, files), *_read_list(folder / "imagenet.json")]
+    return {card.id: card for card in every}
 
 
 def _read(path: Path) -> Card:

@@ -88,9 +88,11 @@ def recipe_for(name: str, model: str, seed: int | None = None) -> Recipe:
         CompressionError: the example's file is damaged.
     """
     example = read_example(name)
-    recipe, own = example.run.recipe, example.run.model
-    if model != own and (named := _bound(recipe)):
-        raise InvalidInput("preset", name, f"only with {own}, for its recipe names {named}")
+    recipe, example_model = example.run.recipe, example.run.model
+    if model != example_model and (named := _bound(recipe)):
+        raise InvalidInput(
+            "preset", name, f"only with {example_model}, because its recipe names {named}"
+        )
     return recipe if seed is None else recipe.model_copy(update={"seed": seed})
 
 
@@ -110,12 +112,12 @@ def put_examples(store: Store) -> None:
     Raises:
         CompressionError: an example's file is damaged, or the store cannot be written.
     """
-    found = examples()
-    if not found or store.runs.find():
+    shipped = examples()
+    if not shipped or store.runs.find():
         return
     # whoever adds this puts them in: two pages may start at once
-    if store.facts.add("store", "examples", {"names": [e.name for e in found]}):
-        for example in found:
+    if store.facts.add("store", "examples", {"names": [e.name for e in shipped]}):
+        for example in shipped:
             store.runs.add(example.run)
             packed = example_file(example.name)
             if packed is not None:

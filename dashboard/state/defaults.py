@@ -1,4 +1,4 @@
-"""What to start with and what not to start, from how a model's weights are spread."""
+"""What to start with, and what to refuse, from the distribution of a model's weights."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def first_runs(form: Form, weights: Weights | None, images: bool = True) -> dict
         allowed = min(sparsity, math.floor(most * 20) / 20)
         return {**off, "prune": True, "sparsity": allowed, "bits": bits}
 
-    found: dict[str, Form] = {
+    forms: dict[str, Form] = {
         "Careful": {**off, "bits": 8},
         "Balanced": pruned(DEFAULT_SPARSITY, DEFAULT_BITS),
         "Bold": pruned(0.9, 3),
     }
-    made = {name: with_preset(f, first_method(images), images) for name, f in found.items()}
+    made = {name: with_preset(f, first_method(images), images) for name, f in forms.items()}
     smallest = from_recipe(parse(Recipe, {"steps": WHOLE["smallest"].steps}), off)
     return made | {"Smallest": smallest} if images and smallest is not None else made
 
@@ -60,7 +60,7 @@ def round_threshold(value: float) -> float:
 
 
 def cuts_by_magnitude(form: Form) -> bool:
-    """Whether one magnitude for the whole network tells which weights go."""
+    """Whether one magnitude threshold for the whole network decides which weights are pruned."""
     if form["amount"] == "threshold":
         return True
     plain = (form["scope"], form["score"], form["pattern"]) == (
@@ -95,8 +95,10 @@ def refusal(form: Form, weights: Weights | None, architecture: str = "") -> str 
         if by_sparsity
         else f"a threshold of at most {_floor(most):.3g}"
     )
-    what = f"This would set every weight of {layers} to zero, and nothing could pass."
-    return f"{what} Choose {allowed}."
+    return (
+        f"This would set every weight of {layers} to zero, so no signal could pass. "
+        f"Choose {allowed}."
+    )
 
 
 def _floor(value: float) -> float:

@@ -33,7 +33,7 @@ Key = tuple[str, str, str]
 class Making:
     """How far a file is. `path` is of the .zip that holds it, with its card and its script.
 
-    `exported` is what was found when it was checked against the measured model.
+    `exported` has the figures of its check against the measured model.
     """
 
     state: State
@@ -54,7 +54,7 @@ def file_name(run: Run, form: str) -> str:
 
 
 class Files:
-    """The files asked for while the page is up: one is made at a time, the newest are kept."""
+    """The files requested while the page is up: one is made at a time, the newest are kept."""
 
     def __init__(self, command: tuple[str, ...] = _COMMAND) -> None:
         self._command = command
@@ -74,7 +74,7 @@ class Files:
         threading.Thread(target=self._make, args=(key, file_name(run, form)), daemon=True).start()
 
     def state_of(self, store_url: str, run_id: str, form: str) -> Making | None:
-        """How far a file is; None if nobody asked for it, or it is no longer kept."""
+        """How far a file is; None if it was not requested, or is no longer kept."""
         with self._lock:
             return self._known.get((store_url, run_id, form))
 
@@ -104,14 +104,14 @@ class Files:
             target = Path(folder) / name
             command = [*self._command, "export", run_id, "--format", form, "-o", str(target)]
             command += ["--store", store_url, "--json"]
-            problem, said = self._run(command)
+            problem, printed = self._run(command)
             if problem:
                 return Making("failed", message=problem)
             zipped = Path(tempfile.mkdtemp(dir=self._kept())) / f"{target.stem}.zip"
             with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
                 for path in sorted(Path(folder).iterdir()):
                     packed.write(path, path.name)
-        return Making("ready", zipped, exported=_read(said))
+        return Making("ready", zipped, exported=_read(printed))
 
     def _run(self, command: list[str]) -> tuple[str, str]:
         """Run it; what went wrong, in one line, or nothing; and what it printed."""
@@ -128,12 +128,12 @@ class Files:
         with suppress(OSError):  # runs and the page come first
             os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         try:
-            printed, said = process.communicate(timeout=_MOST_SECONDS)
+            printed, errors = process.communicate(timeout=_MOST_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             return f"It took more than {_MOST_SECONDS / 60:g} minutes and was stopped.", ""
-        lines = said.strip().splitlines() or [f"It ended with code {process.returncode}."]
+        lines = errors.strip().splitlines() or [f"It ended with code {process.returncode}."]
         return ("" if process.returncode == 0 else lines[-1]), printed
 
     def _kept(self) -> Path:
@@ -159,9 +159,9 @@ class Files:
 def _read(printed: str) -> Exported | None:
     """The figures of a file, of all that the command line says of it."""
     try:
-        said = json.loads(printed)
+        figures = json.loads(printed)
         return Exported.model_validate(
-            {k: v for k, v in said.items() if k in Exported.model_fields}
+            {k: v for k, v in figures.items() if k in Exported.model_fields}
         )
     except (ValueError, AttributeError):
         return None

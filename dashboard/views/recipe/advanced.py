@@ -54,8 +54,8 @@ def groups(step: str) -> dict[str, list[list[str]]]:
 
 
 def _rows(keys: Sequence[str]) -> list[list[str]]:
-    numbers = sorted({SETTINGS[k].shown.row for k in keys})
-    return [[k for k in keys if SETTINGS[k].shown.row == number] for number in numbers]
+    rows = sorted({SETTINGS[k].shown.row for k in keys})
+    return [[k for k in keys if SETTINGS[k].shown.row == row] for row in rows]
 
 
 def _groups(form: Form, step: str, off: bool) -> None:

@@ -84,13 +84,13 @@ def _cut(form: Form, weights: Weights | None) -> None:
     else:
         threshold = form["threshold"]
         text = f"**{fmt.percent(weights.sparsity(threshold))}** of the weights become zero"
-    numbers = cut(weights, threshold, high)
+    cut_at = cut(weights, threshold, high)
     st.markdown(text)
     st.plotly_chart(
-        cut_figure(numbers),
+        cut_figure(cut_at),
         key="cut",
         config={"displayModeBar": False, "staticPlot": True},
-        alt=f"Weights by magnitude. {cut_notice(numbers)}.",
+        alt=f"Weights by magnitude. {cut_notice(cut_at)}.",
     )
 
 

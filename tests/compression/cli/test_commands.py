@@ -333,6 +333,20 @@ def test_a_preset_says_how_and_explicit_flags_win() -> None:
     )
 
 
+def test_a_flag_at_its_default_takes_nothing_from_a_preset() -> None:
+    plain = build_recipe({"bits": "4"}, None, None, "better")
+    for flags in ({"rd_lambda": "0"}, {"edge_bits": None}):
+        assert build_recipe({"bits": "4", **flags}, None, None, "better") == plain
+
+
+@pytest.mark.parametrize("flag", ["--rate", "--rd-lambda"])
+def test_a_renamed_setting_is_a_flag_by_both_names(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, error = said(capsys, "run", MODEL.id, flag, "-1", code=2)
+    assert "rd_lambda: got '-1', allowed: from 0 to 10000" in error
+
+
 def test_a_model_without_images_has_only_the_preset_that_can_do_without() -> None:
     with pytest.raises(InvalidInput, match="preset: got 'better', allowed: fast: the others need"):
         build_recipe({"bits": "4"}, None, None, "better", images=False)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compression.errors import InvalidInput
-from compression.recipe.fields import settings
+from compression.recipe import fields
+from compression.recipe.base import BaseStep
+from compression.recipe.fields import Choice, settings
 from compression.recipe.prune import CHANNEL_SCORES
 from compression.recipe.recipe import (
     Recipe,
@@ -367,3 +369,37 @@ def test_new_settings_left_old_keys_as_they_were() -> None:
 )
 def test_a_recipe_says_whether_it_searches(recipe: Recipe, searches: bool) -> None:
     assert recipe.searches is searches
+
+
+def test_renamed_settings_are_read_by_both_names_and_stored_under_the_old() -> None:
+    old = parse(Quantize, {"rate": 2.0, "rest": "float16"})
+    assert old == parse(Quantize, {"rd_lambda": 2.0, "other_dtype": "float16"})
+    assert (old.rd_lambda, old.other_dtype) == (2.0, "float16")
+    recipe = Recipe(steps=(old,))
+    assert recipe.brief["steps"] == [{"step": "quantize", "rest": "float16", "rate": 2.0}]
+    assert '"rest":"float16","rate":2.0' in recipe.to_json()
+    assert recipe.key == "c4dbc86c20ef"
+    for name in ("rate", "rd_lambda"):
+        with pytest.raises(InvalidInput, match=f"^{name}: got -1, allowed: from 0 to 10000$"):
+            parse(Quantize, {name: -1})
+    with pytest.raises(InvalidInput, match="rd_lambda: got 2, allowed: no such setting"):
+        parse(Quantize, {"rate": 1, "rd_lambda": 2})
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_choice_says_what_it_is_and_does(step: str) -> None:
+    for setting in settings(STEPS[step]):
+        assert tuple(setting.words) == setting.choices
+        for choice in setting.words.values():
+            assert choice.label[0].isupper() or not choice.label[0].isalpha()
+            assert choice.help and not choice.help.endswith(".")
+
+
+def test_words_for_other_choices_than_there_are_is_a_mistake() -> None:
+    class Odd(BaseStep):
+        score: Literal["a", "b"] = fields.setting(
+            "a", title="Score", help="Which.", choices={"a": Choice("A", "first")}
+        )
+
+    with pytest.raises(TypeError, match="score"):
+        settings(Odd)

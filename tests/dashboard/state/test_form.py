@@ -19,7 +19,7 @@ from compression.recipe.presets import (
     method_settings,
 )
 from compression.recipe.recipe import Recipe, parse
-from compression.recipe.steps import STEPS
+from compression.recipe.steps import STEPS, Quantize
 from dashboard.state.defaults import first_form, first_runs, refusal
 from dashboard.state.form import (
     AMOUNTS,
@@ -286,6 +286,13 @@ def test_a_setting_of_several_steps_is_named_once_where_they_agree() -> None:
     one = {**PLAIN, "prune_repair": ("batchnorm", "bias")}
     assert to_params(one)["prune_repair"] == "batchnorm,bias"
     assert not to_params(one).keys() & {"repair", "quantize_repair"}
+
+
+def test_addresses_from_before_a_renaming_mean_the_same() -> None:
+    old, problems = from_params({"bits": "4", "rate": "2", "rest": "float16"}, PLAIN)
+    new, _ = from_params({"bits": "4", "rd_lambda": "2", "other_dtype": "float16"}, PLAIN)
+    assert problems == () and old == new
+    assert to_recipe(old).steps == (Quantize(bits=4, rd_lambda=2, other_dtype="float16"),)
 
 
 def test_every_choice_has_words_of_its_own() -> None:
