@@ -1,20 +1,25 @@
-"""`python -m tests.browser.timings`: how quick the page is, in a real Chromium.
+"""`python -m tests.browser.timings [RUNS]`: how quick the page is, in a real Chromium.
 
 Prints milliseconds from the command to the first paint of the whole page, and from a key press on
 the threshold slider to the slider's own value, to the text beside it and to the chart below it.
+With RUNS, the store holds so many copies of the example besides.
 Not a test: figures depend on what else the machine does, which is printed too.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from compression.catalogue.examples import examples
+from compression.runs.store import Store
 from tests.browser.serve import CHROMIUM_FLAGS, dashboard, find_chromium
 
 PRESSES = 30
@@ -67,14 +72,23 @@ def _percentile_95(values: list[float]) -> float:
     return statistics.quantiles(values, n=20, method="inclusive")[-1]
 
 
+def fill(store: Store, copies: int) -> None:
+    """Put copies of the example in the store, each with an id of its own."""
+    (example, *_) = examples()
+    for _ in range(copies):
+        store.add(example.run.model_copy(update={"id": secrets.token_hex(6)}))
+
+
 def main() -> None:
     """Start, measure, print."""
+    copies = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     print("load of the machine:", *os.getloadavg())
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder, dashboard(Path(folder)) as up:
+            fill(up.store, copies)
             page.goto(up.url)
             expect(page.locator(".st-key-run button")).to_be_visible(timeout=60_000)
             print(f"command to first paint: {1000 * (time.monotonic() - started):.0f} ms")
