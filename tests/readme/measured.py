@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.catalogue.cards import cards
+from compression.catalogue.examples import Example, examples
 from tests.readme import BENCHMARKS, README, markdown_table
 
 FOLDER = BENCHMARKS.parent
@@ -45,14 +46,22 @@ def results_table() -> str:
             ]
         )
     header = ("model", "float32 file", "top-1", "smallest file", "change, points")
-    return markdown_table((*header, "int8 latency", "change, points"), rows, right=6)
+    table = markdown_table((*header, "int8 latency", "change, points"), rows, right=6)
+    return "\n\n".join([table, *map(_with_training, examples())])
 
 
-def smallest() -> str:
-    """How small models get without training."""
-    from tests.benchmarks.smallest import table
-
-    return table(stored("smallest.json"))
+def _with_training(example: Example) -> str:
+    measured = example.certificate
+    assert measured is not None and measured.compressed is not None and measured.delta is not None
+    size, delta = measured.compressed.artifact_bytes, measured.delta
+    assert delta.top1 is not None and delta.size_ratio is not None
+    epochs = sum(getattr(step, "epochs", 0) for step in example.run.recipe.steps)
+    half = 50 * (delta.top1.high - delta.top1.low)
+    return (
+        f"With {epochs} epochs of training, `--preset {example.name}` shrinks "
+        f"`{example.run.model.rpartition('/')[2]}` to {size / 1e3:.3g} kB, "
+        f"{delta.size_ratio:.0f}x, for {100 * delta.top1.value:+.2f} ± {half:.2f} points."
+    )
 
 
 def training_speed() -> str:
@@ -94,7 +103,6 @@ def distillation() -> str:
 MEASURED: dict[str, tuple[Path, Callable[[], str]]] = {
     "results": (README, results_table),
     "peers": (BENCHMARKS, peers),
-    "smallest": (BENCHMARKS, smallest),
     "distillation": (BENCHMARKS, distillation),
     "training-speed": (BENCHMARKS, training_speed),
     "deploy": (BENCHMARKS, deploy),

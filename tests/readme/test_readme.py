@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from compression.catalogue.file_formats import FORMATS
 from compression.recipe.fields import settings
 from compression.recipe.steps import STEPS
 from tests.compression.test_layout import ORDER
 from tests.readme import (
     DASHBOARD,
     ENGINE,
+    EXPORT,
     METHODS,
     README,
     READMES,
@@ -175,6 +177,19 @@ def test_flags_in_the_text_exist(path: Path) -> None:
     programs = {code.split()[2] for code in inline_code(path) if code.startswith("python -m ")}
     for flag in flags(path) - known:
         assert any(flag in help_of(name) for name in programs - {"tests.readme"}), flag
+
+
+@pytest.mark.parametrize("path", [README, EXPORT], ids=name_of)
+def test_every_file_format_is_described(path: Path) -> None:
+    table = path.read_text().split("| format | what it is | needs |", 1)[1].split("\n\n", 1)[0]
+    assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == list(FORMATS)
+
+
+def test_every_environment_variable_is_described() -> None:
+    variable = re.compile(r"\bCOMPRESSION_[A-Z_]+\b")
+    files = (p for folder in ("compression", "dashboard") for p in (ROOT / folder).rglob("*.py"))
+    used = {name for file in files for name in variable.findall(file.read_text())}
+    assert used == set(variable.findall(DASHBOARD.read_text()))
 
 
 @every_readme
