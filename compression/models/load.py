@@ -84,9 +84,18 @@ class _NumbersOnCpu(TorchFunctionMode):
 def load_model(model_id: str) -> nn.Module:
     """The pretrained model, float32 on the CPU, in evaluation mode.
 
+    Args:
+        model_id: an id listed by `compression models`.
+
     Raises:
         InvalidInput: there is no such model.
         ModelUnavailable: its weights cannot be read or downloaded; says where they are looked for.
+
+    Example:
+        >>> from compression import load_model
+        >>> model = load_model("fashion-mnist/squeezenet1_1")
+        >>> sum(p.numel() for p in model.parameters())
+        727626
     """
     found = card(model_id)
     model = build(found.architecture, found.classes)

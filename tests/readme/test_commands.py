@@ -8,6 +8,7 @@ module, group, extra and flags exist.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import pytest
 from compression.cli.main import main
 from compression.measure import interleaved_timer
 from compression.recipe.recipe import parse_recipe
-from compression.runs.store import open_store
 from tests.readme import README, READMES, ROOT
 from tests.readme.documents import blocks, commands
 from tests.readme.programs import check
@@ -47,18 +47,22 @@ def test_every_block_of_code_runs(path: Path, capsys: pytest.CaptureFixture[str]
             for words in commands(block.text):
                 check(words)
                 if words[0] == "compression":
-                    code = run(words[1:])
-                    assert code == 0, (words, capsys.readouterr().err)
+                    words = [newest(capsys) if word == "RUN" else word for word in words]
+                    assert run(words[1:]) == 0, (words, capsys.readouterr().err)
 
 
 def run(words: list[str]) -> object:
     """The exit code of `compression` with these arguments."""
-    if "RUN" in words:
-        newest = open_store(None).entries()[-1].run.id
-        words = [newest if word == "RUN" else word for word in words]
     with pytest.raises(SystemExit) as ended:
         main(words)
     return ended.value.code
+
+
+def newest(capsys: pytest.CaptureFixture[str]) -> str:
+    """The id of the run made last."""
+    capsys.readouterr()
+    assert run(["runs", "--json"]) == 0
+    return str(json.loads(capsys.readouterr().out)[-1]["id"])
 
 
 def test_the_commands_to_start_and_to_test_are_those_that_are_promised() -> None:
