@@ -84,7 +84,16 @@ class Card(BaseModel):
 
 @cache
 def cards() -> dict[str, Card]:
-    """Every model by id: the bundled ones first, then torchvision's ImageNet classifiers."""
+    """Every model by id: the bundled ones first, then torchvision's ImageNet classifiers.
+
+    Returns:
+        The card of each model, read once for all and shared: do not change the dict.
+
+    Example:
+        >>> from compression import cards
+        >>> [name for name, card in cards().items() if card.bundled][0]
+        'fashion-mnist/mobilenet_v2'
+    """
     folder = assets_dir() / "models"
     files = [p for p in sorted(folder.glob("*.json")) if p.name != "imagenet.json"]
     every = [*map(_read, files), *_read_list(folder / "imagenet.json")]
@@ -113,8 +122,16 @@ def _damaged(path: Path, error: Exception) -> CompressionError:
 def card(model_id: str) -> Card:
     """The card of a model.
 
+    Args:
+        model_id: an id listed by `compression models`.
+
     Raises:
         InvalidInput: there is no such model; names the nearest ones.
+
+    Example:
+        >>> from compression import card
+        >>> card("fashion-mnist/resnet18").input_shape
+        (3, 32, 32)
     """
     known = cards()
     if model_id not in known:

@@ -124,8 +124,18 @@ def parse(kind: type[_T], values: Mapping[str, Any]) -> _T:
 def parse_recipe(text: str, source: str = "recipe") -> Recipe:
     """Read a recipe from JSON text.
 
+    Args:
+        text: a JSON document, as `Recipe.to_json` writes it; settings left out have their defaults.
+        source: what the text is called in messages.
+
     Raises:
         InvalidInput: not JSON, an unknown field, or a setting out of range.
+
+    Example:
+        >>> from compression import parse_recipe
+        >>> recipe = parse_recipe('{"steps": [{"step": "quantize", "bits": 4}]}')
+        >>> recipe.steps[0].bits, recipe.seed
+        (4, 0)
     """
     try:
         values = json.loads(text)
@@ -139,8 +149,19 @@ def parse_recipe(text: str, source: str = "recipe") -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe file.
 
+    Args:
+        path: a file of JSON, in UTF-8.
+
     Raises:
         InvalidInput: the file cannot be read or is not a recipe.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from compression import Quantize, Recipe, read_recipe
+        >>> path = Path("recipe.json")
+        >>> size = path.write_text(Recipe(steps=(Quantize(bits=4),)).to_json())
+        >>> read_recipe(path).steps[0].bits
+        4
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

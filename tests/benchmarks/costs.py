@@ -23,7 +23,8 @@ from compression.catalogue.cards import card, cards
 from compression.catalogue.preset_timings import Costs, costs, costs_path
 from compression.recipe.presets import PRESETS, apply_preset
 from compression.recipe.recipe import Recipe, parse
-from tests.readme import presets_table, replace_section
+from tests.readme import RECIPE, replace_section
+from tests.readme.tables import presets_table
 
 ASKED: tuple[dict[str, Any], ...] = (
     {"step": "prune", "sparsity": 0.8},
@@ -108,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
         write(Costs(machine=machine(), command=COMMAND, seconds=found), given.to or costs_path())
     if given.write and not given.to:
         costs.cache_clear()
-        replace_section("presets", presets_table())
+        replace_section("presets", presets_table(), RECIPE)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from compression.recipe.presets import apply_preset
 from compression.recipe.recipe import Recipe, parse
 from compression.runs.progress import Curve
 from tests.benchmarks.costs import machine
-from tests.readme import markdown_table, replace_section
+from tests.readme import BENCHMARKS, markdown_table, replace_section
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 EPOCHS, SEEDS = (1, 2, 5), (0, 1, 2)
@@ -276,7 +276,7 @@ def main(arguments: list[str] | None = None) -> None:
         text = table(found, {m: original_right(m) for m in {c.model for c in found}})
         print(text)
         if given.write:
-            replace_section("distillation", text)
+            replace_section("distillation", text, BENCHMARKS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from compression.catalogue.cards import cards
 from compression.measure.accuracy import predict
 from compression.models.data import BATCH, load_dataset, prepare
 from compression.models.load import load_model
-from tests.readme import markdown_table, replace_section
+from tests.readme import BENCHMARKS, markdown_table, replace_section
 
 ROUNDS = 5
 
@@ -68,7 +68,7 @@ def main() -> None:
     table = markdown_table(("model", "images / s", "against a bare loop", "range"), rows, right=3)
     print(table)
     if args.write:
-        replace_section("evaluation", table)
+        replace_section("evaluation", table, BENCHMARKS)
 
 
 if __name__ == "__main__":

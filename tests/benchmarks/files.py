@@ -34,7 +34,7 @@ from compression.measure.size import measure_sizes
 from compression.models.parametrize import materialize
 from compression.recipe.presets import apply_preset
 from compression.recipe.recipe import Recipe, parse
-from tests.readme import markdown_table, replace_section
+from tests.readme import EXPORT, markdown_table, replace_section
 
 ROUNDS = 3
 _PRUNE: dict[str, Any] = {"step": "prune"}
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     table = markdown_table(header, rows, right=len(header) - 2)
     print(table)
     if given.write:
-        replace_section("files", table)
+        replace_section("files", table, EXPORT)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from compression.models.data import REPORT, SEARCH, Split, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import materialize
 from compression.recipe.recipe import Recipe
-from tests.readme import markdown_table, replace_section
+from tests.readme import BENCHMARKS, markdown_table, replace_section
 
 RESULTS = Path(__file__).with_suffix(".json")
 KEEP = 0.99
@@ -147,7 +147,7 @@ def main() -> None:
             RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     print(table(rows))
     if given.write:
-        replace_section("smallest", table(rows))
+        replace_section("smallest", table(rows), BENCHMARKS)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from compression.models.parametrize import compressible, parametrize_weight, wei
 from compression.recipe.steps import Distill
 from compression.runs.statistics import Interval, proportion
 from tests.benchmarks.costs import machine
-from tests.readme import markdown_table, replace_section
+from tests.readme import BENCHMARKS, markdown_table, replace_section
 
 RESULTS = Path(__file__).with_suffix(".json")
 ROUNDS = 3
@@ -195,7 +195,7 @@ def main() -> None:
     print(table(rows))
     if given.write:
         RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-        replace_section("training-speed", table(rows))
+        replace_section("training-speed", table(rows), BENCHMARKS)
 
 
 if __name__ == "__main__":

@@ -163,10 +163,20 @@ def save(path: Path, data: bytes) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:
-    """The model of a file, float32 on the CPU, in evaluation mode.
+    """The model of a packed file, float32 on the CPU, in evaluation mode.
+
+    Args:
+        path: a file that `compression export --format packed` or `pack` has written.
 
     Raises:
         ArtifactError: the file cannot be read, or as `unpack`.
+
+    Example:
+        >>> from compression import load
+        >>> from compression.paths import assets_dir
+        >>> model = load(assets_dir() / "examples" / "smallest-trained.safetensors")
+        >>> model.training
+        False
     """
     path = Path(path)
     try:

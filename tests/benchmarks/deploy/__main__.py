@@ -37,7 +37,7 @@ from compression.recipe.presets import apply_preset
 from compression.recipe.recipe import Recipe, parse
 from tests.benchmarks.costs import machine
 from tests.benchmarks.deploy.engines import BASE, CALIBRATION, ENGINES, Case, make_ready
-from tests.readme import markdown_table, replace_section
+from tests.readme import BENCHMARKS, markdown_table, replace_section
 
 RESULTS = Path(__file__).with_name("results.json")
 # Latency does not depend on what the weights are.
@@ -204,7 +204,7 @@ def main() -> None:
     text = tables(found)
     print(text)
     if given.write:
-        replace_section("deploy", text)
+        replace_section("deploy", text, BENCHMARKS)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tests.benchmarks.peers.cells import CELLS
 from tests.benchmarks.peers.methods import METHODS, ORIGINAL, check, missing
 from tests.benchmarks.peers.results import Key, Result, append, best, read
 from tests.benchmarks.peers.table import report
-from tests.readme import replace_section
+from tests.readme import BENCHMARKS, replace_section
 
 TASK = ("model", "cell", "variant", "split")
 RESULTS = Path(__file__).parent / "results.jsonl"
@@ -171,7 +171,7 @@ def main() -> None:
         sys.exit(str(error))
     print(text)
     if args.write:
-        replace_section("peers", text)
+        replace_section("peers", text, BENCHMARKS)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The README's generated tables: `python -m tests.readme` writes them, a test holds them true."""
+"""The generated tables: `python -m tests.readme` writes them, a test holds them true."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Callable
 from pathlib import Path
 
 from compression.catalogue.cards import cards
@@ -11,30 +12,17 @@ from compression.catalogue.preset_timings import costs
 from compression.recipe.fields import settings
 from compression.recipe.presets import PRESETS, as_flags
 from compression.recipe.steps import STEPS
-
-README = Path(__file__).resolve().parents[1] / "README.md"
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: int = 0) -> str:
-    """A Markdown table whose last `right` columns are right-aligned."""
-    rule = [":--"] * (len(header) - right) + ["--:"] * right
-    lines = ([cell.replace("|", "\\|") for cell in cells] for cells in (header, rule, *rows))
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def replace_section(name: str, body: str, path: Path = README) -> None:
-    """Replace what stands between `<!-- name -->` and `<!-- /name -->`.
-
-    Raises:
-        ValueError: the markers are not there.
-    """
-    text = path.read_text(encoding="utf-8")
-    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    if start not in text or end not in text:
-        raise ValueError(f"{path} has no section {start} ... {end}")
-    before, rest = text.split(start, 1)
-    after = rest.split(end, 1)[1]
-    path.write_text(f"{before}{start}\n{body}\n{end}{after}", encoding="utf-8")
+from tests.compression.test_layout import ORDER
+from tests.readme import (
+    BENCHMARKS,
+    DASHBOARD,
+    ENGINE,
+    RECIPE,
+    ROOT,
+    markdown_table,
+    replace_section,
+)
+from tests.readme.measured import MEASURED
 
 
 def settings_table() -> str:
@@ -123,19 +111,47 @@ def examples_table() -> str:
     return markdown_table((*header, "file", "bits per weight", "faster"), rows, right=5)
 
 
-TABLES = {
-    "settings": settings_table,
-    "presets": presets_table,
-    "models": models_table,
-    "examples": examples_table,
+def rooms_table(package: str) -> str:
+    """The folders of a package in the order in which they may import each other."""
+    rooms = [room for room in ORDER if room.startswith(f"{package}/")]
+    rows = [
+        [f"`{room.removeprefix(f'{package}/')}`", _summary(path)]
+        for room in rooms
+        for path in (ROOT / room / "__init__.py", ROOT / f"{room}.py")
+        if path.exists()
+    ]
+    return markdown_table(("folder", "what it is"), rows)
+
+
+def _summary(path: Path) -> str:
+    """The first paragraph of a file's docstring, on one line."""
+    summary = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+    return " ".join(summary.split())
+
+
+def engine_rooms() -> str:
+    """The folders of the engine."""
+    return rooms_table("compression")
+
+
+def dashboard_rooms() -> str:
+    """The folders of the page."""
+    return rooms_table("dashboard")
+
+
+# Where each stands, and what writes it.
+TABLES: dict[str, tuple[Path, Callable[[], str]]] = {
+    "rooms": (ENGINE, engine_rooms),
+    "dashboard-rooms": (DASHBOARD, dashboard_rooms),
+    "settings": (RECIPE, settings_table),
+    "presets": (RECIPE, presets_table),
+    "models": (BENCHMARKS, models_table),
+    "examples": (BENCHMARKS, examples_table),
+    **MEASURED,
 }
 
 
 def main() -> None:
-    """Write every generated table into the README."""
-    for name, table in TABLES.items():
-        replace_section(name, table())
-
-
-if __name__ == "__main__":
-    main()
+    """Write every generated table into its README."""
+    for name, (path, table) in TABLES.items():
+        replace_section(name, table(), path)
