@@ -19,9 +19,10 @@ from typing import Any
 
 from compression.catalogue.cards import cards
 from compression.errors import CompressionError
-from tests.benchmarks.peers.cells import CELLS
+from tests.benchmarks.peers.cells import CELLS, FILES, SWEEP
 from tests.benchmarks.peers.methods import METHODS, ORIGINAL, check, missing
 from tests.benchmarks.peers.results import Key, Result, append, best, read
+from tests.benchmarks.peers.sizes import chosen
 from tests.benchmarks.peers.table import report
 from tests.readme import BENCHMARKS, replace_section
 
@@ -32,7 +33,7 @@ COMMAND = "python -m tests.benchmarks.peers"
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked for."""
+    """What the command line says."""
 
     models: list[str]
     cells: list[str]
@@ -47,22 +48,41 @@ def run(plan: Plan) -> None:
     """Run whatever the file does not hold yet, method by method."""
     _method(plan, ORIGINAL, [(m, ORIGINAL, "", plan.split) for m in plan.models])
     for name in plan.methods:
-        every = [
-            (model, cell, variant)
-            for model in plan.models
-            for cell in plan.cells
-            for variant in METHODS[name].variants.get(cell, ())
-        ]
-        if plan.split == "validation":
-            _method(plan, name, [(*one, "validation") for one in every])
-            continue
-        rivals = {(m, c): [v for a, b, v in every if (a, b) == (m, c)] for m, c, _ in every}
-        several = [one for one in every if len(rivals[one[0], one[1]]) > 1]
-        _method(plan, ORIGINAL, [(m, ORIGINAL, "", "validation") for m in plan.models])
-        _method(plan, name, [(*one, "validation") for one in several])
-        known = read(plan.file)
-        chosen = ((m, c, _choose(known, name, m, c, vs)) for (m, c), vs in rivals.items())
-        _method(plan, name, [(m, c, v, plan.split) for m, c, v in chosen if v is not None])
+        if SWEEP in METHODS[name].variants:
+            _sweep(plan, name)
+        else:
+            _compare(plan, name)
+
+
+def _compare(plan: Plan, name: str) -> None:
+    """All variants on the validation images, then the best of each cell on the split."""
+    every = [
+        (model, cell, variant)
+        for model in plan.models
+        for cell in plan.cells
+        for variant in METHODS[name].variants.get(cell, ())
+    ]
+    if plan.split == "validation":
+        _method(plan, name, [(*one, "validation") for one in every])
+        return
+    rivals = {(m, c): [v for a, b, v in every if (a, b) == (m, c)] for m, c, _ in every}
+    validated = [t for t in every if len(rivals[t[0], t[1]]) > 1 or t[1] in FILES]
+    _method(plan, ORIGINAL, [(m, ORIGINAL, "", "validation") for m in plan.models])
+    _method(plan, name, [(*one, "validation") for one in validated])
+    known = read(plan.file)
+    winners = ((m, c, _choose(known, name, m, c, vs)) for (m, c), vs in rivals.items())
+    _method(plan, name, [(m, c, v, plan.split) for m, c, v in winners if v is not None])
+
+
+def _sweep(plan: Plan, name: str) -> None:
+    """All files on the validation images, then those that stand against one of ours."""
+    variants = METHODS[name].variants[SWEEP]
+    _method(plan, ORIGINAL, [(m, ORIGINAL, "", "validation") for m in plan.models])
+    _method(plan, name, [(m, SWEEP, v, "validation") for m in plan.models for v in variants])
+    known = read(plan.file)
+    pairs = [chosen(known, m, cell) for m in plan.models for cell in FILES if cell in plan.cells]
+    peers = {(r.model, SWEEP, r.variant, plan.split): None for _, r in pairs if r}
+    _method(plan, name, peers)
 
 
 def _choose(
@@ -162,9 +182,7 @@ def main() -> None:
         if not args.table_only:
             absent = missing(plan.methods)
             if absent:
-                raise CompressionError(
-                    f"not installed: {', '.join(absent)}; use `uv run --group peers {COMMAND}`"
-                )
+                raise CompressionError("\n".join(["not installed:", *absent]))
             run(plan)
         text = report(read(plan.file), plan.models, plan.cells, plan.split)
     except CompressionError as error:

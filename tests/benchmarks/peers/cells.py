@@ -1,4 +1,4 @@
-"""What every method is asked to do: the rows of the tables. One literal dict."""
+"""What every method is to do: the rows of the tables. One literal dict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INPUT_SHAPE = (3, 32, 32)
 
 @dataclass(frozen=True)
 class Cell:
-    """One row: bits, or a sparsity, or 2:4, or a share of the original's MACs."""
+    """One row: bits, or a sparsity, or 2:4, or a share of the original's MACs, or a file."""
 
     title: str
     weight_bits: int | None = None
@@ -22,6 +22,7 @@ class Cell:
     sparsity: float | None = None
     pattern: str | None = None
     macs: float | None = None
+    file: bool = False
 
     @property
     def quantizes(self) -> bool:
@@ -44,7 +45,14 @@ CELLS: dict[str, Cell] = {
     "2:4": Cell("2:4", pattern="2:4"),
     "macs75": Cell("0.75 x MACs", macs=0.75),
     "macs50": Cell("0.5 x MACs", macs=0.5),
+    "file8": Cell("8 bits", file=True),
+    "file4": Cell("4 bits", file=True),
+    "smallest": Cell("smallest", file=True),
+    "sweep": Cell("sweep", file=True),
 }
+# The peer's files, one for each of its variants, and those of ours that they stand against.
+SWEEP = "sweep"
+FILES = tuple(name for name, cell in CELLS.items() if cell.file and name != SWEEP)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,18 @@
-"""torch-pruning: whole channels removed, as it comes, until the MACs are what the cell asks."""
+"""torch-pruning: whole channels removed, until the MACs are what the cell asks.
+
+As it comes, or with the statistics of batch norms estimated anew by PyTorch's `update_bn`; "in
+steps" also estimates them, and the gradients of the Taylor score, before every fifth step.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch_pruning as tp
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 
 from compression.models.load import count_macs
 from tests.benchmarks.peers.cells import INPUT_SHAPE, Job, Made
@@ -16,12 +23,15 @@ _SCORES = {
     "Taylor": tp.importance.GroupTaylorImportance,
 }
 _STEPS = 100
+_EVERY = 5
+_GRADIENT_BATCHES = 4
 
 
 def run(job: Job) -> Made:
     """Small steps of its pruner until at most the cell's share of the MACs is left."""
-    model, (scope, score) = job.model, job.variant.split(" ", 1)
-    base, spread = count_macs(model, INPUT_SHAPE), scope == "global"
+    name, *after = job.variant.split(", ")
+    scope, score, *pace = name.split(" ")
+    model, base, spread = job.model, count_macs(job.model, INPUT_SHAPE), scope == "global"
     pruner = tp.pruner.BasePruner(
         model,
         job.batches[0][:2],
@@ -32,13 +42,18 @@ def run(job: Job) -> Made:
         iterative_steps=_STEPS,
         ignored_layers=[_classifier(model)],
     )
-    if score == "Taylor":
-        _gradients(job)  # the pruner shrinks gradients along with the weights
-    for _ in range(_STEPS):
+    if score == "Taylor" and not pace:
+        _gradients(job, range(_GRADIENT_BATCHES))  # the pruner shrinks them along with the weights
+    for step in range(_STEPS):
+        if pace and step % _EVERY == 0:
+            update_bn(job.batches, model)
+            _gradients(job, range(len(job.batches)))
         pruner.step()
         if count_macs(model, INPUT_SHAPE) <= (job.cell.macs or 1) * base:
             break
     model.zero_grad(set_to_none=True)
+    if after:
+        update_bn(job.batches, model)
     return Made(model, {"macs": count_macs(model, INPUT_SHAPE) / base})
 
 
@@ -47,8 +62,8 @@ def _classifier(model: nn.Module) -> nn.Module:
     return [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)][-1]
 
 
-def _gradients(job: Job) -> None:
+def _gradients(job: Job, batches: Sequence[int]) -> None:
     job.model.zero_grad()
     with torch.enable_grad():
-        for x, y in list(zip(job.batches, job.labels, strict=True))[:4]:
-            F.cross_entropy(job.model(x), y).backward()
+        for i in batches:
+            F.cross_entropy(job.model(job.batches[i]), job.labels[i]).backward()

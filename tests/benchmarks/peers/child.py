@@ -24,6 +24,7 @@ from compression.catalogue.cards import card
 from compression.models.data import BATCH, load_dataset, prepare
 from compression.models.load import load_model, original_of
 from tests.benchmarks.peers.cells import CELLS, Cell, Job, Made
+from tests.benchmarks.peers.environments import ENVIRONMENTS
 from tests.benchmarks.peers.methods import METHODS, ORIGINAL, Module, load
 from tests.benchmarks.peers.results import Bits, pack_bits
 
@@ -75,8 +76,8 @@ def _answer(module: Module, task: dict[str, str], threads: int, method: str) -> 
         spent, peak = time.perf_counter() - started, _peak_mib() - before
         right = evaluate(made, job.model_id, task["split"])
     except Exception as error:  # a peer may fail in any way; the table says how
-        said = " ".join(str(error).split()).replace(str(Path.cwd()) + "/", "")
-        return {"reason": f"{type(error).__name__}: {said}"[:_SHOWN]}
+        message = " ".join(str(error).split()).replace(str(Path.cwd()) + "/", "")
+        return {"reason": f"{type(error).__name__}: {message}"[:_SHOWN]}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {
@@ -86,8 +87,16 @@ def _answer(module: Module, task: dict[str, str], threads: int, method: str) -> 
         "peak_mib": round(max(peak, 0.0), 1),
         "threads": threads,
         "facts": {k: round(v, 5) for k, v in made.facts.items()},
-        "versions": {p: version(p.replace("_", "-")) for p in ("torch", *METHODS[method].needs)},
+        "versions": _versions(method),
     }
+
+
+def _versions(method: str) -> dict[str, str]:
+    about = METHODS[method]
+    versions = {p: version(p.replace("_", "-")) for p in ("torch", *about.needs)}
+    if about.environment:
+        versions[about.environment] = ENVIRONMENTS[about.environment].version
+    return versions
 
 
 def _job(task: dict[str, str], threads: int) -> Job:

@@ -13,7 +13,8 @@ from typing import Protocol, cast
 
 from compression.errors import InvalidInput
 from tests.benchmarks.peers import ours
-from tests.benchmarks.peers.cells import CELLS, Job, Made
+from tests.benchmarks.peers.cells import CELLS, SWEEP, Job, Made
+from tests.benchmarks.peers.environments import ENVIRONMENTS, python_of
 
 ORIGINAL = "original"
 QUANTIZATION = tuple(name for name, cell in CELLS.items() if cell.quantizes)
@@ -26,6 +27,7 @@ class Method:
     """A column of the tables: its module, the packages it needs, and what it can do.
 
     `variants` lists, by cell, what is tried on validation; `reasons` why a cell is not there.
+    `environment` names the one it has for itself, beside the project's.
     """
 
     title: str
@@ -33,16 +35,29 @@ class Method:
     needs: tuple[str, ...] = ()
     variants: dict[str, tuple[str, ...]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    environment: str = ""
 
 
 def _each(cells: tuple[str, ...], value: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return dict.fromkeys(cells, value)
 
 
+def _adapted(*variants: str) -> tuple[str, ...]:
+    """The same variants, each followed by estimating the statistics of batch norms anew."""
+    return tuple(f"{variant}, adapted" for variant in variants)
+
+
+def _adjusted(*grids: str, repairs: tuple[str, ...]) -> tuple[str, ...]:
+    """Brevitas's grids, each with its columns in order of the Hessian and with each repair."""
+    return tuple(f"{grid}, ordered, {repair}" for grid in grids for repair in repairs)
+
+
 def _why(*pairs: tuple[tuple[str, ...], str]) -> dict[str, str]:
     return {cell: reason for cells, reason in pairs for cell in cells}
 
 
+# Finer to coarser; the step doubles with every fourth.
+_QPS = range(-36, -11)
 _TORCHAO_SPARSE = (
     "torchao's sparsifiers (WeightNormSparsifier, WandaSparsifier) raise on the four-dimensional "
     "weights of convolutions"
@@ -51,6 +66,16 @@ _OBSERVERS = ("histogram", "minmax")
 _CALIBRATIONS = ("minmax", "entropy", "percentile")
 # In one layer LAMP ranks as magnitude does; over all layers magnitude empties the small ones.
 _CHANNELS = ("global LAMP", "global Taylor", "layer magnitude", "layer Taylor")
+_IN_STEPS = ("global Taylor in steps", "layer Taylor in steps")
+_CHANNELS_REASONS = _why(
+    (QUANTIZATION, "torch-pruning does not quantize"),
+    ((*SPARSITY, "2:4"), "torch-pruning removes whole channels only"),
+)
+_TORCH_REASONS = _why(
+    (QUANTIZATION, "torch.nn.utils.prune does not quantize"),
+    (("2:4",), "torch.nn.utils.prune has no N:M pattern"),
+    (CHANNELS, "torch.nn.utils.prune masks channels and removes none"),
+)
 
 METHODS: dict[str, Method] = {
     ORIGINAL: Method("original", "original"),
@@ -95,25 +120,60 @@ METHODS: dict[str, Method] = {
             ((*SPARSITY, "2:4", *CHANNELS), "ONNX Runtime does not prune"),
         ),
     ),
+    "aimet": Method(
+        "AIMET",
+        "aimet",
+        needs=("aimet_torch",),
+        variants={
+            **_each(("W8A8", "W6A6", "W4A8"), ("folded, 2000 iterations",)),
+            **_each(("W4", "W3", "W2"), ("folded, 2000 iterations", "adapted, 2000 iterations")),
+        },
+        reasons=_why(
+            ((*SPARSITY, "2:4"), "AIMET does not prune single weights"),
+            (CHANNELS, "AIMET's channel pruning wants a greedy search over its own cost model"),
+        ),
+    ),
+    "brevitas": Method(
+        "Brevitas",
+        "brevitas",
+        needs=("brevitas",),
+        variants={
+            **_each(("W8A8", "W6A6", "W4A8"), _adjusted("sym", "asym", repairs=("bias",))),
+            **_each(("W4", "W3", "W2"), _adjusted("sym", "asym", repairs=("bias", "batch norm"))),
+        },
+        reasons=_why(((*SPARSITY, "2:4", *CHANNELS), "Brevitas does not prune")),
+    ),
     "torch": Method(
         "torch prune",
         "torch_prune",
         variants=_each(SPARSITY, ("global", "layer")),
-        reasons=_why(
-            (QUANTIZATION, "torch.nn.utils.prune does not quantize"),
-            (("2:4",), "torch.nn.utils.prune has no N:M pattern"),
-            (CHANNELS, "torch.nn.utils.prune masks channels and removes none"),
-        ),
+        reasons=_TORCH_REASONS,
+    ),
+    "torch + BN": Method(
+        "torch prune + BN",
+        "torch_prune",
+        variants=_each(SPARSITY, _adapted("global", "layer")),
+        reasons=_TORCH_REASONS,
     ),
     "torch-pruning": Method(
         "torch-pruning",
         "channels",
         needs=("torch_pruning",),
         variants=_each(CHANNELS, _CHANNELS),
-        reasons=_why(
-            (QUANTIZATION, "torch-pruning does not quantize"),
-            ((*SPARSITY, "2:4"), "torch-pruning removes whole channels only"),
-        ),
+        reasons=_CHANNELS_REASONS,
+    ),
+    "torch-pruning + BN": Method(
+        "torch-pruning + BN",
+        "channels",
+        needs=("torch_pruning",),
+        variants=_each(CHANNELS, _adapted(*_CHANNELS, *_IN_STEPS)),
+        reasons=_CHANNELS_REASONS,
+    ),
+    "nncodec": Method(
+        "NNCodec",
+        "nncodec",
+        variants={SWEEP: tuple(f"weights {qp}, others -50" for qp in _QPS)},
+        environment="nncodec",
     ),
 }
 
@@ -130,8 +190,11 @@ def load(name: str) -> Module:
 
 
 def missing(names: list[str]) -> list[str]:
-    """The packages that these methods need and that are not installed."""
-    return [p for n in names for p in METHODS[n].needs if find_spec(p) is None]
+    """The packages that these methods need and that are not installed, by what installs them."""
+    packages = [p for n in names for p in METHODS[n].needs if find_spec(p) is None]
+    group = [f"{', '.join(packages)}: uv sync --all-extras --group peers"] if packages else []
+    apart = [e for n in names if (e := METHODS[n].environment) and not python_of(e).exists()]
+    return [*group, *(f"{name}: {ENVIRONMENTS[name].command}" for name in apart)]
 
 
 def check(field: str, given: list[str], allowed: list[str]) -> list[str]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import Any
 
+from torch import nn
+
+from compression.catalogue.cards import card
+from compression.export.packed import file
 from compression.methods.pipeline import compress
 from compression.models.load import count_macs
 from compression.models.parametrize import materialize
-from compression.recipe.recipe import Recipe
+from compression.recipe.presets import WHOLE
+from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import Prune, Quantize
 from tests.benchmarks.peers.cells import CELLS, INPUT_SHAPE, Job, Made, zeros
 
@@ -59,6 +66,8 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
     "2:4": _alone(Prune(pattern="2:4", **_PRUNED | {"scope": "global"})),
     "macs75": _alone(Prune(**_CHANNELS)),
     "macs50": _alone(Prune(**_CHANNELS)),
+    **{f"file{bits}": _alone(Quantize(bits=bits, rest="float16", **_ROUNDED)) for bits in (8, 4)},
+    "smallest": (parse(Recipe, {"steps": WHOLE["smallest"].steps}),),
 }
 _HALVINGS = 7
 
@@ -69,9 +78,20 @@ def run(job: Job) -> Made:
     recipe = next(r for r in RECIPES[cell] if r.key == job.variant)
     if job.cell.macs is not None:
         recipe = _fitted(job, recipe, job.cell.macs)
-    model = materialize(compress(job.model_id, recipe, device="cpu").model)
+    compressed = compress(job.model_id, recipe, device="cpu").model
+    model = materialize(compressed)
+    if job.cell.file:
+        return Made(model, {"bytes": _bytes(job, compressed, recipe)})
     ratio = count_macs(model, INPUT_SHAPE) / count_macs(job.model, INPUT_SHAPE)
     return Made(model, {"zeros": zeros(model), "macs": ratio})
+
+
+def _bytes(job: Job, model: nn.Module, recipe: Recipe) -> float:
+    """Size of the packed file, with everything that the command line puts into it."""
+    about = card(job.model_id)
+    details = {"model": job.model_id, "recipe": json.loads(recipe.to_json())}
+    pack = partial(file.pack, architecture=about.architecture, classes=about.classes)
+    return float(len(pack(model, details=details)))
 
 
 def _fitted(job: Job, recipe: Recipe, target: float) -> Recipe:

@@ -65,11 +65,16 @@ def difference(before: Result, after: Result) -> Interval:
     return paired_difference(int((~a & b).sum()), int((a & ~b).sum()), len(a))
 
 
+def points(change: Interval) -> str:
+    """A change of top-1 in points, with half the width of its interval."""
+    return f"{100 * change.value:+.2f} ± {50 * (change.high - change.low):.2f}"
+
+
 def read(path: Path) -> dict[Key, Result]:
     """All results of a file by key; a later line replaces an earlier one."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = (Result(**json.loads(line)) for line in lines if line.strip())
-    return {result.key: result for result in found}
+    results = (Result(**json.loads(line)) for line in lines if line.strip())
+    return {result.key: result for result in results}
 
 
 def append(path: Path, result: Result) -> None:

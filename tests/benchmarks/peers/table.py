@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from compression.runs.statistics import Interval
 from tests.benchmarks.peers.cells import CELLS
 from tests.benchmarks.peers.methods import CHANNELS, METHODS, ORIGINAL, QUANTIZATION, SPARSITY
-from tests.benchmarks.peers.results import Key, Result, best, difference
+from tests.benchmarks.peers.results import Key, Result, best, difference, points
+from tests.benchmarks.peers.sizes import size_table
 from tests.readme import markdown_table
 
 OURS = "ours"
@@ -63,59 +64,65 @@ def report(known: Known, models: Sequence[str], cells: Sequence[str], split: str
     """All tables, with what is to be known of them."""
     notes: list[str] = []
     standings: Counter[str] = Counter()
+    against_best: Counter[str] = Counter()
     tables = []
     for group in GROUPS:
         wanted = [cell for cell in GROUPS[group] if cell in cells]
         columns = [m for m in METHODS if any(c in METHODS[m].variants for c in wanted)]
-        rows = [
-            _row(known, columns, model, cell, split, notes, standings, first=cell == wanted[0])
-            for model in models
-            for cell in wanted
-        ]
+        rows = []
+        for model in models:
+            for cell in wanted:
+                entries = {m: entry(known, m, model, cell, split) for m in columns}
+                marks = {m: mark for m in columns if (mark := _mark(entries, m))}
+                standings.update(marks.values())
+                if marks:
+                    against_best[marks[_best_peer(entries, marks)]] += 1
+                first = model.split("/")[-1] if cell == wanted[0] else ""
+                rows.append([first, CELLS[cell].title, *_texts(entries, marks, notes)])
         if rows and columns:
             header = ("model", group, *(METHODS[m].title for m in columns))
             tables.append(markdown_table(header, rows, right=len(columns)))
-    total = sum(standings.values())
-    score = (
-        f"Against its peers ours is clearly ahead in {standings[AHEAD]} of {total} comparisons, "
-        f"level in {standings[LEVEL]} and clearly behind in {standings[BEHIND]}."
-    )
+    score = [_score(standings, against_best)] if standings else []
     reasons = "\n".join(f"{i}. {note}" for i, note in enumerate(notes, 1))
-    parts = ([score] if total else []) + [*tables, reasons, _cost(known, split)]
+    sizes = size_table(known, models, cells, split)
+    parts = [*score, *tables, reasons, sizes, _cost(known, split)]
     return "\n\n".join(part for part in parts if part)
 
 
-def _row(
-    known: Known,
-    columns: Sequence[str],
-    model: str,
-    cell: str,
-    split: str,
-    notes: list[str],
-    standings: Counter[str],
-    first: bool,
-) -> list[str]:
-    found = {m: entry(known, m, model, cell, split) for m in columns}
-    top = max((e.change.value for e in found.values() if e.change), default=0.0)
-    ours = found[OURS].result if OURS in found else None
-    texts = []
-    for method, one in found.items():
-        if one.change is None or one.result is None:
-            texts.append(_why(one.reason, notes))
+def _score(standings: Counter[str], against_best: Counter[str]) -> str:
+    total, rows = sum(standings.values()), sum(against_best.values())
+    return (
+        f"Against its peers ours is clearly ahead in {standings[AHEAD]} of {total} comparisons, "
+        f"level in {standings[LEVEL]} and clearly behind in {standings[BEHIND]}. Against the peer "
+        f"that is best in a row on these very images it is clearly ahead in {against_best[AHEAD]} "
+        f"of {rows} rows, level in {against_best[LEVEL]} and clearly behind in "
+        f"{against_best[BEHIND]}."
+    )
+
+
+def _mark(entries: Mapping[str, Entry], method: str) -> str:
+    """How ours stands against a peer; empty where one of the two has no result."""
+    ours, peer = entries[OURS].result if OURS in entries else None, entries[method].result
+    return standing(ours, peer) if ours and peer and method != OURS else ""
+
+
+def _best_peer(entries: Mapping[str, Entry], peers: Iterable[str]) -> str:
+    """The peer with the highest top-1."""
+    changes = {m: e.change.value for m, e in entries.items() if e.change}
+    return max(peers, key=lambda m: changes[m])
+
+
+def _texts(
+    entries: Mapping[str, Entry], marks: Mapping[str, str], notes: list[str]
+) -> Iterator[str]:
+    top = max((e.change.value for e in entries.values() if e.change), default=0.0)
+    for method, one in entries.items():
+        if one.change is None:
+            yield _why(one.reason, notes)
             continue
         text = points(one.change)
         text = f"**{text}**" if one.change.value == top else text
-        if ours and method != OURS:
-            mark = standing(ours, one.result)
-            standings[mark] += 1
-            text += f" {mark}"
-        texts.append(text)
-    return [model.split("/")[-1] if first else "", CELLS[cell].title, *texts]
-
-
-def points(change: Interval) -> str:
-    """A change of top-1 in points, with half the width of its interval."""
-    return f"{100 * change.value:+.2f} ± {50 * (change.high - change.low):.2f}"
+        yield f"{text} {marks[method]}" if method in marks else text
 
 
 def _why(reason: str, notes: list[str]) -> str:
@@ -145,5 +152,6 @@ def _cost(known: Known, split: str) -> str:
             seconds = statistics.median([r.seconds for r in done]) if done else 0.0
             peak = statistics.median([r.peak_mib for r in done]) if done else 0.0
             texts.append(f"{seconds:.3g} s, {peak:.0f} MiB" if done else "-")
-        rows.append([about.title, *texts])
+        if set(texts) != {"-"}:
+            rows.append([about.title, *texts])
     return markdown_table(("median of one run", *GROUPS), rows, right=len(GROUPS))
