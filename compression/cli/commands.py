@@ -35,21 +35,21 @@ from compression.runs.store import new_run, open_store
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the models."""
-    found = list(cards().values())
+    catalogue = list(cards().values())
     if as_json:
-        print_json([c.model_dump(mode="json", exclude={"weights"}) for c in found])
+        print_json([c.model_dump(mode="json", exclude={"weights"}) for c in catalogue])
     else:
-        print_table(tables.models(found))
+        print_table(tables.models(catalogue))
 
 
 @app.command()
 def presets(as_json: AsJson = False) -> None:
     """List the presets: what each does, what it sets, and what it costs; and the examples."""
-    found, measured, stored = list(PRESETS.values()), costs(), examples()
+    known, measured, stored = list(PRESETS.values()), costs(), examples()
     if not as_json:
-        print_table(tables.presets(found))
+        print_table(tables.presets(known))
         print_table(tables.whole_recipes(WHOLE.values()))
-        print_table(tables.costs(found, measured))
+        print_table(tables.costs(known, measured))
         print(tables.costs_conditions(measured))
         if stored:
             print_table(tables.examples(stored))
@@ -60,7 +60,7 @@ def presets(as_json: AsJson = False) -> None:
             "flags": as_flags(p),
             "seconds": {m: measured.of(m, p.name) for m, c in cards().items() if c.bundled},
         }
-        for p in found
+        for p in known
     ]
     about = {"machine": measured.machine, "command": measured.command}
     print_json(
@@ -94,12 +94,12 @@ def run(
 
     Ctrl-C while it trains keeps the best so far; a second one ends at once.
     """
-    own = card(model).dataset
-    chosen = recipe_of(model, flags, recipe, seed, preset, images=own is not None)
-    if dataset not in (None, own):
-        raise InvalidInput("dataset", dataset, own or f"none: there is none for {model} yet")
+    default = card(model).dataset
+    chosen = recipe_of(model, flags, recipe, seed, preset, images=default is not None)
+    if dataset not in (None, default):
+        raise InvalidInput("dataset", dataset, default or f"none: there is none for {model} yet")
     opened = open_store(store)
-    started = new_run(model, own, chosen, State.RUNNING)
+    started = new_run(model, default, chosen, State.RUNNING)
     show_run(do_and_store(opened, started, device, as_json, keeping=True), None, as_json)
 
 

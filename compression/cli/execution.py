@@ -109,20 +109,20 @@ def do_and_store(store: Store, run: Run, device: str, quiet: bool, *, keeping: b
 
 @dataclass
 class _Stop:
-    """Whether a person has asked for the training to end, and whether that was passed on."""
+    """Whether a person has asked for training to end, and whether that was passed on."""
 
     keeps: bool = False
-    asked: bool = False
+    requested: bool = False
     passed_on: bool = False
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or not self.keeps:
+        if self.requested or not self.keeps:
             signal.default_int_handler(number, frame)
-        self.asked = True
+        self.requested = True
 
     def check(self, progress: Progress) -> None:
         self.keeps = progress.keeps
-        if self.asked and self.keeps and not self.passed_on:
+        if self.requested and self.keeps and not self.passed_on:
             self.passed_on = True
             line = "Stopping: the best so far is kept and measured. Ctrl-C again ends at once."
             print(line, file=sys.stderr)

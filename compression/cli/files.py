@@ -15,8 +15,8 @@ from compression.cli.app import app
 from compression.cli.execution import progress_bar
 from compression.cli.flags import AsJson, RunId, StoreUrl
 from compression.cli.output import print_json
-from compression.errors import InvalidInput
-from compression.runs.format import digits, percent, points, size
+from compression.errors import CompressionError, InvalidInput
+from compression.runs.format import digits, latency, percent, points, size
 from compression.runs.results import Evaluation, Exported
 from compression.runs.store import open_store
 
@@ -31,7 +31,7 @@ def export(
     form: Annotated[
         str, typer.Option("--format", help="What kind of file.", metavar="|".join(FORMATS))
     ] = "packed",
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,24 +68,24 @@ def export(
     opened.facts.put("exported", digest, {"format": form, "model": entry.run.model})
     if as_json:
         files = {name: str(p) for name, p in zip(("path", "card", "script"), paths, strict=True)}
-        said = {"run": entry.run.id, "sha256": digest, **ready.exported.model_dump(mode="json")}
-        print_json({**files, **said})
+        about = {"run": entry.run.id, "sha256": digest, **ready.exported.model_dump(mode="json")}
+        print_json({**files, **about})
     else:
         _show(ready.exported, paths)
 
 
 def _free(output: Path, force: bool) -> tuple[Path, Path, Path]:
-    """The file, its card and its script, none of which is there yet."""
+    """The paths of the file, its card and its script, none of which exists yet."""
     if output.suffix in _BESIDE or not output.stem:
         raise InvalidInput("output", str(output), "a name such as model.onnx")
     paths = (output, *(output.with_name(f"{output.stem}{end}") for end in _BESIDE))
     if not output.parent.is_dir():
-        raise InvalidInput("output", str(output), "a file in a folder that there is")
+        raise CompressionError(f"{output.parent} is not a folder; make it first")
     for path in paths:
         if path.is_dir():
-            raise InvalidInput("output", path.name, "a file, and this is a folder")
+            raise CompressionError(f"{path} is a folder; pass the name of a file")
         if path.exists() and not force:
-            raise InvalidInput("output", path.name, "a file that is not there yet, or --force")
+            raise CompressionError(f"{path} exists; pass --force to replace it")
     return paths[0], paths[1], paths[2]
 
 
@@ -104,7 +104,7 @@ def _show(exported: Exported, paths: tuple[Path, ...]) -> None:
         print(f"Same label as the measured model: {percent(exported.agreement)}")
     if exported.difference is not None:
         most = digits(exported.difference)
-        print(f"Largest difference from PyTorch's answers: {most} of the largest answer")
+        print(f"Largest difference from PyTorch's logits: {most} of the largest logit")
     for note in exported.notes:
         print(f"- {note}")
 
@@ -141,7 +141,7 @@ def evaluate(
     with _quietly():
         from compression.measure.evaluate_file import evaluate as measure
 
-        found = measure(
+        evaluation = measure(
             file,
             model=model,
             dataset=dataset,
@@ -152,29 +152,28 @@ def evaluate(
             trusted=trust,
         )
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(evaluation.model_dump(mode="json"))
     else:
-        _tell(found)
+        _show_evaluation(evaluation)
 
 
-def _tell(found: Evaluation) -> None:
-    print(f"{found.file}: {FORMATS[found.format].title}, {size(found.file_bytes)}")
-    if found.top1 is not None:
-        print(f"Top-1 on {found.top1.n} {found.split} images: {percent(found.top1)}")
-    if found.model is not None and found.change is not None and found.flips is not None:
-        original = f"{found.model}, {percent(found.original_top1)}"
-        print(f"Against the original ({original}): {points(found.change)}")
+def _show_evaluation(file: Evaluation) -> None:
+    print(f"{file.file}: {FORMATS[file.format].title}, {size(file.file_bytes)}")
+    if file.top1 is not None:
+        print(f"Top-1 on {file.top1.n} {file.split} images: {percent(file.top1)}")
+    if file.model is not None and file.change is not None and file.flips is not None:
+        original = f"{file.model}, {percent(file.original_top1)}"
+        print(f"Against the original ({original}): {points(file.change)}")
         print(
-            f"Right to wrong {found.flips.right_to_wrong}, wrong to right "
-            f"{found.flips.wrong_to_right}, same label {percent(found.agreement)}"
+            f"Right to wrong {file.flips.right_to_wrong}, wrong to right "
+            f"{file.flips.wrong_to_right}, same label {percent(file.agreement)}"
         )
-    timed = found.latency
+    timed = file.latency
     if timed is not None:
-        threads = "1 thread" if timed.threads == 1 else f"{timed.threads} threads"
         print(
             f"Latency: median {digits(timed.p50_ms)} ms, p90 {digits(timed.p90_ms)}, "
-            f"p99 {digits(timed.p99_ms)} ({timed.backend}, batch {timed.batch}, {threads}, "
-            f"{found.environment.get('device', '')})"
+            f"p99 {digits(timed.p99_ms)} ({latency(timed)}, "
+            f"{file.environment.get('device', '')})"
         )
-    for note in found.notes:
+    for note in file.notes:
         print(f"- {note}")

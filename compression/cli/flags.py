@@ -70,8 +70,8 @@ def with_step_flags(*without: str) -> Callable[[Callable[..., None]], Callable[.
     def with_them(command: Callable[..., None]) -> Callable[..., None]:
         known = inspect.signature(command, eval_str=True).parameters.values()
         fixed = [p for p in known if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        found = {s.name: _flag(s) for step in STEPS.values() for s in settings(step)}
-        flags = [flag for name, flag in found.items() if name not in without]
+        by_name = {s.name: _flag(s) for step in STEPS.values() for s in settings(step)}
+        flags = [flag for name, flag in by_name.items() if name not in without]
         # typer reads the signature to make its options
         command.__signature__ = inspect.Signature([*fixed, *flags])  # type: ignore[attr-defined]
         return command

@@ -62,16 +62,16 @@ def latency(
         )
         with progress_bar(as_json) as draw:
             source = source_of(opened, entry.run, entry.device, draw)
-            found = report(
+            timed = report(
                 entry.run,
                 source.target,
                 source.model(),
                 wanted,
                 tell=lambda stage, done: draw(Progress(stage=stage, fraction=min(1.0, done))),
             )
-        found = found.model_copy(update={"notes": (*source.notes, *found.notes)})
-    opened.latency.put(entry.run.id, found)
-    _show(entry.run, found, as_json)
+        timed = timed.model_copy(update={"notes": (*source.notes, *timed.notes)})
+    opened.latency.put(entry.run.id, timed)
+    _show(entry.run, timed, as_json)
 
 
 def _parts(given: str) -> list[str]:
@@ -81,19 +81,19 @@ def _parts(given: str) -> list[str]:
 def _numbers(field: str, given: str | None) -> list[int] | None:
     if given is None:
         return None
-    found = _parts(given)
-    if not found or not all(part.isascii() and part.isdigit() for part in found):
+    parts = _parts(given)
+    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
         raise InvalidInput(field, given, f"whole numbers, {_LIST}, such as 1,8")
-    return [int(part) for part in found]
+    return [int(part) for part in parts]
 
 
-def _show(run: Run, found: LatencyReport, as_json: bool) -> None:
+def _show(run: Run, timed: LatencyReport, as_json: bool) -> None:
     if as_json:
-        print_json(json.loads(found.model_dump_json()))
+        print_json(json.loads(timed.model_dump_json()))
         return
     print(f"Run {run.id} · {run.model}\n{run.recipe.sentence()}")
-    for title, table in latency_tables.of(found).items():
+    for title, table in latency_tables.of(timed).items():
         print(f"\n{title}")
         print_table(table)
-    for line in latency_tables.said(found):
+    for line in latency_tables.sentences(timed):
         print(f"- {line}")

@@ -14,6 +14,7 @@ from compression.runs.format import (
     percent,
     ratio,
     size,
+    threads,
 )
 from compression.runs.results import (
     Latency,
@@ -26,20 +27,20 @@ from compression.runs.results import (
 
 def of(report: LatencyReport) -> dict[str, Table]:
     """Titled tables: backends, batches and threads, layers, and what the machine can do."""
-    found = {}
+    tables = {}
     if report.timings:
         first = report.timings[0].compressed
-        found[f"Backends, {_call(first)}"] = _backends(report.timings)
+        tables[f"Backends, {_call(first)}"] = _backends(report.timings)
     if report.sweep:
-        found["Batch sizes and threads"] = _sweep(report.sweep)
+        tables["Batch sizes and threads"] = _sweep(report.sweep)
     if report.layers:
-        found[f"Layers in {report.layers_backend}, 1 thread"] = _layers(report.layers)
+        tables[f"Layers in {report.layers_backend}, 1 thread"] = _layers(report.layers)
     if report.roofs:
-        found["The most that this machine was seen to do"] = _roofs(report.roofs)
-    return found
+        tables["The most that this machine was seen to do"] = _roofs(report.roofs)
+    return tables
 
 
-def said(report: LatencyReport) -> list[str]:
+def sentences(report: LatencyReport) -> list[str]:
     """Why a speed-up is less than expected, what else there is to know, and where it was."""
     lines = [
         f"{a.backend}: {ratio(a.measured)} measured, {ratio(a.expected)} expected. "
@@ -53,8 +54,7 @@ def said(report: LatencyReport) -> list[str]:
 
 
 def _call(timed: Latency) -> str:
-    threads = "1 thread" if timed.threads == 1 else f"{timed.threads} threads"
-    return f"batch {timed.batch}, {threads}"
+    return f"batch {timed.batch}, {threads(timed.threads)}"
 
 
 def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
@@ -95,15 +95,15 @@ def _sweep(timings: Sequence[Timing]) -> Table:
         ("backend",), ("batch", "threads", "original", "compressed", "faster", "images a second")
     )
     for t in timings:
-        own = t.compressed
+        compressed = t.compressed
         table.add_row(
             t.backend,
-            str(own.batch),
-            str(own.threads),
+            str(compressed.batch),
+            str(compressed.threads),
             _ms(t.baseline.p50_ms),
-            _ms(own.p50_ms),
+            _ms(compressed.p50_ms),
             ratio(t.ratio),
-            digits(1e3 * own.batch / own.p50_ms),
+            digits(1e3 * compressed.batch / compressed.p50_ms),
         )
     return table
 

@@ -12,7 +12,7 @@ from compression.catalogue.examples import Example
 from compression.catalogue.preset_timings import Costs
 from compression.recipe.presets import Preset, WholeRecipe, as_flags
 from compression.recipe.recipe import Recipe, parse
-from compression.runs.format import NONE, count, digits, percent, points, ratio, size
+from compression.runs.format import NONE, count, digits, latency, percent, points, ratio, size
 from compression.runs.results import (
     Delta,
     Latency,
@@ -83,29 +83,28 @@ def accounts(run: Run) -> Table:
     for title in ("original", "compressed", "expected", "measured"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("why less")
-    for timing, found in zip(run.timings, run.accounts, strict=True):
+    for timing, analysis in zip(run.timings, run.accounts, strict=True):
         table.add_row(
-            found.backend,
+            analysis.backend,
             _milliseconds(timing.baseline.p50_ms),
             _milliseconds(timing.compressed.p50_ms),
-            ratio(found.expected),
-            ratio(found.measured),
-            " ".join(found.reasons),
+            ratio(analysis.expected),
+            ratio(analysis.measured),
+            " ".join(analysis.reasons),
         )
     return table
 
 
 def conditions(run: Run) -> str:
     """Where and how the figures were measured, in one line."""
-    said = run.environment
+    environment = run.environment
     images = run.compressed.top1.n if run.compressed and run.compressed.top1 else None
-    split = "validation" if said.get("split") == "report" else said.get("split", "")
+    split = "validation" if environment.get("split") == "report" else environment.get("split", "")
     parts = [f"{images} {split} images" if images else ""]
     timed = run.compressed.latency if run.compressed else None
     if timed:
-        threads = "1 thread" if timed.threads == 1 else f"{timed.threads} threads"
-        parts.append(f"latency: {timed.backend}, batch {timed.batch}, {threads}")
-    parts.append(str(said.get("device", "")))
+        parts.append(f"latency: {latency(timed)}")
+    parts.append(str(environment.get("device", "")))
     parts.append(f"{digits(run.seconds)} s" if run.seconds is not None else "")
     return " · ".join(p for p in parts if p)
 
@@ -137,14 +136,14 @@ def runs(entries: Iterable[StoredRun]) -> Table:
     return table
 
 
-def models(found: Iterable[Card]) -> Table:
+def models(catalogue: Iterable[Card]) -> Table:
     """One line a model."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
     for title in ("parameters", "float32 size", "test top-1 (95 % interval)"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("weights", no_wrap=True)
-    for card in found:
+    for card in catalogue:
         published = f"{percent(card.published_top1)} published" if card.published_top1 else NONE
         table.add_row(
             card.id,
@@ -159,33 +158,33 @@ def models(found: Iterable[Card]) -> Table:
 NOT_MEASURED = "not measured"
 
 
-def presets(found: Iterable[Preset]) -> Table:
+def presets(known: Iterable[Preset]) -> Table:
     """One line a preset: what it does, and the flags it stands for."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("preset", no_wrap=True)
     table.add_column("what it does")
     table.add_column("sets")
-    for preset in found:
+    for preset in known:
         lines = [f"{step}: {' '.join(flags)}" for step, flags in as_flags(preset).items()]
         table.add_row(preset.name, preset.description, "\n".join(lines))
     return table
 
 
-def whole_recipes(found: Iterable[WholeRecipe]) -> Table:
+def whole_recipes(known: Iterable[WholeRecipe]) -> Table:
     """One line a whole recipe: what it does, and its steps in a sentence."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("preset", no_wrap=True)
     table.add_column("what it does")
     table.add_column("recipe")
-    for whole in found:
+    for whole in known:
         recipe = parse(Recipe, {"steps": whole.steps})
         table.add_row(whole.name, whole.description, recipe.sentence())
     return table
 
 
-def costs(found: Iterable[Preset], measured: Costs) -> Table:
+def costs(known: Iterable[Preset], measured: Costs) -> Table:
     """One line a bundled model: seconds that each preset takes."""
-    names = [preset.name for preset in found]
+    names = [preset.name for preset in known]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
     for name in names:
@@ -203,14 +202,14 @@ def costs_conditions(measured: Costs) -> str:
     return f"Seconds of {measured.command}, on {measured.machine}."
 
 
-def examples(found: Iterable[Example]) -> Table:
+def examples(stored: Iterable[Example]) -> Table:
     """One line an example: what it shows, and what its run reached on validation images."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("example", no_wrap=True)
     table.add_column("what it is")
     for title in ("model", "smaller", "top-1 (95 % interval)"):
         table.add_column(title, justify="right", no_wrap=True)
-    for example in found:
+    for example in stored:
         run = example.run
         table.add_row(
             example.name,

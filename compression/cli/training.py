@@ -43,17 +43,17 @@ _IMAGES = "10000"
 def curves(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show how a run trained: loss, learning rate and validation accuracy by epoch."""
     opened = open_store(store)
-    found = opened.runs.get(run).run
-    drawn = opened.curves.get(found.id)
+    stored = opened.runs.get(run).run
+    drawn = opened.curves.get(stored.id)
     if as_json:
         print_json([curve.model_dump(mode="json") for curve in drawn])
         return
     for curve in drawn:
-        said = found.recipe.steps[curve.at].sentence()
-        print(f"Step {curve.at + 1}: {said}" + (f" · {curve.device}" if curve.device else ""))
+        sentence = stored.recipe.steps[curve.at].sentence()
+        print(f"Step {curve.at + 1}: {sentence}" + (f" · {curve.device}" if curve.device else ""))
         print_table(training_tables.curve(curve))
     if not drawn:
-        print(f"No curves of run {found.id}: they are kept of runs that distill.")
+        print(f"No curves of run {stored.id}: they are kept of runs that distill.")
 
 
 @app.command()
@@ -65,7 +65,7 @@ def sweep(
         str, typer.Option(help="Distillation temperatures.", metavar="T,T,...")
     ] = "1,2,4,8",
     alphas: Annotated[
-        str, typer.Option(help="Weights of the original's answers.", metavar="X,X,...")
+        str, typer.Option(help="Weights of the original's logits.", metavar="X,X,...")
     ] = "0.5,0.9,1",
     recipe: RecipeFile = None,
     preset: PresetName = None,
@@ -80,22 +80,22 @@ def sweep(
     Each is an ordinary run, put into the store; one that is there already is not run again.
     Learns from 10000 images unless --images says otherwise.
     """
-    own = card(model).dataset
+    dataset = card(model).dataset
     if recipe is None and preset not in names() and flags.get("images") is None:
         flags["images"] = _IMAGES
-    chosen = recipe_of(model, flags, recipe, seed, preset, images=own is not None)
+    chosen = recipe_of(model, flags, recipe, seed, preset, images=dataset is not None)
     across, down = _numbers("alphas", alphas), _numbers("temperatures", temperatures)
     cells = grid(chosen, down, across)
     done = _run_cells(open_store(store), model, cells, device, as_json)
-    found = [(cell, run) for cell, run in zip(cells, done, strict=True) if run is not None]
-    best = best_of([run for _, run in found])
+    measured = [(cell, run) for cell, run in zip(cells, done, strict=True) if run is not None]
+    best = best_of([run for _, run in measured])
     if as_json:
-        print_json(_document(model, found, best))
+        print_json(_document(model, measured, best))
         return
     print(f"Top-1 accuracy of {model} on validation images (95 % interval)")
     print_table(training_tables.sweep(list(zip(cells, done, strict=True)), best))
     if best is not None:
-        print(verdict(found, best))
+        print(verdict(measured, best))
 
 
 def _numbers(field: str, text: str) -> tuple[float, ...]:
@@ -119,7 +119,7 @@ def _run_cells(
     for cell in cells:
         try:
             run = taken(store, model, cell, device)
-            said = "was done before" if run else "done"
+            outcome = "was done before" if run else "done"
             run = run or _do(store, model, cell, device, quiet)
         except KeyboardInterrupt:
             stored = sum(run is not None for run in done)
@@ -129,10 +129,10 @@ def _run_cells(
         except InvalidInput:
             raise
         except CompressionError as error:
-            run, failed, said = None, error, str(error)
+            run, failed, outcome = None, error, str(error)
         done.append(run)
         if not quiet:
-            print(f"{len(done)} of {len(cells)}: {cell.title}: {said}", file=sys.stderr)
+            print(f"{len(done)} of {len(cells)}: {cell.title}: {outcome}", file=sys.stderr)
     if failed is not None and not any(done):
         raise failed
     return done
@@ -152,10 +152,10 @@ def _do(store: Store, model: str, cell: Cell, device: str, quiet: bool) -> Run:
     return do_and_store(store, started, device, quiet)
 
 
-def verdict(found: Sequence[tuple[Cell, Run]], best: Run) -> str:
+def verdict(cells: Sequence[tuple[Cell, Run]], best: Run) -> str:
     """Which cells are clearly worse than the best, and which cannot be told from it."""
-    title = next(cell.title for cell, run in found if run.id == best.id)
-    others = [(cell, run) for cell, run in found if run.recipe_key != best.recipe_key]
+    title = next(cell.title for cell, run in cells if run.id == best.id)
+    others = [(cell, run) for cell, run in cells if run.recipe_key != best.recipe_key]
     worse = [cell.title for cell, run in others if clearly_worse(run, best)]
     overlapping = len(others) - len(worse)
     by = ", by the other half of the validation images" if best.search_top1 is not None else ""
@@ -171,8 +171,8 @@ def verdict(found: Sequence[tuple[Cell, Run]], best: Run) -> str:
     return " ".join(lines)
 
 
-def _document(model: str, found: Sequence[tuple[Cell, Run]], best: Run | None) -> dict[str, Any]:
-    cells = [
+def _document(model: str, cells: Sequence[tuple[Cell, Run]], best: Run | None) -> dict[str, Any]:
+    documents = [
         {
             "temperature": cell.temperature,
             "alpha": cell.alpha,
@@ -184,6 +184,6 @@ def _document(model: str, found: Sequence[tuple[Cell, Run]], best: Run | None) -
             "best": best is not None and run.id == best.id,
             "clearly_worse": best is not None and clearly_worse(run, best),
         }
-        for cell, run in found
+        for cell, run in cells
     ]
-    return {"model": model, "best": best.id if best else None, "cells": cells}
+    return {"model": model, "best": best.id if best else None, "cells": documents}

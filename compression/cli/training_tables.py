@@ -32,17 +32,17 @@ def curve(drawn: Curve) -> Table:
     return table
 
 
-def sweep(found: Sequence[tuple[Cell, Run | None]], best: Run | None) -> Table:
+def sweep(cells: Sequence[tuple[Cell, Run | None]], best: Run | None) -> Table:
     """Temperature down, alpha across; validation accuracy in the cells, the best one marked."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("temperature", no_wrap=True)
-    alphas = list(dict.fromkeys(cell.alpha for cell, _ in found))
+    alphas = list(dict.fromkeys(cell.alpha for cell, _ in cells))
     for alpha in alphas:
         table.add_column(f"alpha {alpha:g}", justify="right", no_wrap=True)
-    runs_by_cell = {(cell.temperature, cell.alpha): run for cell, run in found}
-    for temperature in dict.fromkeys(cell.temperature for cell, _ in found):
-        cells = (runs_by_cell.get((temperature, alpha)) for alpha in alphas)
-        table.add_row(f"{temperature:g}", *(_cell(run, best) for run in cells))
+    runs_by_cell = {(cell.temperature, cell.alpha): run for cell, run in cells}
+    for temperature in dict.fromkeys(cell.temperature for cell, _ in cells):
+        row = (runs_by_cell.get((temperature, alpha)) for alpha in alphas)
+        table.add_row(f"{temperature:g}", *(_cell(run, best) for run in row))
     return table
 
 

@@ -38,19 +38,19 @@ class Ready:
 
 
 def make(source: Source, form: str, report: Report | None = None) -> Ready:
-    """A run's file of a kind, loaded back and held against the measured model.
+    """A run's file of a kind, loaded back and compared with the measured model.
 
     Raises:
         InvalidInput: an unknown kind of file.
-        NotExportable: the model cannot be brought into that form, or would answer otherwise.
+        NotExportable: the model cannot be brought into that form, or would predict differently.
     """
     if form not in HANDLERS:
         raise InvalidInput("format", form, ", ".join(HANDLERS))
-    tell = stage(report, f"Making the {FORMATS[form].title}")
+    report_fraction = stage(report, f"Making the {FORMATS[form].title}")
     made = HANDLERS[form].make(source)
-    tell(0.5)
+    report_fraction(0.5)
     exported = _compare(source, form, made)
-    tell(1.0)
+    report_fraction(1.0)
     return Ready(made.data, exported, made.batch)
 
 
@@ -61,8 +61,8 @@ def _compare(source: Source, form: str, made: MadeFile) -> Exported:
     difference = _difference(source, form, opened.predict, made.batch)
     if FORMATS[form].dtype == "float32" and difference > TOLERANCE:
         raise NotExportable(
-            f"the {FORMATS[form].title} answers otherwise than PyTorch, by {difference:.1g} of the "
-            "largest answer"
+            f"the {FORMATS[form].title} predicts differently from PyTorch: its logits differ by "
+            f"{difference:.1g} of the largest one"
         )
     exported = Exported(
         format=form,
@@ -72,9 +72,10 @@ def _compare(source: Source, form: str, made: MadeFile) -> Exported:
     )
     if source.data is None:
         return exported
-    own, before = predictions_of(opened, subject), predict(model, source.data.split(subject.split))
-    same = agreement(before, own)
-    top1 = proportion(int(own.right.sum()), len(own.labels))
+    before = predict(model, source.data.split(subject.split))
+    after = predictions_of(opened, subject)
+    same = agreement(before, after)
+    top1 = proportion(int(after.right.sum()), len(after.labels))
     return exported.model_copy(update={"agreement": same, "top1": top1})
 
 

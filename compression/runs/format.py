@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compression.runs.results import Latency
 from compression.runs.statistics import Interval, Ratio
 
 NONE = "-"
@@ -39,6 +40,11 @@ def size(value: float) -> str:
 def threads(*counts: int) -> str:
     """With how many threads: 1 thread, 1 or 2 threads."""
     return "1 thread" if counts == (1,) else f"{' or '.join(map(str, counts))} threads"
+
+
+def latency(value: Latency) -> str:
+    """Where and how a latency was measured: ONNX Runtime, batch 1, 1 thread."""
+    return f"{value.backend}, batch {value.batch}, {threads(value.threads)}"
 
 
 def percent(value: Interval | float | None) -> str:

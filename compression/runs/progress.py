@@ -15,7 +15,7 @@ class Point(FrozenValue):
 
     `epoch` counts passes over the images, `hard` and `soft` are the parts of the loss before they
     are weighted (cross-entropy with the labels, distance from the teacher), `top1` is there where
-    the validation images were looked at. Before the first step there is no loss.
+    the model was validated. Before the first step there is no loss.
     """
 
     step: int
@@ -61,11 +61,11 @@ def stage(report: Report | None, name: str) -> Callable[[float], None]:
     """A function that reports the fraction done of a stage that begins now."""
     started = time.perf_counter()
 
-    def tell(fraction: float) -> None:
+    def report_fraction(fraction: float) -> None:
         if report:
             spent = time.perf_counter() - started
             left = spent * (1 - fraction) / fraction if fraction > 0 and spent > 0.5 else None
             report(Progress(stage=name, fraction=fraction, seconds_left=left))
 
-    tell(0.0)
-    return tell
+    report_fraction(0.0)
+    return report_fraction

@@ -71,9 +71,9 @@ class Delta(FrozenValue):
 
 
 class Timing(FrozenValue):
-    """Original and compressed, timed in turn in one process.
+    """Original and compressed, timed with interleaved calls in one process.
 
-    `backend` and `original_backend` are ids of backends; the int8 graph is held against the
+    `backend` and `original_backend` are ids of backends; the int8 graph is compared with the
     original's float32 graph in the same engine. `ratio` is original / compressed, `control` the
     original against itself. `ready_seconds` is what the compressed model takes to get ready
     (exporting, compiling), `busy` the share of the machine that others used meanwhile.

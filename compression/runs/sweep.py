@@ -31,7 +31,7 @@ class Cell:
 def grid(recipe: Recipe, temperatures: Sequence[float], alphas: Sequence[float]) -> list[Cell]:
     """The cells, temperature by temperature. Only the last `Distill` step differs.
 
-    Where the original's answers take no part (alpha 0), temperature has no effect: these cells
+    Where the original's logits take no part (alpha 0), temperature has no effect: these cells
     share one recipe.
 
     Raises:
@@ -43,7 +43,7 @@ def grid(recipe: Recipe, temperatures: Sequence[float], alphas: Sequence[float])
         raise InvalidInput("recipe", recipe.sentence(), "a recipe that distills")
     step = recipe.steps[places[-1]]
     if isinstance(step, Distill) and step.loss == "logits":
-        raise InvalidInput("loss", step.loss, "another: raw answers have no temperature and alpha")
+        raise InvalidInput("loss", step.loss, "another: raw logits have no temperature and alpha")
     count = len(temperatures) * len(alphas)
     if not 1 <= count <= MAX_CELLS:
         raise InvalidInput("cells", count, f"from 1 to {MAX_CELLS}")
@@ -80,8 +80,8 @@ def clearly_worse(run: Run, best: Run) -> bool:
     """Whether a run loses so much more to the original than the best that it is not by chance.
 
     That is: the 95 % intervals of their differences to the original, each paired on the same
-    images, do not overlap. This is stricter than a paired comparison of the two, for which their
-    single answers would be needed.
+    images, do not overlap. This is stricter than a paired comparison of the two, for which the
+    predictions of both on each image would be needed.
     """
     if run.delta is None or best.delta is None:
         return False

@@ -96,7 +96,7 @@ def test_nothing_is_overwritten_without_asking(
     for other in (path, path.with_suffix(".md"), path.with_suffix(".py")):
         other.write_text("mine")
         _, err = said(capsys, *asked, code=2)
-        assert f"got '{other.name}', allowed: a file that is not there yet, or --force" in err
+        assert f"{other} exists; pass --force to replace it" in err
         assert other.read_text() == "mine"
         assert [*tmp_path.iterdir()] == [other]
         other.unlink()
@@ -120,8 +120,8 @@ def test_what_cannot_be_written_is_said_before_any_work(
         ("0123", "-o", good): "run: got '0123', allowed: an id listed",
         (queued.id, "-o", good): "a run that is done; this one is queued",
         (stopped.id, "-o", good): "for it was stopped early",
-        (run.id, "-o", str(tmp_path / "no" / "a.onnx")): "a file in a folder that there is",
-        (run.id, "-o", str(tmp_path)): "a file, and this is a folder",
+        (run.id, "-o", str(tmp_path / "no" / "a.onnx")): "no is not a folder; make it first",
+        (run.id, "-o", str(tmp_path)): "is a folder; pass the name of a file",
         (run.id, "-o", str(tmp_path / "card.md")): "a name such as model.onnx",
         (run.id, "-o", str(tmp_path / "torch.pt2")): "its script must not hide a module",
     }
