@@ -38,7 +38,7 @@ def latency(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time a finished run against the original, in turns: backends, batch sizes, threads, layers.
+    """Time a finished run against the original: backends, batch sizes, threads, layers.
 
     It takes a minute or more; the report is kept with the run.
     """

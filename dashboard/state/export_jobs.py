@@ -1,4 +1,8 @@
-"""Files of a run in other formats, made on request by the command line, in a process of its own."""
+"""Files of a run in other formats, made on request by the command line, in a process of its own.
+
+Not through the store's jobs: a file takes seconds, and there it would wait for a worker that may be
+training for an hour; it is kept for this page only, and goes with it.
+"""
 
 from __future__ import annotations
 
