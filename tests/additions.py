@@ -92,7 +92,7 @@ def _recipes() -> dict[str, Any]:
     from compression.recipe.inactive_fields import inactive_reasons
     from compression.recipe.presets import apply_preset, method_settings
     from compression.recipe.recipe import Recipe, parse
-    from tests.readme import settings_table
+    from tests.readme.tables import settings_table
 
     given = {"step": "quantize", "bits": 4, "rounding": "stochastic"}
     made = parse(Recipe, {"steps": [{**given, "dither": 0.5}]})
@@ -140,8 +140,8 @@ def _page() -> dict[str, Any]:
     from tests.dashboard.page import healthy, text_of, unfolded
     from tests.dashboard.runs import done, recipe
 
-    store().add_fact("store", "examples", {"names": []})
-    store().add(done(recipe(bits=4)))
+    store().facts.add("store", "examples", {"names": []})
+    store().runs.add(done(recipe(bits=4)))
     at = AppTest.from_file(str(SCRIPT), default_timeout=60)
     for name, value in {"bits": "4", "rounding": "stochastic", "dither": "0.5"}.items():
         at.query_params[name] = value
