@@ -6,8 +6,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 EAGER, COMPILE, ONNX, INT8 = "eager", "compile", "onnx", "onnx-int8"
+SPARSE = "2:4"
+
+
+class DType(StrEnum):
+    """What kernels compute in."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one value."""
+        return {DType.FLOAT32: 4, DType.INT8: 1}.get(self, 2)
 
 
 @dataclass(frozen=True)
@@ -21,7 +37,7 @@ class Backend:
 
     id: str
     title: str
-    dtype: str
+    dtype: DType
     devices: tuple[str, ...]
     against: str
     kernels: str = ""
@@ -31,7 +47,12 @@ class Backend:
     @property
     def precision(self) -> str:
         """The dtype, and what is special about the kernels."""
-        return f"{self.dtype}, {self.kernels}" if self.kernels else self.dtype
+        return f"{self.dtype}, {self.kernels}" if self.kernels else str(self.dtype)
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether its kernels leave out products by zeros, where these are in its pattern."""
+        return self.kernels == SPARSE
 
 
 _CPU, _CUDA, _BOTH = ("cpu",), ("cuda",), ("cpu", "cuda")
@@ -39,23 +60,23 @@ _OPENVINO = "compression-dashboard[openvino]"
 BACKENDS: dict[str, Backend] = {
     backend.id: backend
     for backend in (
-        Backend(EAGER, "PyTorch", "float32", _BOTH, EAGER),
+        Backend(EAGER, "PyTorch", DType.FLOAT32, _BOTH, EAGER),
         Backend(
             COMPILE,
             "PyTorch, compiled",
-            "float32",
+            DType.FLOAT32,
             _BOTH,
             COMPILE,
             kernels="compiled",
             slow=True,
         ),
-        Backend(ONNX, "ONNX Runtime", "float32", _CPU, ONNX),
-        Backend(INT8, "ONNX Runtime, int8", "int8", _CPU, ONNX),
-        Backend("openvino", "OpenVINO", "float32", _CPU, "openvino", pip_packages=_OPENVINO),
-        Backend("openvino-int8", "OpenVINO, int8", "int8", _CPU, "openvino", "", _OPENVINO),
-        Backend("float16", "PyTorch, float16", "float16", _CUDA, EAGER),
-        Backend("bfloat16", "PyTorch, bfloat16", "bfloat16", _CUDA, EAGER),
-        Backend("2:4", "PyTorch, 2:4 kernels", "float16", _CUDA, EAGER, kernels="2:4"),
+        Backend(ONNX, "ONNX Runtime", DType.FLOAT32, _CPU, ONNX),
+        Backend(INT8, "ONNX Runtime, int8", DType.INT8, _CPU, ONNX),
+        Backend("openvino", "OpenVINO", DType.FLOAT32, _CPU, "openvino", pip_packages=_OPENVINO),
+        Backend("openvino-int8", "OpenVINO, int8", DType.INT8, _CPU, "openvino", "", _OPENVINO),
+        Backend("float16", "PyTorch, float16", DType.FLOAT16, _CUDA, EAGER),
+        Backend("bfloat16", "PyTorch, bfloat16", DType.BFLOAT16, _CUDA, EAGER),
+        Backend("2:4", "PyTorch, 2:4 kernels", DType.FLOAT16, _CUDA, EAGER, kernels=SPARSE),
     )
 }
 

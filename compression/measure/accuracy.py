@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,11 @@ from torch import Tensor, nn
 
 from compression.models.data import BATCH, Split, prepare
 from compression.models.placement import evaluating, placed
+from compression.models.target import Target
+from compression.runs.progress import Report, stage
 from compression.runs.statistics import Flips, Interval, paired_difference, proportion
+
+KEPT_PREDICTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,28 @@ def predict(
             if report:
                 report(min(1.0, (start + BATCH) / len(split)))
     return Predictions(torch.cat(logits), split.labels)
+
+
+_predictions: OrderedDict[tuple[object, ...], Predictions] = OrderedDict()
+
+
+def original_predictions(target: Target, split: Split, report: Report | None = None) -> Predictions:
+    """The original's predictions on a split; those asked for last are kept.
+
+    Args:
+        target: its original model runs on its device.
+        split: images as stored.
+        report: gets the stage and the fraction done.
+    """
+    images = target.data.id if target.data else None
+    key = (target.identity, images, split.name, len(split), target.device)
+    if key not in _predictions:
+        tell = stage(report, "Measuring the original")
+        _predictions[key] = predict(target.on_device, split, target.device, tell)
+    _predictions.move_to_end(key)
+    while len(_predictions) > KEPT_PREDICTIONS:
+        _predictions.popitem(last=False)
+    return _predictions[key]
 
 
 def flips(before: Predictions, after: Predictions) -> Flips:

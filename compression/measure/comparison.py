@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import os
 import platform
-from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,19 +17,23 @@ from torch import nn
 from compression.errors import CompressionError, NotExportable
 from compression.export.packed.file import pack, unpack
 from compression.export.packed.input_grids import input_state
-from compression.measure.accuracy import Comparison, Predictions, compare, predict
+from compression.measure.accuracy import (
+    Comparison,
+    Predictions,
+    compare,
+    original_predictions,
+    predict,
+)
 from compression.measure.backend_timing import Pair
 from compression.measure.deployed_models import Deployed, deploy, pair_of
 from compression.measure.machine_peaks import cpu_name
 from compression.measure.notes import notes
-from compression.measure.size import Sizes, measure_sizes
-from compression.models.data import Split
+from compression.measure.size import Sizes, measure_sizes, original_sizes
 from compression.models.input_quantizers import input_grids
 from compression.models.load import count_macs
 from compression.models.parametrize import materialize
 from compression.models.target import Target
 from compression.models.widths import widths
-from compression.paths import cache_dir, write_cached
 from compression.recipe.recipe import Recipe
 from compression.runs.progress import Report, stage
 from compression.runs.results import (
@@ -44,8 +45,6 @@ from compression.runs.results import (
     Timing,
 )
 from compression.runs.statistics import Interval
-
-KEPT_PREDICTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -61,46 +60,6 @@ class Figures:
     accounts: tuple[SpeedupAnalysis, ...]
     exported: tuple[Exported, ...]
     packed: bytes  # the file that was measured
-
-
-# What is known of an original, kept while the process lives
-
-
-def _original_sizes(target: Target) -> Sizes:
-    """Kept in the cache folder: gzip alone takes seconds for a large model."""
-    name = hashlib.sha256(target.identity.encode()).hexdigest()[:16]
-    path = cache_dir() / "originals" / f"{name}.json"
-    with suppress(OSError, ValueError, TypeError):
-        return Sizes(**json.loads(path.read_text()))
-    sizes = measure_sizes(target.model, b"", original_parameters=target.parameters)
-    # The original always counts as its float32 state dict, however it happens to be stored.
-    bits = 8 * sizes.dense_bytes / target.parameters
-    sizes = replace(sizes, artifact_bytes=sizes.dense_bytes, bits_per_weight=bits)
-    with suppress(OSError):
-        write_cached(path, json.dumps(asdict(sizes)).encode())
-    return sizes
-
-
-_predictions: OrderedDict[tuple[object, ...], Predictions] = OrderedDict()
-
-
-def original_predictions(target: Target, split: Split, report: Report | None = None) -> Predictions:
-    """The original's predictions on a split; those asked for last are kept.
-
-    Args:
-        target: its original model runs on its device.
-        split: images as stored.
-        report: gets the stage and the fraction done.
-    """
-    images = target.data.id if target.data else None
-    key = (target.identity, images, split.name, len(split), target.device)
-    if key not in _predictions:
-        tell = stage(report, "Measuring the original")
-        _predictions[key] = predict(target.on_device, split, target.device, tell)
-    _predictions.move_to_end(key)
-    while len(_predictions) > KEPT_PREDICTIONS:
-        _predictions.popitem(last=False)
-    return _predictions[key]
 
 
 def measure(
@@ -182,7 +141,7 @@ def _measure(
     report: Report | None,
 ) -> Figures:
     """Measure the unpacked `model`, which is nobody else's."""
-    original = _original_sizes(target)
+    original = original_sizes(target)
     model = model.to(memory_format=torch.channels_last)
     predictions = _predict(target, model, report)
     accuracy = compare(predictions.original, predictions.compressed) if predictions else None

@@ -16,8 +16,7 @@ from compression.catalogue.cards import card, cards
 from compression.errors import ArtifactError, InvalidInput
 from compression.export.handlers import model_of, open_data
 from compression.export.open_file import Opened
-from compression.measure.accuracy import Predictions, compare
-from compression.measure.comparison import original_predictions
+from compression.measure.accuracy import Predictions, compare, original_predictions
 from compression.measure.cpu_pinning import pinned
 from compression.measure.interleaved_timer import time_interleaved
 from compression.measure.machine_peaks import cpu_name

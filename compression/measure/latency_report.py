@@ -14,7 +14,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from compression.catalogue.backends import BACKENDS, EAGER, INT8, ONNX
+from compression.catalogue.backends import BACKENDS, EAGER, INT8, ONNX, DType
 from compression.errors import InvalidInput
 from compression.export.backends import available, why_not
 from compression.measure.backend_timing import (
@@ -85,7 +85,7 @@ def plan(
         if why := why_not(name, device):
             raise InvalidInput("backends", name, f"{', '.join(available(device))} ({why})")
     if backends is None and not quantized:
-        chosen = tuple(n for n in chosen if BACKENDS[n].dtype != "int8")
+        chosen = tuple(n for n in chosen if BACKENDS[n].dtype is not DType.INT8)
     swept = [n for n in chosen if not BACKENDS[n].slow]
     if backends is None and device == "cpu":
         swept = [n for n in swept if n in (ONNX, INT8)]
@@ -128,7 +128,7 @@ def report(
     sweep, failed = _sweep(wanted, target, first, time, tell)
     tell("Timing layers", 0.0)
     layers, layers_backend = _layers(pair, first, _images(target, batch), device)
-    int8 = any(BACKENDS[t.backend].dtype == "int8" for t in first.timings)
+    int8 = any(BACKENDS[t.backend].dtype is DType.INT8 for t in first.timings)
     work = works(pair, _images(target, batch), int8=int8)
     machines = {t: machine_peaks(t) for t in wanted.threads} if device == "cpu" else {}
     return LatencyReport(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 
 from torch import nn
 
@@ -13,6 +16,8 @@ from compression.export.packed.format_v2 import dissect
 from compression.export.packed.order0_coder import entropy_bytes
 from compression.models.load import parameter_bytes
 from compression.models.parametrize import compressible, materialize, weight_of
+from compression.models.target import Target
+from compression.paths import cache_dir, write_cached
 
 # What `gzip` does by default. One member for every piece, so that all cores can work.
 GZIP_LEVEL = 6
@@ -68,6 +73,24 @@ def measure_sizes(model: nn.Module, packed: bytes, original_parameters: int) -> 
         sparsity=zeros / total if total else 0.0,
         bits_per_weight=8 * len(packed) / original_parameters,
     )
+
+
+def original_sizes(target: Target) -> Sizes:
+    """The sizes of a target's original, as a float32 state dict.
+
+    Kept in the cache folder: gzip alone takes seconds for a large model.
+    """
+    name = hashlib.sha256(target.identity.encode()).hexdigest()[:16]
+    path = cache_dir() / "originals" / f"{name}.json"
+    with suppress(OSError, ValueError, TypeError):
+        return Sizes(**json.loads(path.read_text()))
+    sizes = measure_sizes(target.model, b"", original_parameters=target.parameters)
+    # The original always counts as its float32 state dict, however it happens to be stored.
+    bits = 8 * sizes.dense_bytes / target.parameters
+    sizes = replace(sizes, artifact_bytes=sizes.dense_bytes, bits_per_weight=bits)
+    with suppress(OSError):
+        write_cached(path, json.dumps(asdict(sizes)).encode())
+    return sizes
 
 
 def _gzip_bytes(model: nn.Module) -> int:

@@ -1,7 +1,7 @@
 """What a speed-up could be, what it is, and why it is less: from what was measured here.
 
 Expected is what the arithmetic promises: how many times fewer multiply-accumulates there are, those
-by zeros left out, times how much faster this machine does them in the numbers of the kernels. What
+by zeros left out, times how much faster this machine does them in the kernels' dtype. What
 memory and arithmetic allow at most is the roofline of Williams et al., 2009.
 """
 
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from compression.catalogue.backends import BACKENDS, EAGER
+from compression.catalogue.backends import BACKENDS, EAGER, Backend, DType
 from compression.measure.layer_profile import Cost
 from compression.measure.machine_peaks import MachinePeaks
 from compression.runs.results import SpeedupAnalysis, Timing
@@ -26,7 +26,6 @@ HALF = 0.5
 LAUNCH = 4.0
 # More threads should gain at least this share of what the original gains by them.
 SHARED = 0.8
-_BYTES = {"float32": 4, "float32, compiled": 4, "int8": 1}
 _NAMED = 3
 
 
@@ -49,18 +48,18 @@ class Workload:
         total = sum(cost.macs for cost in self.layers.values())
         return 1 - sum(c.nonzero_macs for c in self.layers.values()) / total if total else 0.0
 
-    def bytes(self, numbers: str) -> int:
-        """Bytes of weights and activations that a call must move at least."""
-        size = _BYTES.get(numbers, 4)
+    def bytes(self, dtype: DType) -> int:
+        """Bytes of weights and activations that a call in kernels of a dtype must move at least."""
         return sum(
-            cost.bytes(4 if self.floats.get(name) else size) for name, cost in self.layers.items()
+            cost.bytes((DType.FLOAT32 if self.floats.get(name) else dtype).bytes)
+            for name, cost in self.layers.items()
         )
 
 
 @dataclass(frozen=True)
 class SpeedupCase:
-    """A timing, the work of both models, what the machine can do, if it was looked at, and the
-    same timing on one thread."""
+    """A timing, the work of both models, the machine's peaks, if they were measured, and the same
+    timing on one thread."""
 
     timing: Timing
     before: Workload
@@ -69,8 +68,9 @@ class SpeedupCase:
     alone: Timing | None = None
 
     @property
-    def numbers(self) -> str:
-        return BACKENDS[self.timing.backend].precision
+    def backend(self) -> Backend:
+        """What ran the compressed model."""
+        return BACKENDS[self.timing.backend]
 
     @property
     def seconds(self) -> float:
@@ -79,28 +79,29 @@ class SpeedupCase:
 
     @property
     def rate(self) -> float | None:
-        """Multiply-accumulates a second that this machine does at most in these numbers."""
-        kind = "int8" if self.numbers == "int8" else "float32"
-        return self.machine.macs[kind] if self.machine else None
+        """Multiply-accumulates a second that this machine does at most in the kernels' dtype."""
+        dtype = DType.INT8 if self.backend.dtype is DType.INT8 else DType.FLOAT32
+        return self.machine.macs[dtype] if self.machine else None
 
     @property
     def arithmetic(self) -> float:
-        """Seconds that the multiply-accumulates take at least; 0 if that is not known."""
+        """Least seconds that the multiply-accumulates take; 0 if no peaks are known."""
         if self.machine is None or self.rate is None:
             return 0.0
         slow = sum(c.macs for n, c in self.after.layers.items() if self.floats.get(n))
-        return (self.after.macs - slow) / self.rate + slow / self.machine.macs["float32"]
+        return (self.after.macs - slow) / self.rate + slow / self.machine.macs[DType.FLOAT32]
 
     @property
     def floats(self) -> Mapping[str, str]:
-        return self.after.floats if self.numbers == "int8" else {}
+        """Why layers of the compressed model stay in float32, by name."""
+        return self.after.floats if self.backend.dtype is DType.INT8 else {}
 
     @property
     def moving(self) -> float:
-        """Seconds that weights and activations take to move at least; 0 if that is not known."""
+        """Least seconds that weights and activations take to move; 0 if no peaks are known."""
         if self.machine is None:
             return 0.0
-        moved = self.after.bytes(self.numbers)
+        moved = self.after.bytes(self.backend.dtype)
         return moved / self.machine.bytes_per_second(moved)
 
     @property
@@ -110,9 +111,8 @@ class SpeedupCase:
 
     @property
     def start(self) -> float | None:
-        """Seconds that an operator with nothing to do takes; None where it was not looked at."""
-        kind = BACKENDS[self.timing.backend].against
-        return self.machine.start.get(kind) if self.machine else None
+        """Seconds that an operator with nothing to do takes; None where that was not measured."""
+        return self.machine.start.get(self.backend.against) if self.machine else None
 
 
 def expected(case: SpeedupCase) -> float:
@@ -121,19 +121,19 @@ def expected(case: SpeedupCase) -> float:
     less = case.before.macs * (1 - case.before.zeros) / max(case.after.macs * kept, 1.0)
     if case.machine is None or case.rate is None:
         return less
-    return less * case.rate / case.machine.macs["float32"]
+    return less * case.rate / case.machine.macs[DType.FLOAT32]
 
 
 def analyse_speedup(case: SpeedupCase) -> SpeedupAnalysis:
     """What was expected and what was measured; where that is less, the reasons that apply."""
-    wanted, timing = expected(case), case.timing
+    promised, timing = expected(case), case.timing
     reasons: list[str] = []
-    if timing.ratio.high < SHORT * wanted:
-        reasons = [said for reason in BOTTLENECKS.values() if (said := reason(case))]
+    if timing.ratio.high < SHORT * promised:
+        reasons = [line for reason in BOTTLENECKS.values() if (line := reason(case))]
         reasons = reasons or [_rates(case)]
     return SpeedupAnalysis(
         backend=timing.backend,
-        expected=wanted,
+        expected=promised,
         measured=timing.ratio,
         reasons=tuple(reasons),
     )
@@ -144,7 +144,7 @@ def analyse_speedup(case: SpeedupCase) -> SpeedupAnalysis:
 
 def _zeros(case: SpeedupCase) -> str | None:
     zeros = case.after.zeros
-    if zeros < FEW_ZEROS or "2:4" in case.numbers:
+    if zeros < FEW_ZEROS or case.backend.skips_zeros:
         return None
     return (
         f"{_share(zeros)} of its multiplications are by zeros, which stay in dense kernels and are "
@@ -174,14 +174,14 @@ def too_small(case: SpeedupCase) -> str | None:
     alone, timing, threads = case.alone, case.timing, case.timing.compressed.threads
     if alone is None or threads == 1:
         return None
-    own = alone.compressed.p50_ms / timing.compressed.p50_ms
+    gain = alone.compressed.p50_ms / timing.compressed.p50_ms
     original = alone.baseline.p50_ms / timing.baseline.p50_ms
-    if own >= SHARED * original:
+    if gain >= SHARED * original:
         return None
     each = case.after.macs / max(len(case.after.layers), 1)
     return (
         f"{threads} threads make the original {_times(original)} as fast as one does, and this "
-        f"model {_times(own)}: its layers, {_count(each)} multiplications each, are too small to "
+        f"model {_times(gain)}: its layers, {_count(each)} multiplications each, are too small to "
         "be shared out."
     )
 
@@ -189,7 +189,7 @@ def too_small(case: SpeedupCase) -> str | None:
 def _memory(case: SpeedupCase) -> str | None:
     if case.moving <= case.arithmetic or case.moving < HALF * case.seconds or not case.machine:
         return None
-    moved = case.after.bytes(case.numbers)
+    moved = case.after.bytes(case.backend.dtype)
     return (
         f"It is bound by memory: {_count(moved)}B of weights and activations pass in the "
         f"{_ms(case.seconds)} of a call, {_count(moved / case.seconds)}B a second, where this "
@@ -203,17 +203,17 @@ def _overhead(case: SpeedupCase) -> str | None:
     if case.machine is None or case.seconds - least < HALF * case.seconds:
         return None
     each = case.seconds / case.operators
-    said = (
+    best = (
         f"At the best this machine does, its arithmetic and its memory take {_ms(least)} of the "
         f"{_ms(case.seconds)} of a call at batch {case.timing.compressed.batch}"
     )
     if start is not None and each <= LAUNCH * start:
         return (
-            f"{said}: it is bound by starting operators, {_ms(each)} for each of {case.operators}, "
+            f"{best}: it is bound by starting operators, {_ms(each)} for each of {case.operators}, "
             f"where one with nothing to do takes {_ms(start)}."
         )
     return (
-        f"{said}; its {case.operators} operators, {_count(case.after.macs / case.operators)} "
+        f"{best}; its {case.operators} operators, {_count(case.after.macs / case.operators)} "
         f"multiplications and {_ms(each)} each, are too small to come near that."
     )
 
@@ -222,11 +222,11 @@ def _rates(case: SpeedupCase) -> str:
     """What is left to say: how fast the kernels are on either model."""
     before, after = case.timing.baseline, case.timing.compressed
     rates = (1e3 * case.before.macs / before.p50_ms, 1e3 * case.after.macs / after.p50_ms)
-    said = (
+    line = (
         f"The original's layers do {_count(rates[0])} multiplications a second, this model's "
         f"{_count(rates[1])}"
     )
-    return f"{said}; this machine's most is {_count(case.rate)}." if case.rate else f"{said}."
+    return f"{line}; this machine's most is {_count(case.rate)}." if case.rate else f"{line}."
 
 
 BOTTLENECKS: dict[str, Callable[[SpeedupCase], str | None]] = {

@@ -108,7 +108,7 @@ def _next(
     stopped = known.stopped or made.stopped
     result = CompressedModel(made.model, (*known.notes, *made.notes), curves, stopped)
     if not stopped:  # what was cut short is not what the recipe makes
-        step_cache.keep(key, result, time.perf_counter() - started)
+        step_cache.put(key, result, time.perf_counter() - started)
     return result
 
 
@@ -141,7 +141,7 @@ def _first(recipe: Recipe, steps: int) -> Recipe:
 def _known(target: Target, prefix: Recipe) -> CompressedModel | None:
     if not prefix.steps:
         return CompressedModel(copy.deepcopy(target.model), ())
-    return step_cache.find(_key(target, prefix), target.base.model)
+    return step_cache.get(_key(target, prefix), target.base.model)
 
 
 def _key(target: Target, prefix: Recipe) -> str:

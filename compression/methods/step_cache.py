@@ -1,7 +1,7 @@
 """Prefixes of recipes already computed: in memory for the next slider move, on disk if costly.
 
-A prefix is held as the widths of its layers, the tensors of its state dict, and how each weight and
-each input is held, so that masks and grids come back as they were. No pickle.
+A prefix is stored as the widths of its layers, the tensors of its state dict, and which weights and
+inputs have masks and grids, so that these come back as they were. No pickle.
 """
 
 from __future__ import annotations
@@ -39,9 +39,13 @@ DISK_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True)
 class CompressedModel:
-    """A compressed model, held by parametrizations, and what there is to say about its making.
+    """What `compress` gives back.
 
-    `curves` say how it was taught, `stopped` that somebody cut that short.
+    Args:
+        model: with its masks and grids as parametrizations.
+        notes: what to know of how it was made, in whole sentences.
+        curves: how it was trained, one for each distilling step.
+        stopped: whether somebody cut the training short.
     """
 
     model: nn.Module
@@ -53,7 +57,7 @@ class CompressedModel:
 _memory: OrderedDict[str, CompressedModel] = OrderedDict()
 
 
-def find(key: str, blank: nn.Module) -> CompressedModel | None:
+def get(key: str, blank: nn.Module) -> CompressedModel | None:
     """A copy of the prefix kept under `key`, or None. `blank` is a model of its architecture."""
     if key in _memory:
         _memory.move_to_end(key)
@@ -70,7 +74,7 @@ def find(key: str, blank: nn.Module) -> CompressedModel | None:
     return prefix
 
 
-def keep(key: str, prefix: CompressedModel, seconds: float) -> None:
+def put(key: str, prefix: CompressedModel, seconds: float) -> None:
     """Keep a copy of a prefix, which took `seconds` to compute, under `key`."""
     _memory[key] = copy.deepcopy(prefix)
     _memory.move_to_end(key)
@@ -91,34 +95,34 @@ def _path(key: str) -> Path:
 
 
 def _write(path: Path, prefix: CompressedModel) -> None:
-    held = {}
+    layers = {}
     for name, module in compressible(prefix.model):
         mask, grid = mask_of(module), grid_of(module)
         codes = [grid.low, grid.high] if grid is not None else None
         if mask is not None or codes is not None:
-            held[name] = {"mask": mask is not None, "codes": codes}
+            layers[name] = {"mask": mask is not None, "codes": codes}
     inputs = input_grids(prefix.model)
     state = {**prefix.model.state_dict(), **input_state(inputs)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    said = {
+    facts = {
         "widths": widths(prefix.model),
-        "held": held,
+        "held": layers,
         "inputs": {name: [grid.low, grid.high] for name, grid in inputs.items()},
         "notes": prefix.notes,
         "curves": [c.model_dump(mode="json") for c in prefix.curves],
     }
-    metadata = {name: json.dumps(value) for name, value in said.items()}
+    metadata = {name: json.dumps(value) for name, value in facts.items()}
     write_cached(path, save(tensors, metadata=metadata))
 
 
 def _read(path: Path, blank: nn.Module) -> CompressedModel:
     model = copy.deepcopy(blank)
     with safe_open(path, "pt") as file:
-        said = {name: json.loads(value) for name, value in file.metadata().items()}
+        facts = {name: json.loads(value) for name, value in file.metadata().items()}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    resize(model, said["widths"])
+    resize(model, facts["widths"])
     modules = dict(compressible(model))
-    for name, how in said["held"].items():
+    for name, how in facts["held"].items():
         module = modules[name]
         parts = f"{name}.parametrizations.weight"
         mask = tensors[f"{parts}.0.mask"] if how["mask"] else None
@@ -131,12 +135,12 @@ def _read(path: Path, blank: nn.Module) -> CompressedModel:
         parametrize_weight(module, mask, grid)
     nothing = torch.empty(0)
     inputs = {
-        name: QuantizationGrid(nothing, nothing, *codes) for name, codes in said["inputs"].items()
+        name: QuantizationGrid(nothing, nothing, *codes) for name, codes in facts["inputs"].items()
     }
     grids = input_grids_of(inputs, tensors)
     model.load_state_dict({k: v for k, v in tensors.items() if k not in input_state(inputs)})
     parametrize_inputs(model, grids)
-    curves = tuple(Curve.model_validate(c) for c in said["curves"])
+    curves = tuple(Curve.model_validate(c) for c in facts["curves"])
     return CompressedModel(
-        model.to(memory_format=torch.channels_last).eval(), tuple(said["notes"]), curves
+        model.to(memory_format=torch.channels_last).eval(), tuple(facts["notes"]), curves
     )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compression.catalogue.backends import BACKENDS, DType
 from compression.measure.layer_profile import Cost
 from compression.measure.machine_peaks import MachinePeaks
 from compression.measure.speedup_analysis import (
@@ -50,6 +51,20 @@ def timing(before: float, after: float, backend: str = "onnx", threads: int = 1)
 def work(macs: int = 10**8, zeros: float = 0.0, numbers: int = 1000, layers: int = 4) -> Workload:
     cost = Cost("Conv2d", macs // layers, (1 - zeros) * macs / layers, numbers // layers, 0)
     return Workload(macs, {f"layer{i}": cost for i in range(layers)}, 3 * layers)
+
+
+def test_half_precision_moves_half_the_bytes_and_layers_left_in_float32_all_of_theirs() -> None:
+    moved = {dtype: work().bytes(dtype) for dtype in DType}
+    assert moved[DType.FLOAT32] == 2 * moved[DType.FLOAT16] == 2 * moved[DType.BFLOAT16] == 4000
+    assert moved[DType.INT8] == 1000
+    assert replace(work(), floats={"layer0": "why"}).bytes(DType.FLOAT16) == 2500
+
+
+def test_zeros_slow_nothing_only_where_kernels_skip_them() -> None:
+    zeros = BOTTLENECKS["zeros"]
+    for name in BACKENDS:
+        case = SpeedupCase(timing(8, 6, name), work(), work(zeros=0.5))
+        assert (zeros(case) is None) == (name == "2:4")
 
 
 def given_reasons(case: SpeedupCase) -> set[str]:

@@ -71,16 +71,16 @@ def _assert_alike(a: nn.Module, b: nn.Module) -> None:
 
 @pytest.mark.parametrize("from_disk", [False, True])
 def test_it_comes_back_as_it_was(held: nn.Module, from_disk: bool) -> None:
-    step_cache.keep("key", CompressedModel(held, ("a note",)), seconds=60)
+    step_cache.put("key", CompressedModel(held, ("a note",)), seconds=60)
     if from_disk:
         step_cache._memory.clear()
-    found = step_cache.find("key", _blank())
+    found = step_cache.get("key", _blank())
     assert found is not None and found.notes == ("a note",)
     _assert_alike(held, found.model)
 
 
 def test_a_file_of_another_architecture_is_computed_again(held: nn.Module, own_cache: Path) -> None:
-    step_cache.keep("key", CompressedModel(held, ()), seconds=60)
+    step_cache.put("key", CompressedModel(held, ()), seconds=60)
     step_cache._memory.clear()
-    assert step_cache.find("key", build("squeezenet1_1", 10)) is None
+    assert step_cache.get("key", build("squeezenet1_1", 10)) is None
     assert not list((own_cache / "prefixes").iterdir())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compression.catalogue.cards import card
 from compression.errors import InvalidInput, NotExportable
 from compression.jobs.execute import execute
-from compression.measure import comparison
+from compression.measure import accuracy, comparison
 from compression.measure.accuracy import predict
 from compression.measure.backend_timing import deployable
 from compression.methods import pipeline, step_cache
@@ -188,11 +188,11 @@ def test_a_module_of_ones_own_with_data_is_trained_and_measured() -> None:
 
 
 def test_predictions_of_originals_are_kept_but_not_without_end() -> None:
-    comparison._predictions.clear()
+    accuracy._predictions.clear()
     data = load_dataset("fashion-mnist")
     made = Target(mixed(), (3, 32, 32), data)
-    first = comparison.original_predictions(made, data.validation.head(10))
-    assert comparison.original_predictions(made, data.validation.head(10)) is first
+    first = accuracy.original_predictions(made, data.validation.head(10))
+    assert accuracy.original_predictions(made, data.validation.head(10)) is first
     for n in range(11, 20):
-        assert len(comparison.original_predictions(made, data.validation.head(n)).labels) == n
-    assert len(comparison._predictions) == comparison.KEPT_PREDICTIONS
+        assert len(accuracy.original_predictions(made, data.validation.head(n)).labels) == n
+    assert len(accuracy._predictions) == accuracy.KEPT_PREDICTIONS
