@@ -120,7 +120,7 @@ def _compile(subject: BackendInput, images: Tensor, _threads: int, device: str) 
     from torch._inductor import config as inductor
 
     model = copy.deepcopy(subject.model).to(device).to(memory_format=torch.channels_last).eval()
-    # Without its caches, where kernels of the original would be found: what it takes is to be seen.
+    # Without its caches, which may hold kernels of the original: compiling is to be timed.
     uncached = inductor.patch(force_disable_caches=True)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no CUDA, it says
     with uncached, warnings.catch_warnings():
@@ -135,10 +135,10 @@ def forget_compiled() -> None:
 
 
 def _compiler() -> str | None:
-    wanted = os.environ.get("CXX", "g++")
-    if shutil.which(wanted) or shutil.which("clang++"):
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) or shutil.which("clang++"):
         return None
-    return f"torch.compile needs a C++ compiler, and {wanted} is not here"
+    return f"torch.compile needs a C++ compiler, and {compiler} is not here"
 
 
 def _sparse_kernels() -> str | None:
@@ -157,8 +157,8 @@ def _semi_structured(subject: BackendInput, images: Tensor, _threads: int, devic
     put = 0
     for layer in model.modules():
         if isinstance(layer, nn.Linear) and _is_two_of_four(layer.weight):
-            held = to_sparse_semi_structured(layer.weight.detach())
-            layer.weight = nn.Parameter(held, requires_grad=False)
+            sparse = to_sparse_semi_structured(layer.weight.detach())
+            layer.weight = nn.Parameter(sparse, requires_grad=False)
             put += 1
     if not put:
         raise NotExportable(

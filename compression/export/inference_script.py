@@ -51,17 +51,17 @@ def check_name(stem: str) -> None:
 
 def script_of(runner: Runner) -> str:
     """The script: Python that needs only what `FORMATS` says, and the file beside it."""
-    form, found = FORMATS[runner.format], runner.card
+    form, card = FORMATS[runner.format], runner.card
     script = HANDLERS[runner.format].script
     logits = script.logits % "images"
     if runner.batch is not None:
         some = f"images[i : i + {runner.batch}]"
         places = f"range(0, len(images), {runner.batch})"
         logits = f"np.concatenate([{script.logits % some} for i in {places}])"
-    names = f"names = {load_dataset(found.dataset).classes!r}\n" if found.dataset else ""
-    shown = "names[label]" if found.dataset else "label"
+    names = f"names = {load_dataset(card.dataset).classes!r}\n" if card.dataset else ""
+    shown = "names[label]" if card.dataset else "label"
     body = f"""\
-# Runs {runner.file!r} ({form.title}), {found.title}: prints a class for each image.
+# Runs {runner.file!r} ({form.title}), {card.title}: prints a class for each image.
 # Needs: pip install {form.pip_packages}. Give it a .npy file of images.
 import sys
 from pathlib import Path
@@ -69,7 +69,7 @@ from pathlib import Path
 {_imports(script)}
 
 file = Path(__file__).with_name({runner.file!r})
-{_prepared(found)}{script.open}
+{_prepared(card)}{script.open}
 logits = {logits}
 """
     return f"{body}{names}for label in logits.argmax(1):\n    print({shown})\n"
@@ -80,10 +80,12 @@ def _imports(script: Script) -> str:
     return "\n".join(sorted(lines, key=lambda line: line.split()[1]))
 
 
-def _prepared(found: Card) -> str:
-    if found.dataset is not None:
+def _prepared(card: Card) -> str:
+    if card.dataset is not None:
         return _FASHION
-    seen = tv.get_model_weights(found.architecture)["DEFAULT"].transforms()
-    mean, std = (f"np.float32({list(v)}).reshape(3, 1, 1)" for v in (seen.mean, seen.std))
-    height, width = found.input_shape[1:]
+    transforms = tv.get_model_weights(card.architecture)["DEFAULT"].transforms()
+    mean, std = (
+        f"np.float32({list(v)}).reshape(3, 1, 1)" for v in (transforms.mean, transforms.std)
+    )
+    height, width = card.input_shape[1:]
     return _IMAGENET.format(height=height, width=width, mean=mean, std=std)

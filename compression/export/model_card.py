@@ -52,8 +52,8 @@ DATA: dict[str | None, Data] = {
     ),
 }
 _LIMITS = (
-    "It answers with one of its classes for any image, also for one of something else.",
-    "It was not looked at with noise, other cameras or attacks, nor for single groups of images "
+    "It predicts one of its classes for any image, also for one of something else.",
+    "It was not tested with noise, other cameras or attacks, nor for single groups of images "
     "beyond the figures above. It is not for decisions about people.",
     "Latency is of the machine named here. Another may rank the files otherwise: measure there, "
     "with `compression evaluate`.",
@@ -137,19 +137,19 @@ _COUNTS: dict[str, Callable[[Measurement], str]] = {
 
 
 def _rows(page: Page) -> Iterator[tuple[str, ...]]:
-    run, own = page.run, page.exported
+    run, exported = page.run, page.exported
     for title, done in (("validation", run), ("test", page.certificate)):
         if done and done.baseline and done.compressed and done.compressed.top1 and done.delta:
             name = f"top-1 accuracy, {done.compressed.top1.n:,} {title} images"
             figures = (done.baseline.top1, done.compressed.top1)
             yield name, *map(percent, figures), points(done.delta.top1)
-    if own.top1 is not None and own.format != "packed":
-        yield "of this file, validation images", "", percent(own.top1), ""
-        yield "same label as the compressed model", "", percent(own.agreement), ""
+    if exported.top1 is not None and exported.format != "packed":
+        yield "of this file, validation images", "", percent(exported.top1), ""
+        yield "same label as the compressed model", "", percent(exported.agreement), ""
     if run.baseline and run.compressed:
         before, after = run.baseline, run.compressed
-        yield "this file", size(before.dense_bytes), *_size(own.file_bytes, before.dense_bytes)
-        if own.format != "packed":
+        yield "this file", size(before.dense_bytes), *_size(exported.file_bytes, before.dense_bytes)
+        if exported.format != "packed":
             packed = after.artifact_bytes
             yield "packed file", size(before.dense_bytes), *_size(packed, before.dense_bytes)
         for title, cell in _COUNTS.items():
@@ -163,19 +163,21 @@ def _size(after: int, before: int) -> tuple[str, str]:
 def _latency(page: Page) -> str:
     """What was timed of the run, the graph of this file first."""
     run = page.run
-    found = [
+    sentences = [
         f"{_timed(t.compressed)}, against {_timed(t.baseline)} for the original: {ratio(t.ratio)}"
         for t in sorted(run.timings, key=lambda t: t.backend != page.exported.format)
         if t.backend in FORMATS
     ]
-    if not found and run.compressed and run.compressed.latency and run.baseline:
+    if not sentences and run.compressed and run.compressed.latency and run.baseline:
         before, after = run.baseline.latency, run.compressed.latency
         against = f", against {_timed(before)} for the original" if before else ""
         gain = f": {ratio(run.delta.latency_ratio)}" if run.delta else ""
-        found = [f"{_timed(after)}{against}{gain}"]
-    if not found:
+        sentences = [f"{_timed(after)}{against}{gain}"]
+    if not sentences:
         return "Latency was not measured: `compression evaluate` does, for this file."
-    return f"Latency on {run.environment.get('device', 'an unnamed machine')}: {'; '.join(found)}."
+    return (
+        f"Latency on {run.environment.get('device', 'an unnamed machine')}: {'; '.join(sentences)}."
+    )
 
 
 def _timed(latency: Latency) -> str:
@@ -187,40 +189,40 @@ def _timed(latency: Latency) -> str:
 
 
 def _measured(page: Page) -> str:
-    said, own = page.run.environment, page.exported
+    environment, exported = page.run.environment, page.exported
     where = ", ".join(
-        f"{name} {said[key]}"
+        f"{name} {environment[key]}"
         for name, key in (
             ("Python", "python"),
             ("PyTorch", "torch"),
             ("ONNX Runtime", "onnxruntime"),
         )
-        if key in said
+        if key in environment
     )
     lines = [
         "Accuracy is of the packed file, loaded back, on images held out from training; intervals "
         "are 95 %, the change is paired on the same images. The original's size is its float32 "
-        "weights. Original and compressed were timed in turns in one process.",
-        f"Measured {said.get('created', 'at an unknown time')} on {said.get('device', 'a machine')}"
-        f" ({where}).",
+        "weights. Original and compressed were timed interleaved in one process.",
+        f"Measured {environment.get('created', 'at an unknown time')} on "
+        f"{environment.get('device', 'a machine')} ({where}).",
     ]
     top1 = page.run.compressed.top1 if page.run.compressed else None
-    if said.get("split") == "report" and top1 is not None:
+    if environment.get("split") == "report" and top1 is not None:
         lines.append(unsearched_images(top1.n))
     if page.certificate is None:
         lines.append("The test images have not been looked at.")
-    if own.difference is not None:
+    if exported.difference is not None:
         lines.append(
-            f"This file's largest difference from PyTorch's answers is {digits(own.difference)} of "
-            "the largest answer."
+            "This file's largest difference from PyTorch's logits is "
+            f"{digits(exported.difference)} of the largest logit."
         )
     return " ".join(lines)
 
 
-def _origin(found: Card) -> str:
-    data = DATA[found.dataset]
+def _origin(card: Card) -> str:
+    data = DATA[card.dataset]
     return (
         f"Trained on {data.title} ({data.holds}; licence: {data.licence}). Training of the "
-        f"original: {found.training or 'not known'}. Licence of the weights: "
-        f"{found.licence or 'not known'}."
+        f"original: {card.training or 'not known'}. Licence of the weights: "
+        f"{card.licence or 'not known'}."
     )

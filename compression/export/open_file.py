@@ -1,4 +1,4 @@
-"""A file of a model, whoever made it, as something that answers images."""
+"""A file of a model, whoever made it, as something that classifies images."""
 
 from __future__ import annotations
 
@@ -121,21 +121,21 @@ def open_program_file(data: bytes, images: tuple[int, ...]) -> Opened:
 def _checked(
     run: Callable[[Tensor], Any], images: tuple[int, ...], count: int = 1
 ) -> Callable[[Tensor], Tensor]:
-    """The function itself, once it has answered.
+    """The function itself, once it has run.
 
     Raises:
         ArtifactError: it cannot take such images.
     """
     try:
         with torch.inference_mode():
-            answers = run(torch.zeros(count, *images))
+            logits = run(torch.zeros(count, *images))
     except Exception as error:
         # whatever the model's own code meets
         raise ArtifactError(
             f"the model in the file cannot take images of {_shown(images)} ({type(error).__name__})"
         ) from None
-    if not isinstance(answers, Tensor) or answers.ndim != 2:
-        raise ArtifactError("the model in the file does not answer with a number for each class")
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise ArtifactError("the model in the file does not give a number for each class")
     return run
 
 

@@ -31,16 +31,16 @@ Predict = Callable[[Tensor], Tensor]
 def write_program(model: nn.Module, example: Tensor, about: str = "") -> tuple[bytes, bool]:
     """The bytes of a .pt2 file, and whether it takes any number of images.
 
-    The program answers as the model does, inputs held on grids included, in float32 on the CPU.
+    The program gives the logits of the model, inputs on grids included, in float32 on the CPU.
     Of `example` [n, 3, h, w] only the shape counts. `about` is kept inside as it is.
 
     Raises:
         NotExportable: the exporter cannot follow the model.
     """
     # in the default layout: the program is for images that come in it
-    twin = materialize(model).to("cpu").to(memory_format=torch.contiguous_format).eval()
-    twin.requires_grad_(False)
-    program, free = _exported(twin, torch.zeros(2, *example.shape[1:]))
+    plain = materialize(model).to("cpu").to(memory_format=torch.contiguous_format).eval()
+    plain.requires_grad_(False)
+    program, free = _exported(plain, torch.zeros(2, *example.shape[1:]))
     for node in program.graph.nodes:
         for key in _NOTED:
             node.meta.pop(key, None)

@@ -29,29 +29,29 @@ _BIAS = ".bias_codes"
 
 
 @torch.inference_mode()
-def wanted_means(model: nn.Module, flow: Flow, images: Tensor) -> dict[str, Array]:
+def target_means(model: nn.Module, flow: Flow, images: Tensor) -> dict[str, Array]:
     """Mean of every channel [c] that a layer gives, with what is folded into it, by its name."""
-    found: dict[str, Array] = {}
+    means: dict[str, Array] = {}
 
     def keep(name: str, module: nn.Module, _: object, out: Tensor) -> None:
         axes = range(out.ndim - 1) if isinstance(module, nn.Linear) else (0, *range(2, out.ndim))
         mean = out.mean(tuple(axes))
         bias = module.bias
         mean = mean - bias if isinstance(bias, Tensor) else mean
-        found[name] = mean.double().cpu().numpy()
+        means[name] = mean.double().cpu().numpy()
 
     with hooked(dict(compressible(model)), post=keep):
         model(images[:IMAGES].to(next(model.parameters()).device))
-    wanted: dict[str, Array] = {}
+    targets: dict[str, Array] = {}
     for op in flow.ops:
-        if op.kind in (Kind.CONV, Kind.GEMM) and op.bias is not None and op.layer in found:
+        if op.kind in (Kind.CONV, Kind.GEMM) and op.bias is not None and op.layer in means:
             factor = 1.0 if op.factor is None else op.factor
-            wanted[op.layer] = found[op.layer] * factor + op.bias
-    return wanted
+            targets[op.layer] = means[op.layer] * factor + op.bias
+    return targets
 
 
-def correct_means(graph: onnx.ModelProto, wanted: Mapping[str, Array], images: Tensor) -> None:
-    """Change the biases of an int8 graph, in place, so that its layers' means are those `wanted`.
+def correct_means(graph: onnx.ModelProto, targets: Mapping[str, Array], images: Tensor) -> None:
+    """Change the biases of an int8 graph, in place, so that its layers' means are those `targets`.
 
     Raises:
         NotExportable: ONNX Runtime cannot run the graph.
@@ -59,7 +59,7 @@ def correct_means(graph: onnx.ModelProto, wanted: Mapping[str, Array], images: T
     body = graph.graph
     tensors = {t.name: t for t in body.initializer}
     known: dict[str, Array] = {body.input[0].name: images[:IMAGES].cpu().contiguous().numpy()}
-    pieces = list(_pieces(body.node, wanted))
+    pieces = list(_pieces(body.node, targets))
     last = {n: i for i, (nodes, _) in enumerate(pieces) for node in nodes for n in node.input}
     for at, (nodes, layer) in enumerate(pieces):
         made = {n for node in nodes for n in node.output}
@@ -67,19 +67,19 @@ def correct_means(graph: onnx.ModelProto, wanted: Mapping[str, Array], images: T
         known |= _run(graph, nodes, tensors, known, keep)
         if layer:
             out = nodes[-1].output[0]
-            shift = _shift(tensors, layer, known[out], wanted[layer])
+            shift = _shift(tensors, layer, known[out], targets[layer])
             known[out] = known[out] + shift.reshape(-1, *[1] * (known[out].ndim - 2))
         known = {n: v for n, v in known.items() if last.get(n, -1) > at}
 
 
-def _pieces(nodes: Any, wanted: Mapping[str, Array]) -> Iterator[tuple[list[onnx.NodeProto], str]]:
+def _pieces(nodes: Any, targets: Mapping[str, Array]) -> Iterator[tuple[list[onnx.NodeProto], str]]:
     """Runs of nodes that end with a layer whose bias can be changed; what follows is left out."""
     piece: list[onnx.NodeProto] = []
     for node in nodes:
         piece.append(node)
         if node.op_type in ("Conv", "Gemm") and len(node.input) == 3:
             layer = node.input[2].removesuffix(".bias_value")
-            if layer in wanted:
+            if layer in targets:
                 yield piece, layer
                 piece = []
 
@@ -104,13 +104,15 @@ def _run(
     return dict(zip(keep, session(part).run(keep, given), strict=True))
 
 
-def _shift(tensors: Mapping[str, onnx.TensorProto], layer: str, out: Array, wanted: Array) -> Array:
+def _shift(
+    tensors: Mapping[str, onnx.TensorProto], layer: str, out: Array, targets: Array
+) -> Array:
     """Change a layer's bias; by how much, float32 [c]."""
-    held = tensors[f"{layer}{_BIAS}"]
+    bias = tensors[f"{layer}{_BIAS}"]
     unit = numpy_helper.to_array(tensors[f"{layer}.bias_scale"]).astype(np.float64)
     mean = out.mean((0, *range(2, out.ndim)), dtype=np.float64)
-    steps = np.clip(np.rint((wanted - mean) / unit), -(2.0**29), 2.0**29)
-    codes = numpy_helper.to_array(held) + steps.astype(np.int32)
-    held.CopyFrom(numpy_helper.from_array(codes.astype(np.int32), held.name))
+    steps = np.clip(np.rint((targets - mean) / unit), -(2.0**29), 2.0**29)
+    codes = numpy_helper.to_array(bias) + steps.astype(np.int32)
+    bias.CopyFrom(numpy_helper.from_array(codes.astype(np.int32), bias.name))
     shift: Array = (steps * unit).astype(np.float32)
     return shift

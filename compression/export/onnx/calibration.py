@@ -44,9 +44,9 @@ def observe_activations(
         CompressionError: a tensor is not finite.
     """
     given = graph.graph.input[0].name
-    wanted = sorted(set(tensors))
-    found: dict[str, list[ActivationRange]] = {name: [] for name in wanted}
-    inside = [name for name in wanted if name != given]
+    names = sorted(set(tensors))
+    ranges: dict[str, list[ActivationRange]] = {name: [] for name in names}
+    inside = [name for name in names if name != given]
     running = session(_with_outputs(graph, inside))
     fixed = running.get_inputs()[0].shape[0]
     pixels = images[:MOST_IMAGES].cpu().contiguous().numpy()
@@ -56,26 +56,26 @@ def observe_activations(
         batch = pixels[at : at + size]
         values = running.run(inside, {given: batch}) if inside else []
         for name, value in zip(inside, values, strict=True):
-            found[name].append(_look(name, value))
-        if given in found:
-            found[given].append(_look(given, batch))
+            ranges[name].append(_look(name, value))
+        if given in ranges:
+            ranges[given].append(_look(given, batch))
         at += size
         if not isinstance(fixed, int):
             each = sum(v.nbytes for v in values) // size + 1
             size = min(max(_BATCH_BYTES // each, 1), max(len(pixels) - at, 1))
-    return {name: _joined(parts) for name, parts in found.items()}
+    return {name: _joined(parts) for name, parts in ranges.items()}
 
 
 def _with_outputs(graph: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    told = onnx.ModelProto()
-    told.CopyFrom(graph)
-    present = {o.name for o in told.graph.output}
-    told.graph.output.extend(
+    extended = onnx.ModelProto()
+    extended.CopyFrom(graph)
+    present = {o.name for o in extended.graph.output}
+    extended.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
         for name in names
         if name not in present
     )
-    return told
+    return extended
 
 
 def _look(name: str, value: NDArray[np.float32]) -> ActivationRange:
@@ -137,8 +137,8 @@ _Array = NDArray[np.float64]
 def _better(
     tried: _Range, best: _Range, error: float, counts: _Array, centres: _Array
 ) -> tuple[_Range, float]:
-    found = _error(*tried, counts, centres)
-    return (tried, found) if found < error else (best, error)
+    tried_error = _error(*tried, counts, centres)
+    return (tried, tried_error) if tried_error < error else (best, error)
 
 
 def _error(low: float, high: float, counts: _Array, centres: _Array) -> float:

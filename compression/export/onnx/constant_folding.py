@@ -66,10 +66,10 @@ def _value(
     """The node's outputs if they are known."""
     if node.op_type == "Shape":
         start, end = attribute(node, "start", 0), attribute(node, "end", None)
-        wanted = shapes.get(node.input[0], [None])[start:end]
-        if None in wanted or node.input[0] not in shapes:
+        dims = shapes.get(node.input[0], [None])[start:end]
+        if None in dims or node.input[0] not in shapes:
             return None
-        return {node.output[0]: np.array(wanted, np.int64)}
+        return {node.output[0]: np.array(dims, np.int64)}
     if node.op_type == "CastLike" and node.input[0] in known and node.input[1] in types:
         kind = helper.tensor_dtype_to_np_dtype(types[node.input[1]])
         return {node.output[0]: known[node.input[0]].astype(kind)}
@@ -78,17 +78,17 @@ def _value(
         return None
     if not given and node.op_type != "Constant":
         return None
-    found = ReferenceEvaluator(node).run(None, {n: known[n] for n in given})
-    if any(np.size(v) > _MOST_VALUES for v in found):
+    values = ReferenceEvaluator(node).run(None, {n: known[n] for n in given})
+    if any(np.size(v) > _MOST_VALUES for v in values):
         return None
-    return {n: np.asarray(v) for n, v in zip(node.output, found, strict=True)}
+    return {n: np.asarray(v) for n, v in zip(node.output, values, strict=True)}
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """An attribute of a node, or what it is without."""
-    for found in node.attribute:
-        if found.name == name:
-            return helper.get_attribute_value(found)
+    for entry in node.attribute:
+        if entry.name == name:
+            return helper.get_attribute_value(entry)
     return default
 
 
@@ -129,7 +129,7 @@ def _rewritten(
 ) -> list[onnx.NodeProto]:
     """Nodes in forms that engines have kernels for, and none that only rename."""
     renamed: dict[str, str] = {}
-    found: list[onnx.NodeProto] = []
+    rewritten: list[onnx.NodeProto] = []
     parts = {n.output[0]: n for n in nodes if n.op_type == "SplitToSequence"}
     split: set[str] = set()
     for node in nodes:
@@ -142,13 +142,13 @@ def _rewritten(
             at = int(known[node.input[1]])
             if maker.output[0] not in split:
                 split.add(maker.output[0])
-                found.append(_split(maker, known, shapes))
+                rewritten.append(_split(maker, known, shapes))
             renamed[node.output[0]] = f"{maker.output[0]}_{at}"
         elif node.op_type == "ReduceMean":
-            found += _pooled(node, known, shapes)
+            rewritten += _pooled(node, known, shapes)
         else:
-            found.append(node)
-    return found
+            rewritten.append(node)
+    return rewritten
 
 
 def _split(
@@ -188,12 +188,12 @@ def _pooled(
 
 def reachable(nodes: Sequence[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
     """The nodes that outputs come from, in their order."""
-    wanted, found = set(outputs), []
+    needed, kept = set(outputs), []
     for node in reversed(nodes):
-        if wanted & set(node.output):
-            wanted |= set(node.input)
-            found.append(node)
-    return found[::-1]
+        if needed & set(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def _keep_used(body: onnx.GraphProto, made: dict[str, Array]) -> None:

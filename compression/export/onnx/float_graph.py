@@ -47,9 +47,9 @@ def float_graph(model: nn.Module, architecture: str, example: Tensor) -> onnx.Mo
     graph.CopyFrom(structure(model, architecture, example))
     fill(graph, model)
     batch = fixed_batch(graph)
-    told = {"architecture": architecture, "opset": str(graph.opset_import[0].version)}
-    told["batch"] = "any" if batch is None else str(batch)
-    helper.set_model_props(graph, told)
+    properties = {"architecture": architecture, "opset": str(graph.opset_import[0].version)}
+    properties["batch"] = "any" if batch is None else str(batch)
+    helper.set_model_props(graph, properties)
     return graph
 
 
@@ -83,10 +83,10 @@ def structure(model: nn.Module, architecture: str, example: Tensor) -> onnx.Mode
     name = hashlib.sha256(versions.encode()).hexdigest()[:16]
     path = cache_dir() / "graphs" / f"{architecture.replace('/', '-')}-{name}.onnx"
     with suppress(OSError, ValueError, DecodeError):
-        found = onnx.load(path)
+        cached = onnx.load(path)
         os.utime(path)
-        if fixed_batch(found) in (None, len(example)):
-            return found
+        if fixed_batch(cached) in (None, len(example)):
+            return cached
     graph = _exported(model, example)
     known = set(model.state_dict())
     fold_constants(graph, known)

@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from compression.export.onnx.bias_correction import correct_means, wanted_means
+from compression.export.onnx.bias_correction import correct_means, target_means
 from compression.export.onnx.calibration import observe_activations
 from compression.export.onnx.cpu_features import saturates
 from compression.export.onnx.float_graph import INPUT, fixed_batch, float_graph
@@ -67,8 +67,8 @@ def int8_graph(
     reduced = saturates() if reduce_range is None else reduce_range
     plain = float_graph(model, architecture, example)
     flow = read_flow(plain)
-    own, notes = _own_scales(input_grids(model))
-    plan = choose_ops(flow, own)
+    input_scales, notes = _input_scales(input_grids(model))
+    plan = choose_ops(flow, input_scales)
     looked_at = choose_groups(plan)
     choose_scales(plan, observe_activations(plain, looked_at, images) if looked_at else {})
     modules = dict(compressible(model))
@@ -77,26 +77,28 @@ def int8_graph(
     }
     graph = emit(plain, plan, codes)
     if fixed_batch(plain) is None:
-        correct_means(graph, wanted_means(model.eval(), flow, images), images)
+        correct_means(graph, target_means(model.eval(), flow, images), images)
     layers = {name: _reason(name, codes) for name in modules}
-    told = _told(flow, plan, codes, layers, reduced)
-    return Int8(graph, (*notes, *plan.notes, *told), layers)
+    more = _graph_notes(flow, plan, codes, layers, reduced)
+    return Int8(graph, (*notes, *plan.notes, *more), layers)
 
 
-def _own_scales(grids: Mapping[str, QuantizationGrid]) -> tuple[dict[str, Scale], tuple[str, ...]]:
-    found, per_channel = {}, []
+def _input_scales(
+    grids: Mapping[str, QuantizationGrid],
+) -> tuple[dict[str, Scale], tuple[str, ...]]:
+    scales, per_channel = {}, []
     for name, grid in grids.items():
         if grid.scale.numel() == 1 and grid.low == 0 and grid.high <= 255:
-            found[name] = Scale(float(grid.scale), int(grid.zero_point), grid.high)
+            scales[name] = Scale(float(grid.scale), int(grid.zero_point), grid.high)
         else:
             per_channel.append(name)
     if not per_channel:
-        return found, ()
+        return scales, ()
     note = (
         f"Inputs with a scale per channel have one scale in this graph, from calibration images: "
         f"{_some(per_channel)}."
     )
-    return found, (note,)
+    return scales, (note,)
 
 
 def _codes(op: Op, module: nn.Module, reduced: bool) -> Codes:
@@ -108,16 +110,16 @@ def _reason(name: str, used: Mapping[str, Codes]) -> str:
     return "" if name in used else "its weight is used inside another operation, without a kernel"
 
 
-def _told(
+def _graph_notes(
     flow: Flow, plan: Plan, codes: Mapping[str, Codes], layers: Mapping[str, str], reduced: bool
 ) -> tuple[str, ...]:
     notes = []
     if reduced:
         notes.append("Weights have at most 7 bits, for this processor's 16-bit sums overflow else.")
     why: dict[str, list[str]] = {}
-    for name, found in codes.items():
-        if found.rounded:
-            why.setdefault(found.rounded, []).append(name)
+    for name, weight in codes.items():
+        if weight.rounded:
+            why.setdefault(weight.rounded, []).append(name)
     notes += [f"{_some(names)}: {reason}." for reason, names in why.items()]
     left = [name for name, reason in layers.items() if reason]
     if left:
@@ -131,13 +133,13 @@ def _told(
 
 def _float_kinds(flow: Flow, plan: Plan) -> list[str]:
     """Operations on what images hold, and not on sizes alone, that run in float32."""
-    held = {INPUT}
+    from_images = {INPUT}
     kinds = set()
     for op in flow.ops:
         given = op.inputs[:1] if op.node.op_type == "CastLike" else op.inputs
-        if op.node.op_type == "Shape" or not held & set(given):
+        if op.node.op_type == "Shape" or not from_images & set(given):
             continue
-        held |= set(op.outputs)
+        from_images |= set(op.outputs)
         if not plan.runs(op) and op.node.op_type not in _MOVED:
             kinds.add(op.node.op_type)
     return sorted(kinds)

@@ -35,9 +35,9 @@ def emit(graph: onnx.ModelProto, plan: Plan, codes: Mapping[str, Codes]) -> onnx
         writer.write(op)
     for name in plan.flow.outputs:
         writer.wide(name)
-    told = onnx.ModelProto()
-    told.CopyFrom(graph)
-    body = told.graph
+    int8 = onnx.ModelProto()
+    int8.CopyFrom(graph)
+    body = int8.graph
     del body.node[:], body.initializer[:], body.value_info[:]
     nodes = reachable(writer.nodes, plan.flow.outputs)
     body.node.extend(nodes)
@@ -47,7 +47,7 @@ def emit(graph: onnx.ModelProto, plan: Plan, codes: Mapping[str, Codes]) -> onnx
         for n, v in writer.constants.items()
         if n in used
     )
-    return told
+    return int8
 
 
 @dataclass
@@ -57,7 +57,7 @@ class _Writer:
     constants: dict[str, Array]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
-    held: dict[str, str] = field(default_factory=dict)  # codes of tensors
+    coded: dict[str, str] = field(default_factory=dict)  # codes of tensors
     widened: dict[str, str] = field(default_factory=dict)  # floats of codes
     floats: set[str] = field(default_factory=set)  # what does not come as codes
 
@@ -86,16 +86,16 @@ class _Writer:
 
     def code(self, name: str) -> str:
         """The tensor of codes of a tensor, made of its floats if need be."""
-        if name not in self.held:
+        if name not in self.coded:
             self.floats.add(name)
             self.quantize(name, name)
-        return self.held[name]
+        return self.coded[name]
 
     def wide(self, name: str) -> str:
         """The tensor of floats of a tensor, made of its codes if need be."""
-        if name in self.held and name not in self.widened:
+        if name in self.coded and name not in self.widened:
             scale = self.plan.scales[name]
-            given = [self.held[name], *self._grid(name, scale)]
+            given = [self.coded[name], *self._grid(name, scale)]
             # what comes as floats keeps its name
             value = f"{name}_value" if name in self.floats else name
             self.nodes.append(helper.make_node("DequantizeLinear", given, [value]))
@@ -107,7 +107,7 @@ class _Writer:
     ) -> None:
         """Codes of the floats `given` as those of tensor `name`, held between two values."""
         scale = self.plan.scales[name]
-        self.held[name] = self.quantized(f"{name}_codes", given, scale, low, high)
+        self.coded[name] = self.quantized(f"{name}_codes", given, scale, low, high)
 
     def quantized(
         self,
@@ -144,17 +144,17 @@ class _Writer:
 
     def _compute(self, op: Op, node: onnx.NodeProto, given: Sequence[str], coded: bool) -> None:
         """A node on floats, which become codes if `coded`."""
-        told = onnx.NodeProto()
-        told.CopyFrom(node)
-        del told.input[:], told.output[:]
-        told.input.extend(given)
-        self.nodes.append(told)
+        copied = onnx.NodeProto()
+        copied.CopyFrom(node)
+        del copied.input[:], copied.output[:]
+        copied.input.extend(given)
+        self.nodes.append(copied)
         bounded = (op.low, op.high) != (-INFINITE, INFINITE) and op.kind is not Kind.MOVE
         if not (coded or bounded):
-            told.output.extend(op.outputs)
+            copied.output.extend(op.outputs)
             return
         out = op.outputs[0]
-        told.output.append(f"{out}_exact")
+        copied.output.append(f"{out}_exact")
         if coded:
             self.quantize(out, f"{out}_exact", op.low, op.high)
             return
@@ -169,13 +169,13 @@ class _Writer:
         if op.node.op_type in ("Relu", "Clip"):
             first, last = _ends(self.plan.scales[op.outputs[0]], op.low, op.high)
             name = f"{op.outputs[0]}_codes"
-            self.held[op.outputs[0]] = self.hold(given, name, first, last)
+            self.coded[op.outputs[0]] = self.hold(given, name, first, last)
             return
         node = onnx.NodeProto()
         node.CopyFrom(op.node)
         node.input[0] = given
         for i, name in enumerate(op.outputs):
-            self.held[name] = node.output[i] = f"{name}_codes"
+            self.coded[name] = node.output[i] = f"{name}_codes"
         self.nodes.append(node)
 
     def _gate(self, op: Op) -> None:
@@ -185,7 +185,7 @@ class _Writer:
         if 2 * scale.zero < 255:
             codes = self.hold(codes, f"{out}_open", 0, 2 * scale.zero)
         if op.kind is Kind.HARD_SIGMOID:
-            self.held[out] = codes
+            self.coded[out] = codes
             return
         grid = self._grid(f"{out}_gate", Scale(scale.scale / 6, 0))
         gate = f"{out}_gate"
@@ -234,12 +234,12 @@ class _Writer:
         if op.layer not in self.plan.apart:
             self.code(name)
             return self.wide(name), self.plan.scales[name]
-        scale = self.plan.own[op.layer]
-        own = f"{op.outputs[0]}_input"
-        codes = self.quantized(f"{own}_codes", self.wide(name), scale)
-        given = [codes, *self._grid(f"{own}_codes", scale)]
-        self.nodes.append(helper.make_node("DequantizeLinear", given, [own]))
-        return own, scale
+        scale = self.plan.input_scales[op.layer]
+        separate = f"{op.outputs[0]}_input"
+        codes = self.quantized(f"{separate}_codes", self.wide(name), scale)
+        given = [codes, *self._grid(f"{separate}_codes", scale)]
+        self.nodes.append(helper.make_node("DequantizeLinear", given, [separate]))
+        return separate, scale
 
     def _folded(self, op: Op) -> tuple[Array, Array]:
         """Codes and steps of a layer with its factor multiplied in."""
@@ -248,10 +248,10 @@ class _Writer:
             assert op.factor is not None
             # one weight per channel, held exactly by the largest code
             ones = np.full(op.weight.shape, MOST, np.int8)
-            found = Codes(ones, np.full(len(ones), 1 / MOST, np.float32))
+            weight = Codes(ones, np.full(len(ones), 1 / MOST, np.float32))
         else:
-            found = self.codes[op.layer]
-        return multiplied(found, op.factor)
+            weight = self.codes[op.layer]
+        return multiplied(weight, op.factor)
 
     def _dequantized(self, name: str, codes: Array, steps: Array, axis: int) -> str:
         given = [

@@ -31,15 +31,15 @@ class Scale:
 class Plan:
     """What runs on codes: operations by the name of their first output; grids by tensor.
 
-    `own` are grids of layers' inputs by the layers' names, `held` those that groups of tensors
-    have of them. A layer in `apart` has codes of its own made of its input.
+    `input_scales` are grids of layers' inputs by the layers' names, `group_scales` those that
+    groups of tensors have of them. A layer in `apart` has codes of its own made of its input.
     """
 
     flow: Flow
-    own: Mapping[str, Scale]
+    input_scales: Mapping[str, Scale]
     coded: set[str] = field(default_factory=set)
     scales: dict[str, Scale] = field(default_factory=dict)
-    held: dict[str, Scale] = field(default_factory=dict)
+    group_scales: dict[str, Scale] = field(default_factory=dict)
     apart: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     group: dict[str, str] = field(default_factory=dict)
@@ -59,16 +59,14 @@ class Plan:
         self.group[self.root(a)] = self.root(b)
 
 
-def choose_ops(flow: Flow, own: Mapping[str, Scale]) -> Plan:
+def choose_ops(flow: Flow, input_scales: Mapping[str, Scale]) -> Plan:
     """Decide what runs on codes; no grids yet."""
-    plan = Plan(flow, own)
+    plan = Plan(flow, input_scales)
     codes: set[str] = set()
     for op in flow.ops:
         if _can_run(op, codes) and not (op.kind in GATES and not _gates(flow, op)):
             plan.coded.add(op.outputs[0])
-            if op.kind is not Kind.MATMUL and (
-                op.kind is not Kind.GEMM or _wanted(flow, op.outputs[0])
-            ):
+            if gives_codes(plan, op):
                 codes |= set(op.outputs)
     changed = True
     while changed:
@@ -98,13 +96,13 @@ def _gates(flow: Flow, op: Op) -> bool:
     return alone and (op.kind is Kind.HARD_SWISH or all(u.kind is Kind.MUL for u in users))
 
 
-def _wanted(flow: Flow, name: str) -> bool:
+def _feeds_layers(flow: Flow, name: str) -> bool:
     """Whether a product is best kept as codes, because a layer takes it next."""
     if name in flow.outputs:
         return False
     users = flow.uses.get(name, [])
     return bool(users) and all(
-        u.kind in WEIGHTED | GATES or (u.kind is Kind.MOVE and _wanted(flow, u.outputs[0]))
+        u.kind in WEIGHTED | GATES or (u.kind is Kind.MOVE and _feeds_layers(flow, u.outputs[0]))
         for u in users
     )
 
@@ -126,19 +124,19 @@ def _fed(plan: Plan, name: str) -> bool:
 
 def coded_tensors(plan: Plan) -> Iterator[str]:
     """All tensors that are held as codes, in order."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for op in plan.flow.ops:
         if plan.runs(op):
-            found |= dict.fromkeys(op.inputs)
+            names |= dict.fromkeys(op.inputs)
             if gives_codes(plan, op):
-                found |= dict.fromkeys(op.outputs)
-    yield from found
+                names |= dict.fromkeys(op.outputs)
+    yield from names
 
 
 def gives_codes(plan: Plan, op: Op) -> bool:
     """Whether an operation that runs on codes gives codes too."""
     if op.kind in (Kind.GEMM, Kind.MATMUL):
-        return op.kind is Kind.GEMM and _wanted(plan.flow, op.outputs[0])
+        return op.kind is Kind.GEMM and _feeds_layers(plan.flow, op.outputs[0])
     return True
 
 
@@ -167,15 +165,15 @@ def choose_groups(plan: Plan) -> list[str]:
     for root, ops in users.items():
         _settle(plan, root, ops)
     moved = {n for op in running if op.kind is Kind.MOVE for n in op.outputs}
-    wanted = [n for n in coded_tensors(plan) if plan.root(n) not in plan.held]
-    return [n for n in wanted if n not in moved]
+    undecided = [n for n in coded_tensors(plan) if plan.root(n) not in plan.group_scales]
+    return [n for n in undecided if n not in moved]
 
 
 def _join(plan: Plan, users: dict[str, list[Op]], part: str, whole: str) -> None:
     if part == whole or len(users[part]) > 1:
         return
-    asked = {plan.own.get(op.layer) for op in users.get(whole, [])} - {None}
-    if len(asked) > 1:
+    scales = {plan.input_scales.get(op.layer) for op in users.get(whole, [])} - {None}
+    if len(scales) > 1:
         return
     plan.share(part, whole)
     users.setdefault(whole, []).extend(users.pop(part))
@@ -187,15 +185,17 @@ def _settle(plan: Plan, root: str, users: list[Op]) -> None:
     Grids of fewer than 8 bits only where no other operation would have to do with so few.
     """
     users = [op for op in users if not _inside(plan, op, root)]
-    asked = {op.layer: plan.own[op.layer] for op in users if op.layer in plan.own}
-    narrow = {s for s in asked.values() if s.high < CODES}
-    if narrow and (len(set(asked.values())) > 1 or len(asked) < len(users)):
-        plan.apart |= {n for n, s in asked.items() if s.high < CODES}
-        asked = {n: s for n, s in asked.items() if s.high == CODES}
-    if not asked:
+    scales = {
+        op.layer: plan.input_scales[op.layer] for op in users if op.layer in plan.input_scales
+    }
+    narrow = {s for s in scales.values() if s.high < CODES}
+    if narrow and (len(set(scales.values())) > 1 or len(scales) < len(users)):
+        plan.apart |= {n for n, s in scales.items() if s.high < CODES}
+        scales = {n: s for n, s in scales.items() if s.high == CODES}
+    if not scales:
         return
-    plan.held[root] = max(asked.values(), key=lambda s: s.scale)
-    others = [n for n, s in asked.items() if s != plan.held[root]]
+    plan.group_scales[root] = max(scales.values(), key=lambda s: s.scale)
+    others = [n for n, s in scales.items() if s != plan.group_scales[root]]
     if others:
         plan.notes.append(
             f"Layers share an input but not its grid; these take the widest: {', '.join(others)}."
@@ -215,7 +215,7 @@ def choose_scales(plan: Plan, seen: Mapping[str, ActivationRange]) -> None:
     for name, values in seen.items():
         looked.setdefault(plan.root(name), []).append(values)
     chosen = {r: _gate(widest(v)) if r in gated else _best(v) for r, v in looked.items()}
-    chosen |= plan.held
+    chosen |= plan.group_scales
     for name in coded_tensors(plan):
         plan.scales[name] = chosen[plan.root(name)]
     for op in plan.flow.ops:

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions on the CPU, and whether a graph answers as the model does."""
+"""ONNX Runtime sessions on the CPU, and whether a graph gives the logits of the model."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def predict_with(running: ort.InferenceSession, images: Tensor, batch: int = 256
     Raises:
         NotExportable: ONNX Runtime cannot run the graph on these images.
     """
-    wanted = running.get_inputs()[0]
-    fixed = wanted.shape[0] if isinstance(wanted.shape[0], int) else None
-    found = []
+    images_input = running.get_inputs()[0]
+    fixed = images_input.shape[0] if isinstance(images_input.shape[0], int) else None
+    logits = []
     for part in images.split(fixed or batch):
         count = len(part)
         if fixed and count < fixed:
             part = torch.cat([part, part[-1:].expand(fixed - count, *part.shape[1:])])
         try:
-            out = running.run(None, {wanted.name: part.cpu().contiguous().numpy()})[0]
+            out = running.run(None, {images_input.name: part.cpu().contiguous().numpy()})[0]
         except Exception as error:
             raise _refusal(error) from error
-        found.append(torch.from_numpy(out)[:count])
-    return torch.cat(found)
+        logits.append(torch.from_numpy(out)[:count])
+    return torch.cat(logits)
 
 
 def check(graph: onnx.ModelProto, model: nn.Module, images: Tensor) -> float:

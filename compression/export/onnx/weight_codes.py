@@ -43,8 +43,8 @@ def weight_codes(weight: Tensor, grid: QuantizationGrid | None, reduced: bool = 
     Affine codes are taken from their zero point, for the engine has one zero point in all; where
     that leaves more than 8 bits, and where `reduced` wants at most 7, channels are rounded again.
     """
-    found = _of_grid(weight, grid) if grid else _seen(weight) or _nearest(weight)
-    return _within(found, MOST_REDUCED if reduced else MOST)
+    wide = _of_grid(weight, grid) if grid else _seen(weight) or _nearest(weight)
+    return _within(wide, MOST_REDUCED if reduced else MOST)
 
 
 _Wide = tuple[Tensor, Tensor, str]
@@ -58,7 +58,7 @@ def _of_grid(weight: Tensor, grid: QuantizationGrid) -> _Wide:
 def _seen(weight: Tensor) -> _Wide | None:
     """Codes of weights of which each is a multiple of its channel's scale, at most 255 of it."""
     rows = weight.flatten(1)
-    # Most weights that lie on no grid are found out by a few.
+    # Most weights that lie on no grid are recognised by a few.
     filled = rows.any(1).nonzero().flatten()[:_PROBE]
     if not bool((_steps(rows[filled, : 8 * _PROBE]) > 0).all()):
         return None
@@ -74,10 +74,10 @@ def _steps(rows: Tensor) -> Tensor:
     sizes = rows.abs()
     most = sizes.amax(1)
     least = torch.where(sizes > 0, sizes, torch.inf).amin(1)
-    found = torch.where(most > 0, 0.0, 1.0)
+    steps = torch.where(most > 0, 0.0, 1.0)
     # The smallest weight is the step, or a multiple of it where small codes are not used.
     for parts in range(1, _MOST_PARTS):
-        left = ((found == 0) & (most / least * parts < _MOST_PARTS + 0.5)).nonzero().flatten()
+        left = ((steps == 0) & (most / least * parts < _MOST_PARTS + 0.5)).nonzero().flatten()
         if not len(left):
             break
         largest = most[left]
@@ -85,8 +85,8 @@ def _steps(rows: Tensor) -> Tensor:
         tried = largest / (largest / least[left] * parts).round()
         codes = rows[left] / tried.unsqueeze(1)
         far = codes.sub(codes.round()).abs_().amax(1)
-        found[left] = torch.where(far < _NEAR, tried, 0.0)
-    return found
+        steps[left] = torch.where(far < _NEAR, tried, 0.0)
+    return steps
 
 
 def _nearest(weight: Tensor) -> _Wide:
@@ -104,8 +104,8 @@ def _nearest(weight: Tensor) -> _Wide:
     return codes.view_as(weight), best.flatten(), why
 
 
-def _within(found: _Wide, most: int) -> Codes:
-    codes, scale, why = found
+def _within(wide: _Wide, most: int) -> Codes:
+    codes, scale, why = wide
     rows = codes.flatten(1)
     # -128 is as good a code as 127, but not where 7 bits are wanted
     low = -MOST - 1 if most == MOST else -most
@@ -121,22 +121,22 @@ def _within(found: _Wide, most: int) -> Codes:
 
 
 def multiplied(
-    found: Codes, factor: NDArray[np.float64] | None
+    weight: Codes, factor: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
     """Codes and steps of weights times a factor per channel: its sign turns the codes.
 
     Where a negative factor meets the code -128, the weight is one step off.
     """
-    steps = found.scale.astype(np.float64)
+    steps = weight.scale.astype(np.float64)
     if factor is None:
-        return found.codes, steps
+        return weight.codes, steps
     steps = steps * np.abs(factor)
     nothing = steps < _LEAST_STEP
     sign = np.where(nothing, 0, np.sign(factor)).astype(np.int16)
-    shaped = sign.reshape(-1, *[1] * (found.codes.ndim - 1))
+    shaped = sign.reshape(-1, *[1] * (weight.codes.ndim - 1))
     # -128 has no opposite; one step off for such a weight is less than half a step off for each of
     # its channel's, which is what rounding them again would cost
-    codes = np.clip(found.codes * shaped, -MOST - 1, MOST).astype(np.int8)
+    codes = np.clip(weight.codes * shaped, -MOST - 1, MOST).astype(np.int8)
     return codes, np.where(nothing, 1.0, steps)
 
 

@@ -3,7 +3,7 @@
 The weights of a layer are visited in `PHASES` rounds, spread evenly over it, each about a
 quarter of what came before it. The weights of one round are expected to be as large as the earlier
 ones of the same output channel, input channel, kernel and place in the kernel say, by a product of
-ratios, each drawn to 1 as far as the known weights do not vary more than chance would let them
+ratios, each pulled to 1 as far as the known weights do not vary more than chance would let them
 (empirical Bayes; Efron and Morris, 1973).
 
 Encoder and decoder must find the very same numbers on every machine: only additions,
@@ -76,7 +76,7 @@ def phases(shape: Shape) -> list[Phase]:
 
 
 class ContextModel:
-    """Sums of what is known of one layer: by row and by column."""
+    """Sums of the values of one layer that are known so far: by row and by column."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -86,16 +86,16 @@ class ContextModel:
         self.column_sums, self.column_counts = np.zeros(columns), np.zeros(columns)
         self.total = self.squares = self.count = 0.0
 
-    def learn(self, seen: Phase, values: Floats) -> None:
+    def learn(self, at: Phase, values: Floats) -> None:
         """Add values, whole numbers, of these weights."""
         if not len(values):
             return
-        for at, sums, counts in (
-            (seen.rows, self.row_sums, self.row_counts),
-            (seen.columns, self.column_sums, self.column_counts),
+        for lines, sums, counts in (
+            (at.rows, self.row_sums, self.row_counts),
+            (at.columns, self.column_sums, self.column_counts),
         ):
-            sums += np.bincount(at, values, len(sums))
-            counts += np.bincount(at, minlength=len(sums))
+            sums += np.bincount(lines, values, len(sums))
+            counts += np.bincount(lines, minlength=len(sums))
         self.total += float(values.sum())
         self.squares += float((values * values).sum())
         self.count += len(values)
@@ -121,10 +121,10 @@ class ContextModel:
         mean = self.mean(before)
         spread = max(self.squares / self.count - mean * mean, 1e-3 * mean)
         rows, columns = self._factors(mean, mean / spread)
-        found: Floats = rows[at.rows] * columns[at.columns]
-        return found
+        expected: Floats = rows[at.rows] * columns[at.columns]
+        return expected
 
-    def lean(self, at: Phase) -> Floats:
+    def sign_odds(self, at: Phase) -> Floats:
         """Of values that are -1 or 1: how much more likely 1 is, as odds, for these weights."""
         outputs, inputs, kernel = self.shape
         if not self.count or not len(at.places):
@@ -133,8 +133,8 @@ class ContextModel:
         if kernel > 1:
             sums, counts = (x.reshape(outputs, -1) for x in (self.row_sums, self.row_counts))
             rows = rows * np.repeat(_odds(sums.sum(1), counts.sum(1)), inputs)
-        found: Floats = rows[at.rows] * _odds(self.column_sums, self.column_counts)[at.columns]
-        return found
+        odds: Floats = rows[at.rows] * _odds(self.column_sums, self.column_counts)[at.columns]
+        return odds
 
     def _factors(self, mean: float, weight: float) -> tuple[Floats, Floats]:
         outputs, inputs, kernel = self.shape
@@ -155,7 +155,7 @@ class ContextModel:
 
 
 def _ratios(sums: Floats, expected: Floats, weight: float) -> Floats:
-    """Sum by expected sum, for each, drawn to 1 by the prior that fits all of them (gamma-Poisson);
+    """Sum by expected sum, for each, pulled to 1 by the prior that fits all (gamma-Poisson);
     `weight` scales the values so that their variance is their mean."""
     sums, expected = sums * weight, expected * weight
     excess = _sum((sums - expected) ** 2) - _sum(expected)
@@ -177,7 +177,7 @@ def _sum(values: Floats) -> float:
 
 
 def _odds(sums: Floats, counts: Floats) -> Floats:
-    """1 against -1, for each from the sum and the number of those known, drawn to even odds by the
+    """1 against -1, for each from the sum and the number of those known, pulled to even odds by the
     prior that fits all of them (beta-binomial)."""
     excess = float((sums * sums).sum()) - float(counts.sum())
     pairs = float((counts * counts).sum()) - float(counts.sum())
@@ -190,10 +190,8 @@ def _odds(sums: Floats, counts: Floats) -> Floats:
 def log_bins(values: Floats, steps: int) -> NDArray[np.int16]:
     """Positive numbers in bins of about equal ratio, 2 ** `steps` of them to an octave."""
     exponents = values.view(np.int64) >> (52 - steps)
-    found: NDArray[np.int16] = np.clip(exponents - _first(steps), 0, _MOST_BINS - 1).astype(
-        np.int16
-    )
-    return found
+    bins: NDArray[np.int16] = np.clip(exponents - _first(steps), 0, _MOST_BINS - 1).astype(np.int16)
+    return bins
 
 
 def middle(number: int, steps: int) -> float:

@@ -57,7 +57,10 @@ class _Pools:
 
 
 def dissect(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[int], list[Symbols]]:
-    """The `state` of `plain(model)` as whole numbers that say how it is stored, and arrays."""
+    """The `state` of `materialize(model)` as whole numbers that say how it is stored, and arrays.
+
+    Grids are those of `model`; what does not lie on its grid bit for bit is stored as it is.
+    """
     index: list[int] = []
     arrays: list[Symbols] = []
     pools = _Pools()
@@ -117,7 +120,7 @@ def _store_values(
 ) -> None:
     values = tensor.numpy().ravel()
     dtype = smallest(values)
-    mask = mask_of(values, dtype)
+    mask = sparse_mask(values, dtype)
     if mask is not None:
         index.append(SPARSE)
         arrays.append(Symbols(mask.view(np.uint8), 2))
@@ -126,7 +129,7 @@ def _store_values(
     pools.add(role, dtype, values)
 
 
-def mask_of(values: Array, dtype: int) -> NDArray[np.bool_] | None:
+def sparse_mask(values: Array, dtype: int) -> NDArray[np.bool_] | None:
     """Where numbers are not zero, if it pays to store that apart."""
     mask = values.view(f"u{values.itemsize}") != 0
     saved = (mask.size - np.count_nonzero(mask)) * DTYPES[dtype].itemsize

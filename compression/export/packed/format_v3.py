@@ -1,8 +1,8 @@
 """A model's state dict as one coded stream, and back, bit for bit (version 3 of the file).
 
-As `streams`, but quantized weights and masks are coded with what is known around them (`adaptive`),
-zero points are not kept, for codes are counted from zero, nor are scales of channels that are all
-zero; and numbers are taken apart by `planes`.
+As `format_v2`, but quantized weights and masks are coded with what is known around them
+(`context_coder`), zero points are not kept, for codes are counted from zero, nor are scales of
+channels that are all zero; and numbers are taken apart by `float_planes`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from compression.export.packed.context_coder import (
-    Layer,
-    Reader,
-    Values,
-    Writer,
-    code,
-)
+from compression.export.packed.context_coder import Layer, Values, code
 from compression.export.packed.context_model import as_shape
 from compression.export.packed.float_planes import Array, join, split
 from compression.export.packed.format_v2 import (
@@ -34,9 +28,9 @@ from compression.export.packed.format_v2 import (
     grids_of,
     is_channels_last,
     lay_out,
-    mask_of,
     role_of,
     smallest,
+    sparse_mask,
 )
 from compression.export.packed.order0_coder import (
     Coded,
@@ -45,6 +39,7 @@ from compression.export.packed.order0_coder import (
     encode,
     next_varint,
 )
+from compression.export.packed.symbol_coder import Reader, Writer
 
 Key = tuple[str, int]
 
@@ -78,7 +73,7 @@ class _Parts:
 
 
 def write(model: nn.Module, state: Mapping[str, Tensor]) -> Coded:
-    """The `state` of `plain(model)`, coded."""
+    """The `state` of `materialize(model)`, coded. Grids are those of `model`."""
     parts, grids = _Parts(), grids_of(model)
     for name, tensor in state.items():
         tensor = tensor.detach().cpu()
@@ -89,16 +84,16 @@ def write(model: nn.Module, state: Mapping[str, Tensor]) -> Coded:
             _put_codes(parts, codes - grid.zero_point, grid.scale)
         else:
             _put_values(parts, role_of(name, tensor), tensor)
-    writer, said = Writer(), list[int]()
+    writer, guesses = Writer(), list[int]()
 
     def guess(layers: Sequence[Layer], values: Sequence[Values]) -> tuple[float, float]:
-        said.extend(_measure(values))
-        return _guess(said[-2], said[-1])
+        guesses.extend(_measure(values))
+        return _guess(guesses[-2], guesses[-1])
 
     code(parts.layers, parts.values, writer, guess)
     middles, arrays = _split(parts.pools)
     done = encode([*middles, *arrays], before=writer.flush)
-    return Coded([*parts.index, *said, *done.index], done.words, done.raw)
+    return Coded([*parts.index, *guesses, *done.index], done.words, done.raw)
 
 
 def _put_codes(parts: _Parts, codes: Tensor, scale: Tensor) -> None:
@@ -115,7 +110,7 @@ def _put_codes(parts: _Parts, codes: Tensor, scale: Tensor) -> None:
 def _put_values(parts: _Parts, role: str, tensor: Tensor) -> None:
     values = tensor.numpy().ravel()
     dtype = smallest(values)
-    mask = mask_of(values, dtype)
+    mask = sparse_mask(values, dtype)
     if mask is not None:
         parts.index.append(SPARSE)
         parts.add_codes(tensor, mask.astype(np.int16), 1)
@@ -135,8 +130,8 @@ def _split(pools: Mapping[Key, Sequence[Array]]) -> tuple[list[Symbols], list[Sy
     middles: list[int] = []
     arrays: list[Symbols] = []
     for (_, dtype), numbers in pools.items():
-        own, planes = split(numbers, DTYPES[dtype])
-        middles += own
+        exponents, planes = split(numbers, DTYPES[dtype])
+        middles += exponents
         arrays += planes
     return [Symbols(np.array(middles, np.uint8), 256)], arrays
 

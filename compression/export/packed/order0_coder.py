@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 Counts = NDArray[np.int64]
-# How an array is stored. Every number of the format stays what it is for good.
+# How an array is stored: as it is, with the table of its alphabet, or with one of its own. Every
+# number of the format stays what it is for good.
 _RAW, _SHARED, _OWN = 0, 1, 2
 _LARGEST_ROOT = 1 << 20
 _ROUNDS = 2
@@ -173,7 +174,7 @@ def zigzag_encode(number: int) -> int:
 
 
 def zigzag_decode(number: int) -> int:
-    """Undo `fold`."""
+    """Undo `zigzag_encode`."""
     return -(number + 1) // 2 if number & 1 else number // 2
 
 

@@ -15,13 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from compression.export.packed.context_coder import (
-    Layer,
-    Reader,
-    Values,
-    Writer,
-    code,
-)
+from compression.export.packed.context_coder import Layer, Values, code
 from compression.export.packed.context_model import (
     Shape,
     log_bins,
@@ -31,6 +25,7 @@ from compression.export.packed.context_model import (
 from compression.export.packed.format_v2 import dissect
 from compression.export.packed.format_v3 import read, write
 from compression.export.packed.order0_coder import Coded, entropy_bytes, write_numbers
+from compression.export.packed.symbol_coder import Reader, Writer
 from compression.models.parametrize import (
     QuantizationGrid,
     materialize,
