@@ -119,7 +119,11 @@ def table(rows: list[dict[str, Any]]) -> str:
                 f"{100 * (1 - ours['bytes'] / other['bytes']):.0f} %",
             ]
         )
-    return markdown_table(header, lines, right=10)
+    text = markdown_table(header, lines, right=10)
+    if all(REPORT in r["smallest"] for r in rows):
+        return text
+    note = "*Not measured*: the row is of an earlier version, which searched all 5,000 images."
+    return f"{text}\n\n{note}"
 
 
 def _points(change: list[float]) -> str:
