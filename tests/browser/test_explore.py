@@ -153,6 +153,6 @@ def test_csv_holds_every_run(page: Page, served: Dashboard, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("header", ["content-security-policy", "x-frame-options"])
 def test_pages_carry_security_headers(page: Page, header: str) -> None:
-    answer = page.goto("/")
-    assert answer is not None
-    assert header in answer.headers
+    response = page.goto("/")
+    assert response is not None
+    assert header in response.headers
