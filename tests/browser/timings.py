@@ -76,7 +76,7 @@ def fill(store: Store, copies: int) -> None:
     """Put copies of the example in the store, each with an id of its own."""
     (example, *_) = examples()
     for _ in range(copies):
-        store.add(example.run.model_copy(update={"id": secrets.token_hex(6)}))
+        store.runs.add(example.run.model_copy(update={"id": secrets.token_hex(6)}))
 
 
 def main() -> None:
