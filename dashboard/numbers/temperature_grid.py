@@ -150,9 +150,8 @@ def notice(grid: Grid) -> str:
         )
     if not near:
         return f"{winner}; no other 95 % interval overlaps with its own."
-    several = (
-        "interval of another overlaps"
-        if len(near) == 1
-        else f"intervals of {len(near)} others overlap"
-    )
-    return f"{winner}, but the 95 % {several} with its own: that difference may be chance."
+    if len(near) == 1:
+        several = "interval of another overlaps with its own: that difference"
+    else:
+        several = f"intervals of {len(near)} others overlap with its own: those differences"
+    return f"{winner}, but the 95 % {several} may be chance."

@@ -76,12 +76,12 @@ def optimised(png: bytes) -> bytes:
     Raises:
         SystemExit: it is still larger than a repository should carry.
     """
-    found = io.BytesIO()
+    file = io.BytesIO()
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(found, "PNG", optimize=True)
-    if len(found.getvalue()) > LARGEST:
-        raise SystemExit(f"the picture has {len(found.getvalue())} bytes, more than {LARGEST}")
-    return found.getvalue()
+    image.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    if len(file.getvalue()) > LARGEST:
+        raise SystemExit(f"the picture has {len(file.getvalue())} bytes, more than {LARGEST}")
+    return file.getvalue()
 
 
 def main() -> None:
@@ -94,21 +94,21 @@ def main() -> None:
     parser.add_argument("--name", default="explore")
     parser.add_argument("--query", help="the page's parameters, such as model=...&bits=4")
     parser.add_argument("--seconds", type=float, default=1800.0, help="how long runs may take")
-    given = parser.parse_args()
-    given.to.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args()
+    options.to.mkdir(parents=True, exist_ok=True)
     path = find_chromium()
-    with tempfile.TemporaryDirectory() as folder, dashboard(Path(folder), given.store) as up:
-        if not given.store:
-            make_runs(up.store, given.model, given.seconds)
-        done = [e.run.id for e in up.store.runs.find(given.model, (State.DONE,))]
+    with tempfile.TemporaryDirectory() as folder, dashboard(Path(folder), options.store) as up:
+        if not options.store:
+            make_runs(up.store, options.model, options.seconds)
+        done = [e.run.id for e in up.store.runs.find(options.model, (State.DONE,))]
         chosen = f"&run={done[-1]}" if done else ""
-        asked = "sparsity=0.9&bits=3&temperature=4&augmentation=none"
-        query = "?" + (given.query or f"model={given.model}&{asked}{chosen}")
+        settings = "sparsity=0.9&bits=3&temperature=4&augmentation=none"
+        query = "?" + (options.query or f"model={options.model}&{settings}{chosen}")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
             for scheme in SCHEMES:
-                png = optimised(picture(browser, up, query, scheme, given.width))
-                (given.to / f"{given.name}-{scheme}.png").write_bytes(png)
+                png = optimised(picture(browser, up, query, scheme, options.width))
+                (options.to / f"{options.name}-{scheme}.png").write_bytes(png)
             browser.close()
 
 

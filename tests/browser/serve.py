@@ -50,9 +50,9 @@ class Dashboard:
         """What its health route says."""
         # not by a proxy that the environment names, or named when it was first looked for
         direct = build_opener(ProxyHandler({}))
-        with direct.open(f"{self.url}/api/health", timeout=5) as answer:
-            found: dict[str, object] = json.load(answer)
-        return found
+        with direct.open(f"{self.url}/api/health", timeout=5) as response:
+            health: dict[str, object] = json.load(response)
+        return health
 
     def workers(self) -> list[int]:
         """Processes below the page's that have loaded torch."""
@@ -75,12 +75,12 @@ def descendants(pid: int) -> list[int]:
         with suppress(OSError):
             fields = path.read_text().rpartition(")")[2].split()
             parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found, todo = [], [pid]
+    below, todo = [], [pid]
     while todo:
         children = parents.get(todo.pop(), [])
-        found += children
+        below += children
         todo += children
-    return found
+    return below
 
 
 def free_port() -> int:

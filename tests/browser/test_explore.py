@@ -84,13 +84,13 @@ def test_choose_a_method_and_change_it_by_hand(page: Page) -> None:
     method.get_by_text("Custom", exact=True).click()
     expect(page.locator(".st-key-score").get_by_role("combobox")).to_be_visible()
     assert page.evaluate("location.search") == chosen
-    choose(page, "score", "Random, as a control")
+    choose(page, "score", "Random (control)")
     wait_for(lambda: in_url(page, "score") == "random", 20)
     page.reload()
     expect(pressed(page, "method").get_by_text("Custom")).to_be_visible()
 
     page.locator(".st-key-finer_prune summary").click()
-    choose(page, "pattern", "2 of every 4 in a row")
+    choose(page, "pattern", "2:4 semi-structured")
     expect(page.get_by_text("Of every 4 weights in a row, 2 stay")).to_be_visible()
     expect(page.locator(".st-key-sparsity")).to_have_count(0)
     assert in_url(page, "pattern") == "2:4"
@@ -153,6 +153,6 @@ def test_csv_holds_every_run(page: Page, served: Dashboard, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("header", ["content-security-policy", "x-frame-options"])
 def test_pages_carry_security_headers(page: Page, header: str) -> None:
-    answer = page.goto("/")
-    assert answer is not None
-    assert header in answer.headers
+    response = page.goto("/")
+    assert response is not None
+    assert header in response.headers

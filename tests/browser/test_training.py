@@ -1,4 +1,4 @@
-"""Training in a real browser: watched while it learns, stopped, kept, measured, and looked at."""
+"""Training in a real browser: watched while it goes on, stopped, kept, measured, and compared."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.browser.steps import choose, in_url, press_run, quickest, wait_for, w
 from tests.dashboard.runs import curve, done, recipe
 
 pytestmark = pytest.mark.timeout(600)
-LESSON = "&bits=4&temperature=4&images=2000"
+TRAINING = "&bits=4&temperature=4&images=2000"
 
 
-def test_watch_it_learn_stop_and_keep(page: Page, served: Dashboard) -> None:
-    page.goto(f"/?model={quickest().id}{LESSON}&epochs=100")
+def test_watch_training_stop_and_keep(page: Page, served: Dashboard) -> None:
+    page.goto(f"/?model={quickest().id}{TRAINING}&epochs=100")
     run_id = press_run(page)
     active = page.locator(f".st-key-active_{run_id}")
     expect(active).to_contain_text("images per second", timeout=120_000)
@@ -46,7 +46,7 @@ def test_watch_it_learn_stop_and_keep(page: Page, served: Dashboard) -> None:
     expect(learned.locator(".js-plotly-plot")).to_have_count(3)
 
 
-def test_two_lessons_beside_each_other(page: Page, served: Dashboard) -> None:
+def test_two_trainings_beside_each_other(page: Page, served: Dashboard) -> None:
     model = quickest().id
     for alpha, top in ((0.5, 0.9), (1.0, 0.91)):
         run = done(recipe(bits=4, temperature=2.0, alpha=alpha), top, model=model)

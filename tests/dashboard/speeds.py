@@ -35,7 +35,7 @@ def latency(backend: str, p50_ms: float, threads: int = 1, batch: int = 1) -> La
 def timing(
     backend: str, before_ms: float, after_ms: float, threads: int = 1, batch: int = 1, **more: Any
 ) -> Timing:
-    """Original and compressed in turns; int8 against the original's float32."""
+    """Original and compressed, interleaved; int8 against the original's float32."""
     against = "onnx" if backend == "onnx-int8" else backend
     ratio = before_ms / after_ms
     return Timing(
@@ -90,14 +90,14 @@ _STAGES = {"layer1": (64, 32), "layer2": (128, 16), "layer3": (256, 8), "layer4"
 
 def layer_times(saves: float = 3.0) -> tuple[LayerTime, ...]:
     """The convolutions of a ResNet-18 at 32 pixels, the compressed ones `saves` times faster."""
-    found = [_conv("conv1", 3, 64, 32, 7, saves)]
+    layers = [_conv("conv1", 3, 64, 32, 7, saves)]
     before = 64
     for stage, (channels, side) in _STAGES.items():
         for block in range(2):
-            found.append(_conv(f"{stage}.{block}.conv1", before, channels, side, 3, saves))
-            found.append(_conv(f"{stage}.{block}.conv2", channels, channels, side, 3, saves))
+            layers.append(_conv(f"{stage}.{block}.conv1", before, channels, side, 3, saves))
+            layers.append(_conv(f"{stage}.{block}.conv2", channels, channels, side, 3, saves))
             before = channels
-    return (*found, _linear("fc", 512, 10))
+    return (*layers, _linear("fc", 512, 10))
 
 
 def _conv(name: str, wide: int, out: int, side: int, kernel: int, saves: float) -> LayerTime:

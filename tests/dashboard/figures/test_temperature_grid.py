@@ -1,4 +1,4 @@
-"""Which temperature: the grid, its cells, what is said of them, and the figure."""
+"""Which temperature: the grid, its cells, the sentence on them, and the figure."""
 
 from __future__ import annotations
 
@@ -108,6 +108,11 @@ def test_the_best_is_chosen_by_the_images_of_the_search() -> None:
 def test_some_within_the_interval_are_counted() -> None:
     made = grid(dict.fromkeys(PAIRS, 0.8) | {(2.0, 0.9): 0.9, (4.0, 0.9): 0.895})
     assert "the 95 % interval of another overlaps" in temperature_grid.notice(made)
+    near = dict.fromkeys([(4.0, 0.9), (1.0, 0.9)], 0.895)
+    made = grid(dict.fromkeys(PAIRS, 0.8) | {(2.0, 0.9): 0.9} | near)
+    assert "2 others overlap with its own: those differences may be" in temperature_grid.notice(
+        made
+    )
 
 
 def test_a_line_for_each_alpha_with_intervals_and_clicks() -> None:

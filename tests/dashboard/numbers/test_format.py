@@ -92,5 +92,5 @@ def test_intervals() -> None:
 
 
 def test_a_shortened_sentence_says_what_and_not_how() -> None:
-    said = "Zero 80 % of weights (OBS, repaired), then store the rest in 4 bits (GPTQ)."
-    assert fmt.shortened(said) == "Zero 80 % of weights, then store the rest in 4 bits."
+    sentence = "Zero 80 % of weights (OBS, repaired), then store the rest in 4 bits (GPTQ)."
+    assert fmt.shortened(sentence) == "Zero 80 % of weights, then store the rest in 4 bits."

@@ -81,7 +81,7 @@ def test_what_is_left_empty_is_unset(page: Open, store: Store) -> None:
     assert queued(at, store).steps[1] == Distill()
 
 
-def test_another_model_is_taught_first_and_then_compressed(page: Open, store: Store) -> None:
+def test_another_model_is_trained_first_and_then_compressed(page: Open, store: Store) -> None:
     at = unfolded(page(sparsity="0.5", temperature="4"))
     box = at.selectbox(key="student")
     assert "initial" not in shown(at)
@@ -100,7 +100,7 @@ def test_another_model_is_taught_first_and_then_compressed(page: Open, store: St
     assert "fashion-mnist/squeezenet1_1" not in dict(at.query_params).get("student", "")
 
 
-def test_a_student_that_cannot_be_taught_is_named(page: Open) -> None:
+def test_a_student_that_cannot_be_trained_is_named(page: Open) -> None:
     at = unfolded(page(temperature="4", student="imagenet/resnet18"))
     assert "student: 'imagenet/resnet18' is not another model" in text_of(at)
     assert at.selectbox(key="student").value == ""
@@ -118,7 +118,7 @@ def point(**more: float) -> Point:
 
 
 def training(store: Store, **more: object) -> str:
-    """A run that is being taught, with its curve so far."""
+    """A run in training, with its curve so far."""
     run = new_run(MODEL, "fashion-mnist", recipe(bits=4, temperature=4.0))
     store.runs.add(run)
     job = store.jobs.claim("somebody")
@@ -132,10 +132,10 @@ def training(store: Store, **more: object) -> str:
 def test_what_is_learned_is_seen_while_it_trains(page: Open, store: Store) -> None:
     run_id = training(store)
     at = page()
-    said = text_of(at).replace("\N{NO-BREAK SPACE}", " ")
+    text = text_of(at).replace("\N{NO-BREAK SPACE}", " ")
     for figure in ("**0.412**", "**0.900**", "**0.358**", "**88.1 %**", "**0.00800**", "**1,840**"):
-        assert figure in said
-    assert "validation, 87.2 to 88.9" in said
+        assert figure in text
+    assert "validation, 87.2 to 88.9" in text
     assert at.get("progress")[0].proto.text.endswith("about 1 min 15 s left")
     assert len(at.get("plotly_chart")) == 3  # the threshold's, the loss, the accuracy
     assert at.button(key=f"cancel_{run_id}").label == "Cancel"
@@ -280,11 +280,11 @@ def test_a_new_store_begins_with_the_examples(
     new = open_store(f"sqlite:///{tmp_path / 'new.sqlite'}")
     monkeypatch.setenv(STORE_VARIABLE, new.url)
     at = page()
-    said = text_of(at)
-    assert "Nothing measured" not in said
-    assert "**Very small.** What training can do." in said
-    assert ":material/bookmark: example]" in said
-    assert "Training: loss, validation accuracy" in said
+    text = text_of(at)
+    assert "Nothing measured" not in text
+    assert "**Very small.** What training can do." in text
+    assert ":material/bookmark: example]" in text
+    assert "Training: loss, validation accuracy" in text
     other = page(model="fashion-mnist/squeezenet1_1")
     assert "Nothing measured for this model yet" in text_of(other)
     assert [e.run.id for e in new.runs.find()] == [run.id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -19,6 +20,7 @@ from compression.recipe.presets import (
 from compression.recipe.recipe import Recipe, parse
 from compression.recipe.steps import STEPS, Prune, Quantize
 from compression.runs.progress import Progress
+from compression.runs.records import Runs, StoredRun
 from compression.runs.results import State
 from compression.runs.store import Store, new_run
 from dashboard.numbers.format import shortened
@@ -386,3 +388,20 @@ def test_table_names_the_method(page: Open, store: Store) -> None:
     methods = page().dataframe(key="runs").value["method"]
     assert list(methods[1:]) == ["Custom", "Custom", *(p.title for p in reversed(PRESETS.values()))]
     assert list(methods.isna()) == [True] + 5 * [False]
+
+
+def test_one_drawing_of_the_page_reads_the_runs_once(
+    page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store)
+    at = page()
+    reads: list[str] = []
+    find = Runs.find
+
+    def counted(runs: Runs, *arguments: Any) -> list[StoredRun]:
+        reads.append("find")
+        return find(runs, *arguments)
+
+    monkeypatch.setattr(Runs, "find", counted)
+    healthy(at.run())
+    assert len(reads) == 1
