@@ -92,7 +92,7 @@ def _recipes() -> dict[str, Any]:
     from compression.recipe.inactive_fields import inactive_reasons
     from compression.recipe.presets import apply_preset, method_settings
     from compression.recipe.recipe import Recipe, parse
-    from tests.readme import settings_table
+    from tests.readme.tables import settings_table
 
     given = {"step": "quantize", "bits": 4, "rounding": "stochastic"}
     made = parse(Recipe, {"steps": [{**given, "dither": 0.5}]})
