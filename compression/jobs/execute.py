@@ -45,6 +45,13 @@ def execute(
 
     Raises:
         CompressionError: it cannot be done; the message says why.
+
+    Example:
+        >>> from compression import Quantize, Recipe, execute, new_run
+        >>> recipe = Recipe(steps=(Quantize(bits=8),))
+        >>> run = execute(new_run("fashion-mnist/shufflenet_v2_x0_5", "fashion-mnist", recipe))
+        >>> run.state.value, run.delta.size_ratio > 3
+        ('done', True)
     """
     started = time.perf_counter()
     stage(report, "Loading")

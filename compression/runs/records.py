@@ -39,7 +39,23 @@ class StoredRun:
 
 
 def new_run(model: str, dataset: str | None, recipe: Recipe, state: State = State.QUEUED) -> Run:
-    """A run that has not been measured yet, with a fresh id."""
+    """A run that has not been measured yet, with a fresh id.
+
+    Args:
+        model: an id listed by `compression models`.
+        dataset: the id of the model's data set; None if it has none here.
+        recipe: what is to be done.
+        state: queued, unless it is about to be executed.
+
+    Returns:
+        The run, to be given to `execute` or put into a store's queue by `store.runs.add`.
+
+    Example:
+        >>> from compression import Quantize, Recipe, new_run
+        >>> recipe = Recipe(steps=(Quantize(bits=4),))
+        >>> new_run("fashion-mnist/resnet18", "fashion-mnist", recipe).state.value
+        'queued'
+    """
     return Run(
         id=secrets.token_hex(6),
         state=state,

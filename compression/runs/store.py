@@ -40,9 +40,19 @@ class Store:
 def open_store(url: str | None = None) -> Store:
     """Open a store, making it first if it is new, or bringing it up to date if it is older.
 
+    Args:
+        url: an SQLAlchemy URL; the SQLite file in the data folder if not given.
+
     Raises:
         StoreError: the URL is not one, nothing can be opened or written there, or it was written
             by a newer version of this program.
+
+    Example:
+        >>> from compression import Recipe, new_run, open_store
+        >>> store = open_store("sqlite:///runs.sqlite")
+        >>> store.runs.add(new_run("fashion-mnist/resnet18", "fashion-mnist", Recipe()))
+        >>> [stored.run.model for stored in store.runs.find()]
+        ['fashion-mnist/resnet18']
     """
     database = connect(url or default_url())
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from compression.catalogue.cards import cards
 from compression.catalogue.examples import Example, examples
-from tests.readme import BENCHMARKS, README, markdown_table
+from tests.readme import BENCHMARKS, README, markdown_table, section
 
 FOLDER = BENCHMARKS.parent
 
@@ -64,6 +64,16 @@ def _with_training(example: Example) -> str:
     )
 
 
+def smallest() -> str:
+    """How small models get without training; as it stands while some models were measured by an
+    older version, which reported what it searched on."""
+    from tests.benchmarks.smallest import table
+
+    rows = stored("smallest.json")
+    current = all("report" in row["smallest"] for row in rows)
+    return table(rows) if current else section("smallest", BENCHMARKS)
+
+
 def training_speed() -> str:
     """How fast training is."""
     from tests.benchmarks.training import table
@@ -103,6 +113,7 @@ def distillation() -> str:
 MEASURED: dict[str, tuple[Path, Callable[[], str]]] = {
     "results": (README, results_table),
     "peers": (BENCHMARKS, peers),
+    "smallest": (BENCHMARKS, smallest),
     "distillation": (BENCHMARKS, distillation),
     "training-speed": (BENCHMARKS, training_speed),
     "deploy": (BENCHMARKS, deploy),

@@ -50,7 +50,7 @@ every_readme = pytest.mark.parametrize("path", READMES, ids=name_of)
 
 def test_every_readme_is_known() -> None:
     places = ("compression", "dashboard", "tests", "assets")
-    there = {p for place in places for p in (ROOT / place).rglob("*.md")} | {README}
+    there = {p for place in places for p in (ROOT / place).rglob("README.md")} | {README}
     assert there == set(READMES)
 
 
