@@ -19,7 +19,6 @@ from aimet_torch.model_preparer import prepare_model
 from aimet_torch.quantsim import QuantizationSimModel
 from torch import Tensor, nn
 
-from compression.models.parametrize import compressible
 from tests.benchmarks.peers.cells import Job, Made
 
 _CONFIG = "default"  # per channel
@@ -35,12 +34,17 @@ def run(job: Job) -> Made:
         fold_all_batch_norms(model, tuple(sample.shape), dummy_input=sample)
     with tempfile.TemporaryDirectory() as folder:
         rounded = _adaround(job, model, sample, int(iterations.split()[0]), folder)
-        if norms == "adapted":
-            reestimate_bn_stats(rounded, job.batches, len(job.batches), _forward)
-        codes = {"codes": _codes(rounded)}
-        if job.cell.activation_bits is None:
-            return Made(rounded, codes)
-        return Made(_simulated(job, rounded, sample, Path(folder) / "w.encodings"), codes)
+        sim = _simulation(job, rounded, sample, Path(folder) / "w.encodings")
+    weights = _weights(sim)
+    codes = {"codes": max(float(max(r.unique().numel() for r in w)) for w in weights.values())}
+    if job.cell.activation_bits is not None:
+        sim.compute_encodings(lambda m: [m(x) for x in job.batches])
+        return Made(sim.model.eval(), codes)
+    for name, weight in weights.items():
+        rounded.get_submodule(name).weight = nn.Parameter(weight)
+    if norms == "adapted":
+        reestimate_bn_stats(rounded, job.batches, len(job.batches), _forward)
+    return Made(rounded, codes)
 
 
 def _adaround(job: Job, model: nn.Module, sample: Tensor, iterations: int, folder: str) -> Any:
@@ -60,7 +64,8 @@ def _adaround(job: Job, model: nn.Module, sample: Tensor, iterations: int, folde
         ).eval()
 
 
-def _simulated(job: Job, model: nn.Module, sample: Tensor, encodings: Path) -> nn.Module:
+def _simulation(job: Job, model: nn.Module, sample: Tensor, encodings: Path) -> Any:
+    """With the grids that AdaRound was for: what it gives back is not yet on them."""
     sim = QuantizationSimModel(
         model,
         sample,
@@ -70,17 +75,17 @@ def _simulated(job: Job, model: nn.Module, sample: Tensor, encodings: Path) -> n
         config_file=_CONFIG,
     )
     sim.set_and_freeze_param_encodings(str(encodings))
-    sim.compute_encodings(lambda m: [m(x) for x in job.batches])
-    simulated: nn.Module = sim.model
-    return simulated.eval()
+    return sim
+
+
+def _weights(sim: Any) -> dict[str, Tensor]:
+    """The quantized weights of convolutions and linear layers, by name."""
+    layers = ((n, m) for n, m in sim.model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    return {
+        name: m.param_quantizers["weight"](m.weight).detach().dequantize() for name, m in layers
+    }
 
 
 def _forward(model: nn.Module, batch: Tensor) -> Any:
     with torch.no_grad():
         return model(batch)
-
-
-def _codes(model: nn.Module) -> float:
-    """The most different values in any output channel's weight, which proves the bits."""
-    weights = (module.weight.detach().flatten(1) for _, module in compressible(model))
-    return max(float(max(row.unique().numel() for row in w)) for w in weights)

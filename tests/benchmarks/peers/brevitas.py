@@ -11,6 +11,7 @@ import torch
 from brevitas.graph.quantize import preprocess_for_quantize
 from brevitas_examples.imagenet_classification.ptq import ptq_common as ptq
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from tests.benchmarks.peers.cells import Job, Made
 
@@ -31,7 +32,8 @@ def run(job: Job) -> Made:
         ptq.calibrate(loader, quantized)
     ptq.apply_gptq(loader, quantized, act_order=order == "ordered")
     if repair == "batch norm":
-        ptq.calibrate_bn(loader, quantized)
+        # Its own `calibrate_bn` takes the geometric mean of the old and the new variance.
+        update_bn(job.batches, quantized)
     else:
         ptq.apply_bias_correction(loader, quantized)
     quantized.eval()
