@@ -32,14 +32,11 @@ class Matching:
         self._hooks = ExitStack()
         for side, model in enumerate((student, teacher)):
             layers = {pair[side]: model.get_submodule(pair[side]) for pair in self.pairs}
-            self._hooks.enter_context(hooked(layers, post=partial(self._keep, side)))
+            self._hooks.enter_context(hooked(layers, post=partial(_keep, self._outputs, side)))
         _run(student, example)
         _run(teacher, example)
         self.bridges = nn.ModuleList(self._bridge(pair, step, seed) for pair in self.pairs)
         self.bridges.to(example.device)
-
-    def _keep(self, side: int, name: str, _: nn.Module, __: object, output: Tensor) -> None:
-        self._outputs[side, name] = output
 
     def _bridge(self, pair: tuple[str, str], step: Distill, seed: int) -> nn.Module:
         width, target = (self._outputs[side, name].shape[1] for side, name in enumerate(pair))
@@ -61,6 +58,18 @@ class Matching:
         """Take the hooks away and forget the outputs."""
         self._hooks.close()
         self._outputs.clear()
+
+
+# Of no object: a copy of a watched model copies its hooks, and open contexts cannot be copied.
+def _keep(
+    outputs: dict[tuple[int, str], Tensor],
+    side: int,
+    name: str,
+    _: nn.Module,
+    __: object,
+    output: Tensor,
+) -> None:
+    outputs[side, name] = output
 
 
 def _pairs(student: nn.Module, teacher: nn.Module, step: Distill, example: Tensor) -> Pairs:
