@@ -233,8 +233,12 @@ def test_ctrl_c_while_it_trains_keeps_the_best_so_far(
     (entry,) = store.runs.find()
     assert entry.run.stopped_early and entry.run.compressed is not None
     assert store.curves.get(entry.run.id)[0].points[-1].top1 is not None
-    _, err = said(capsys, "certify", entry.run.id, "--store", store.url, code=2)
-    assert "a run that was not stopped early" in err
+    # its recipe would train to the end, but its file is kept
+    out, _ = said(capsys, "certify", entry.run.id, "--store", store.url, "--json")
+    certificate = json.loads(out)
+    assert certificate["stopped_early"] and certificate["environment"]["split"] == "test"
+    digest = entry.run.environment["artifact_sha256"]
+    assert certificate["environment"]["artifact_sha256"] == digest
 
 
 def test_a_second_ctrl_c_ends_at_once_and_stores_nothing(store: Store) -> None:
