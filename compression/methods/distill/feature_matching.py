@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from compression.errors import InvalidInput
 from compression.methods.distill.losses import LAYER_LOSSES
-from compression.models.hooks import hooked
+from compression.models.hooks import Post, hooked
 from compression.recipe.steps import Distill
 
 Pairs = tuple[tuple[str, str], ...]
@@ -32,7 +31,7 @@ class Matching:
         self._hooks = ExitStack()
         for side, model in enumerate((student, teacher)):
             layers = {pair[side]: model.get_submodule(pair[side]) for pair in self.pairs}
-            self._hooks.enter_context(hooked(layers, post=partial(_keep, self._outputs, side)))
+            self._hooks.enter_context(hooked(layers, post=_keeper(self._outputs, side)))
         _run(student, example)
         _run(teacher, example)
         self.bridges = nn.ModuleList(self._bridge(pair, step, seed) for pair in self.pairs)
@@ -60,16 +59,12 @@ class Matching:
         self._outputs.clear()
 
 
-# Of no object: a copy of a watched model copies its hooks, and open contexts cannot be copied.
-def _keep(
-    outputs: dict[tuple[int, str], Tensor],
-    side: int,
-    name: str,
-    _: nn.Module,
-    __: object,
-    output: Tensor,
-) -> None:
-    outputs[side, name] = output
+def _keeper(outputs: dict[tuple[int, str], Tensor], side: int) -> Post:
+    # A closure: a copy of a watched model copies its hooks, and a function is copied as it is.
+    def keep(name: str, _: nn.Module, __: object, output: Tensor) -> None:
+        outputs[side, name] = output
+
+    return keep
 
 
 def _pairs(student: nn.Module, teacher: nn.Module, step: Distill, example: Tensor) -> Pairs:
