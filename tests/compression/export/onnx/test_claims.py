@@ -8,10 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compression.errors import ArtifactError
+from compression.export.handlers import open_data
 from compression.export.onnx.claims import check_constants
 from compression.export.onnx.float_graph import float_graph
 from compression.export.onnx.int8_graph import int8_graph
-from compression.export.open_file import open_data
 from tests.compression.tiny import images, net
 
 SHAPE = (3, 8, 8)
