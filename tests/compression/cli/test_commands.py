@@ -49,7 +49,9 @@ def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> tuple[str, str]:
+def output_of(
+    capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0
+) -> tuple[str, str]:
     """Standard output and error of a command that is run in this process."""
     with pytest.raises(SystemExit) as caught:
         main(list(arguments))
@@ -79,8 +81,8 @@ def measured(url: str) -> dict[str, Any]:
         url,
         "--json",
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def test_run_prints_its_json_and_nothing_else(measured: dict[str, Any], url: str) -> None:
@@ -99,13 +101,13 @@ def test_run_prints_its_json_and_nothing_else(measured: dict[str, Any], url: str
 def test_runs_and_show_tell_the_same(
     measured: dict[str, Any], url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, _ = said(capsys, "runs", "--store", url, "--json")
+    out, _ = output_of(capsys, "runs", "--store", url, "--json")
     assert json.loads(out) == [measured]
-    out, _ = said(capsys, "show", measured["id"][:6], "--store", url, "--json")
+    out, _ = output_of(capsys, "show", measured["id"][:6], "--store", url, "--json")
     assert json.loads(out) == measured
-    out, _ = said(capsys, "runs", "--store", url)
+    out, _ = output_of(capsys, "runs", "--store", url)
     assert measured["id"] in out
-    out, _ = said(capsys, "show", measured["id"], "--store", url)
+    out, _ = output_of(capsys, "show", measured["id"], "--store", url)
     top1 = Interval.model_validate(measured["compressed"]["top1"])
     assert percent(top1) in out
     assert size(measured["compressed"]["artifact_bytes"]) in out
@@ -129,7 +131,7 @@ def test_certify_measures_on_test_images_once(measured: dict[str, Any], url: str
 def test_only_finished_runs_are_certified(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run = new_run(MODEL.id, MODEL.dataset, Recipe())
     store.runs.add(run)
-    _, err = said(capsys, "certify", run.id, "--store", store.url, code=2)
+    _, err = output_of(capsys, "certify", run.id, "--store", store.url, code=2)
     assert "a run that is done; this one is queued" in err
 
 
@@ -213,7 +215,7 @@ def test_bad_input_is_one_line_and_code_2(
     arguments: list[str], line: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = [] if "--store" in arguments else ["--store", store.url]
-    out, err = said(capsys, "run", MODEL.id, *arguments, *where, code=2)
+    out, err = output_of(capsys, "run", MODEL.id, *arguments, *where, code=2)
     assert out == ""
     assert line in err
     assert err.count("\n") == 1
@@ -235,7 +237,7 @@ def test_bad_input_is_one_line_and_code_2(
 def test_bad_names_are_one_line_and_code_2(
     arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, err = said(capsys, *arguments, code=2)
+    out, err = output_of(capsys, *arguments, code=2)
     assert (out, err.count("\n")) == ("", 1)
     assert line in err
 
@@ -258,7 +260,7 @@ def test_a_bad_recipe_file_is_one_line(
 ) -> None:
     path = tmp_path / "recipe.json"
     path.write_text(content)
-    _, err = said(capsys, "run", MODEL.id, "--recipe", str(path), code=2)
+    _, err = output_of(capsys, "run", MODEL.id, "--recipe", str(path), code=2)
     assert err.count("\n") == 1
 
 
@@ -267,7 +269,7 @@ def test_the_unexpected_is_one_line_with_the_details_in_a_file(
 ) -> None:
     monkeypatch.setenv("COMPRESSION_DATA", str(tmp_path))
     monkeypatch.setattr("compression.cli.commands.cards", lambda: 1 // 0)
-    _, err = said(capsys, "models", code=1)
+    _, err = output_of(capsys, "models", code=1)
     assert err.startswith("unexpected error: ZeroDivisionError")
     assert err.count("\n") == 1
     [kept] = tmp_path.glob("error-*.log")
@@ -276,9 +278,9 @@ def test_the_unexpected_is_one_line_with_the_details_in_a_file(
 
 
 def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = said(capsys, "models", "--json")
+    out, _ = output_of(capsys, "models", "--json")
     assert [m["id"] for m in json.loads(out)] == list(cards())
-    out, _ = said(capsys, "models")
+    out, _ = output_of(capsys, "models")
     assert all(name in out for name in cards())
     assert MODEL.test_top1 is not None
     assert percent(MODEL.test_top1) in out
@@ -287,8 +289,8 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_runs_yet_says_how_to_start_one(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "compression run" in said(capsys, "runs", "--store", store.url)[0]
-    assert json.loads(said(capsys, "runs", "--store", store.url, "--json")[0]) == []
+    assert "compression run" in output_of(capsys, "runs", "--store", store.url)[0]
+    assert json.loads(output_of(capsys, "runs", "--store", store.url, "--json")[0]) == []
 
 
 # Flags are made from the fields
@@ -299,7 +301,7 @@ def test_every_setting_is_a_flag_with_its_help_and_range(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     # a line may be broken after a hyphen
-    out = "".join(said(capsys, "run", "--help")[0].split())
+    out = "".join(output_of(capsys, "run", "--help")[0].split())
     for step in STEPS.values():
         for setting in settings(step):
             assert setting.flag in out
@@ -324,9 +326,9 @@ def test_a_preset_says_how_and_explicit_flags_win() -> None:
         Quantize(bits=4, **PRESETS["better"].values["quantize"]),
         Distill(augmentation="none"),
     )
-    own = {**flags, "score": "random", "rounding": "nearest", "repair": "none"}
-    own |= {"augmentation": "random"}
-    assert build_recipe(own, None, None, "better").steps == (
+    settings_given = {**flags, "score": "random", "rounding": "nearest", "repair": "none"}
+    settings_given |= {"augmentation": "random"}
+    assert build_recipe(settings_given, None, None, "better").steps == (
         Prune(sparsity=0.8, scope="allocated", score="random", update="obs"),
         Quantize(bits=4),
         Distill(),
@@ -343,7 +345,7 @@ def test_a_flag_at_its_default_takes_nothing_from_a_preset() -> None:
 def test_a_renamed_setting_is_a_flag_by_both_names(
     flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, error = said(capsys, "run", MODEL.id, flag, "-1", code=2)
+    _, error = output_of(capsys, "run", MODEL.id, flag, "-1", code=2)
     assert "rd_lambda: got '-1', allowed: from 0 to 10000" in error
 
 
@@ -355,7 +357,7 @@ def test_a_model_without_images_has_only_the_preset_that_can_do_without() -> Non
 
 
 def test_presets_are_listed_with_flags_that_make_them(capsys: pytest.CaptureFixture[str]) -> None:
-    listed = json.loads(said(capsys, "presets", "--json")[0])["presets"]
+    listed = json.loads(output_of(capsys, "presets", "--json")[0])["presets"]
     assert [p["name"] for p in listed] == list(PRESETS)
     for preset in listed:
         for step, amount in (("prune", {"sparsity": "0.5"}), ("quantize", {"bits": "4"})):
@@ -364,7 +366,7 @@ def test_presets_are_listed_with_flags_that_make_them(capsys: pytest.CaptureFixt
             flags = {names[flag]: value for flag, value in given.items()}
             same = build_recipe(amount, None, None, preset["name"])
             assert build_recipe(amount | flags, None, None) == same
-    out, _ = said(capsys, "presets")
+    out, _ = output_of(capsys, "presets")
     assert all(f"{name}, s" in out for name in PRESETS)
     assert all(f"{c.id} " in out for c in cards().values() if c.bundled)
 

@@ -22,7 +22,7 @@ from compression.runs.format import digits, percent, points, ratio, size
 from compression.runs.results import Exported, Run, State
 from compression.runs.statistics import Interval
 from compression.runs.store import Store, new_run, open_store
-from tests.compression.cli.test_commands import said
+from tests.compression.cli.test_commands import output_of
 from tests.compression.jobs.test_export import (
     MODEL,
     RECIPE,
@@ -50,8 +50,8 @@ def test_a_run_becomes_an_int8_graph_that_its_script_runs_and_evaluate_measures(
     store: Store, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "small-int8.onnx"
-    asked = ("--format", "onnx-int8", "-o", str(path), "--store", store.url)
-    out, _ = said(capsys, "export", run.id[:6], *asked, "--json")
+    arguments = ("--format", "onnx-int8", "-o", str(path), "--store", store.url)
+    out, _ = output_of(capsys, "export", run.id[:6], *arguments, "--json")
     written: dict[str, Any] = json.loads(out)
     beside = sorted(p.name for p in tmp_path.iterdir())
     assert beside == ["small-int8.md", "small-int8.onnx", "small-int8.py"]
@@ -78,13 +78,13 @@ def test_a_run_becomes_an_int8_graph_that_its_script_runs_and_evaluate_measures(
     right = sum(a == names[b] for a, b in zip(done.stdout.splitlines(), labels, strict=True))
     assert right >= 20
 
-    out, _ = said(capsys, "evaluate", str(path), "--store", store.url, "--json")
-    found = json.loads(out)
-    assert (found["model"], found["format"]) == (MODEL, "onnx-int8")
-    assert found["top1"] == written["top1"]
-    assert found["change"]["n"] == found["top1"]["n"] == 5_000
-    out, _ = said(capsys, "evaluate", str(path), "--store", store.url, "--threads", "2")
-    assert f"{percent(Interval(**found['top1']))}" in out
+    out, _ = output_of(capsys, "evaluate", str(path), "--store", store.url, "--json")
+    document = json.loads(out)
+    assert (document["model"], document["format"]) == (MODEL, "onnx-int8")
+    assert document["top1"] == written["top1"]
+    assert document["change"]["n"] == document["top1"]["n"] == 5_000
+    out, _ = output_of(capsys, "evaluate", str(path), "--store", store.url, "--threads", "2")
+    assert f"{percent(Interval(**document['top1']))}" in out
     assert MODEL in out and "2 threads" in out and "p99" in out
 
 
@@ -92,16 +92,16 @@ def test_nothing_is_overwritten_without_asking(
     store: Store, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "small.safetensors"
-    asked = ("export", run.id, "-o", str(path), "--store", store.url)
+    arguments = ("export", run.id, "-o", str(path), "--store", store.url)
     for other in (path, path.with_suffix(".md"), path.with_suffix(".py")):
         other.write_text("mine")
-        _, err = said(capsys, *asked, code=2)
+        _, err = output_of(capsys, *arguments, code=2)
         assert f"{other} exists; pass --force to replace it" in err
         assert other.read_text() == "mine"
         assert [*tmp_path.iterdir()] == [other]
         other.unlink()
     path.write_text("mine")
-    out, _ = said(capsys, *asked, "--force")
+    out, _ = output_of(capsys, *arguments, "--force")
     assert path.read_bytes() == packed()
     assert all(p.name in out for p in tmp_path.iterdir())
     assert "Same label as the measured model: 100 %" in out
@@ -126,7 +126,7 @@ def test_what_cannot_be_written_is_said_before_any_work(
         (run.id, "-o", str(tmp_path / "torch.pt2")): "its script must not hide a module",
     }
     for arguments, line in cases.items():
-        out, err = said(capsys, "export", *arguments, "--store", store.url, code=2)
+        out, err = output_of(capsys, "export", *arguments, "--store", store.url, code=2)
         assert line in err
         assert (out, err.count("\n"), [*tmp_path.iterdir()]) == ("", 1, [])
 
@@ -136,12 +136,12 @@ def test_a_program_is_opened_if_it_was_written_here_or_is_trusted(
 ) -> None:
     path = tmp_path / "model.pt2"
     path.write_bytes(b"PK\x03\x04 and then nothing that could be loaded")
-    asked = ("evaluate", str(path), "--store", store.url)
-    _, err = said(capfd, *asked, code=2)
+    arguments = ("evaluate", str(path), "--store", store.url)
+    _, err = output_of(capfd, *arguments, code=2)
     assert "not exported into this store" in err and "--trust" in err
-    _, trusted = said(capfd, *asked, "--trust", code=2)
+    _, trusted = output_of(capfd, *arguments, "--trust", code=2)
     store.facts.put("exported", hashlib.sha256(path.read_bytes()).hexdigest(), {})
-    _, known = said(capfd, *asked, code=2)
+    _, known = output_of(capfd, *arguments, code=2)
     assert trusted == known
     assert "not a program that PyTorch" in known
     assert known.count("\n") == 1
@@ -158,7 +158,7 @@ def test_evaluating_says_in_one_line_what_is_wrong(
         (str(path), "--split", "train"): "split: got 'train', allowed: validation, test",
         (str(path), "--model", "none"): "model: got 'none', allowed: an id listed",
     }.items():
-        out, err = said(capsys, "evaluate", *arguments, "--store", store.url, code=2)
+        out, err = output_of(capsys, "evaluate", *arguments, "--store", store.url, code=2)
         assert line in err
         assert (out, err.count("\n")) == ("", 1)
 
@@ -166,8 +166,10 @@ def test_evaluating_says_in_one_line_what_is_wrong(
 @pytest.mark.parametrize("example", examples(), ids=lambda e: e.name)
 def test_a_card_holds_every_figure_of_the_run_with_its_interval(example: Any) -> None:
     done = example.run
-    own = Exported(format="packed", file_bytes=104_065, notes=("A note.",))
-    page = Page("a.safetensors", "f" * 64, done, example.certificate, card(done.model), own, "a.py")
+    exported = Exported(format="packed", file_bytes=104_065, notes=("A note.",))
+    page = Page(
+        "a.safetensors", "f" * 64, done, example.certificate, card(done.model), exported, "a.py"
+    )
     text = card_of(page)
     assert done.compressed and done.delta and done.compressed.latency and example.certificate
     for part in (
@@ -188,7 +190,7 @@ def test_a_card_holds_every_figure_of_the_run_with_its_interval(example: Any) ->
         assert part in text
     assert "have not been looked at" not in text
     assert "have not been looked at" in card_of(
-        Page("a", "f" * 64, done, None, card(done.model), own, "a.py")
+        Page("a", "f" * 64, done, None, card(done.model), exported, "a.py")
     )
     assert len(text.split()) < 600  # a page
     front = yaml.safe_load(text.split("---\n")[1])
@@ -203,5 +205,5 @@ def test_a_card_holds_every_figure_of_the_run_with_its_interval(example: Any) ->
     assert [r["dataset"]["split"] for r in index["results"]] == ["validation", "test"]
     bare = new_run(done.model, done.dataset, done.recipe, State.DONE)
     assert "Latency was not measured" in card_of(
-        Page("a", "f" * 64, bare, None, card(done.model), own, "a.py")
+        Page("a", "f" * 64, bare, None, card(done.model), exported, "a.py")
     )

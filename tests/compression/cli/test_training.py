@@ -27,7 +27,7 @@ from tests.compression.cli.test_commands import (
     MODEL,
     call,
     command,
-    said,
+    output_of,
 )
 from tests.compression.runs.test_store import curve
 
@@ -46,8 +46,8 @@ def swept(url: str) -> dict[str, Any]:
     """A sweep of two real runs, from its JSON on standard output."""
     cells = ["--temperatures", "1,4,1", "--alphas", "0.5"]
     done = call("sweep", MODEL.id, *cells, *SHORT, "--store", url, "--json")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def test_a_sweep_stores_ordinary_runs_with_their_curves(swept: dict[str, Any], url: str) -> None:
@@ -77,7 +77,7 @@ def test_a_sweep_takes_what_is_done_and_says_what_can_be_told(
 ) -> None:
     arguments = ["--temperatures", "1,4", "--alphas", "0.5", *SHORT[:-2], "--store", url]
     started = time.monotonic()
-    out, err = said(capsys, "sweep", MODEL.id, *arguments)
+    out, err = output_of(capsys, "sweep", MODEL.id, *arguments)
     assert time.monotonic() - started < 10
     assert err.count("was done before") == 2
     assert out.count("best: ") == 1
@@ -128,7 +128,7 @@ def test_a_sweep_that_is_interrupted_keeps_the_runs_it_has(swept: dict[str, Any]
 def test_a_bad_sweep_is_one_line_and_code_2(
     arguments: list[str], line: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, err = said(capsys, "sweep", MODEL.id, *arguments, "--store", store.url, code=2)
+    out, err = output_of(capsys, "sweep", MODEL.id, *arguments, "--store", store.url, code=2)
     assert (out, err.count("\n")) == ("", 1)
     assert line in err
     assert store.runs.find() == []
@@ -148,9 +148,9 @@ def test_curves_are_shown_as_a_table_and_as_they_are(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finished_with_curves(store)
-    out, _ = said(capsys, "curves", run.id[:6], "--store", store.url, "--json")
+    out, _ = output_of(capsys, "curves", run.id[:6], "--store", store.url, "--json")
     assert json.loads(out) == [c.model_dump(mode="json") for c in store.curves.get(run.id)]
-    out, _ = said(capsys, "curves", run.id, "--store", store.url)
+    out, _ = output_of(capsys, "curves", run.id, "--store", store.url)
     assert "Step 3" in out and "a processor" in out
     for words in ("epoch", "loss", "hard", "soft", "learning rate", "top-1", "images/s"):
         assert words in out
@@ -162,9 +162,9 @@ def test_curves_are_shown_as_a_table_and_as_they_are(
 def test_a_run_without_curves_says_so(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run = example().run
     store.runs.add(run)
-    assert "No curves" in said(capsys, "curves", run.id, "--store", store.url)[0]
-    assert said(capsys, "curves", run.id, "--store", store.url, "--json")[0].strip() == "[]"
-    assert "run: got 'zzzz'" in said(capsys, "curves", "zzzz", "--store", store.url, code=2)[1]
+    assert "No curves" in output_of(capsys, "curves", run.id, "--store", store.url)[0]
+    assert output_of(capsys, "curves", run.id, "--store", store.url, "--json")[0].strip() == "[]"
+    assert "run: got 'zzzz'" in output_of(capsys, "curves", "zzzz", "--store", store.url, code=2)[1]
 
 
 def test_how_training_goes_is_said_in_a_few_words() -> None:
@@ -234,7 +234,7 @@ def test_ctrl_c_while_it_trains_keeps_the_best_so_far(
     assert entry.run.stopped_early and entry.run.compressed is not None
     assert store.curves.get(entry.run.id)[0].points[-1].top1 is not None
     # its recipe would train to the end, but its file is kept
-    out, _ = said(capsys, "certify", entry.run.id, "--store", store.url, "--json")
+    out, _ = output_of(capsys, "certify", entry.run.id, "--store", store.url, "--json")
     certificate = json.loads(out)
     assert certificate["stopped_early"] and certificate["environment"]["split"] == "test"
     digest = entry.run.environment["artifact_sha256"]
@@ -263,10 +263,10 @@ def test_examples_are_listed_beside_the_presets(
 ) -> None:
     one = example()
     write(one)
-    out, _ = said(capsys, "presets")
+    out, _ = output_of(capsys, "presets")
     (row,) = [line for line in out.splitlines() if line.split()[:1] == [one.name]]
     assert one.run.model in row and "50 x" in row and "90 % (89 to 91)" in row
-    (listed,) = json.loads(said(capsys, "presets", "--json")[0])["examples"]
+    (listed,) = json.loads(output_of(capsys, "presets", "--json")[0])["examples"]
     assert Run.model_validate(listed["run"]) == one.run
 
 
@@ -275,6 +275,6 @@ def test_an_example_is_not_mixed_with_flags(
 ) -> None:
     write(example())
     arguments = ["run", MODEL.id, "--preset", "tiny", "--bits", "4", "--store", store.url]
-    _, err = said(capsys, *arguments, code=2)
+    _, err = output_of(capsys, *arguments, code=2)
     assert err.startswith("preset: got 'tiny', allowed: an example alone, without --bits")
     assert err.count("\n") == 1

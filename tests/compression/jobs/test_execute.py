@@ -36,9 +36,9 @@ def test_a_search_is_reported_on_the_other_half_of_validation() -> None:
     assert run.environment["split"] == REPORT and NOTE in run.notes
     assert run.compressed is not None and run.baseline is not None and run.delta is not None
     model = materialize(compress(MODEL, SEARCHED, device="cpu").model)
-    found = compare(predict(original_of(MODEL), data.report), predict(model, data.report))
-    assert (run.baseline.top1, run.compressed.top1) == (found.before, found.after)
-    assert run.delta.top1 == found.change and found.change.n == 2_500
+    comparison = compare(predict(original_of(MODEL), data.report), predict(model, data.report))
+    assert (run.baseline.top1, run.compressed.top1) == (comparison.before, comparison.after)
+    assert run.delta.top1 == comparison.change and comparison.change.n == 2_500
     on_search = compare(predict(original_of(MODEL), data.search), predict(model, data.search))
     assert run.search_top1 == on_search.after
     assert on_search.change.value >= -0.01 - 1e-12  # the search keeps its word where it looked

@@ -45,9 +45,11 @@ RECIPE = Recipe(steps=(Prune(sparsity=0.3), Quantize(bits=4, activation_bits=8))
 @cache
 def packed() -> bytes:
     """The packed file of `RECIPE`, as measuring packs it."""
-    found, model = card(MODEL), compress(MODEL, RECIPE, device="cpu").model
-    said = {"model": MODEL, "recipe": RECIPE.brief}
-    return pack(model, architecture=found.architecture, classes=found.classes, details=said)
+    model_card, model = card(MODEL), compress(MODEL, RECIPE, device="cpu").model
+    about = {"model": MODEL, "recipe": RECIPE.brief}
+    return pack(
+        model, architecture=model_card.architecture, classes=model_card.classes, details=about
+    )
 
 
 def finished(**changed: object) -> Run:
@@ -99,19 +101,23 @@ def test_every_file_answers_as_the_measured_model(form: str) -> None:
     else:
         assert exported.difference < (1e-5 if form == "onnx" else 0.2)
         assert exported.agreement > 0.97
-    said = " ".join(exported.notes)
-    assert ("int8 kernels" in said) == (form == "onnx-int8")
-    assert ("grids" in said) == (form == "onnx")
+    about = " ".join(exported.notes)
+    assert ("int8 kernels" in about) == (form == "onnx-int8")
+    assert ("grids" in about) == (form == "onnx")
 
 
 @pytest.mark.parametrize("form", ["onnx-int8", "pt2"])
 def test_a_file_is_measured_again_as_it_was_when_it_was_made(form: str, tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.write_bytes(ready(form).data)
-    found = evaluate(path, trusted=form == "pt2")
-    assert (found.format, found.model, found.file_bytes) == (form, MODEL, path.stat().st_size)
-    assert found.top1 == ready(form).exported.top1
-    timed = found.latency
+    evaluation = evaluate(path, trusted=form == "pt2")
+    assert (evaluation.format, evaluation.model, evaluation.file_bytes) == (
+        form,
+        MODEL,
+        path.stat().st_size,
+    )
+    assert evaluation.top1 == ready(form).exported.top1
+    timed = evaluation.latency
     assert timed is not None and (timed.batch, timed.threads) == (1, 1)
     assert 0 < timed.p50_ms <= timed.p90_ms <= timed.p99_ms
     assert ("int8" in timed.backend) == (form == "onnx-int8")
@@ -159,19 +165,19 @@ def test_every_file_says_of_what_it_is() -> None:
     for form in ("onnx", "onnx-int8"):
         graph = onnx.load_model_from_string(ready(form).data)
         onnx.checker.check_model(graph)
-        said = {p.key: p.value for p in graph.metadata_props}
-        assert said["compression.model"] == MODEL
-        assert said["compression.run"] == source().run.id
-        assert json.loads(said["compression.recipe"]) == RECIPE.brief
-        assert len(json.loads(said["compression.classes"])) == 10
+        about = {p.key: p.value for p in graph.metadata_props}
+        assert about["compression.model"] == MODEL
+        assert about["compression.run"] == source().run.id
+        assert json.loads(about["compression.recipe"]) == RECIPE.brief
+        assert len(json.loads(about["compression.classes"])) == 10
 
 
 def test_a_program_takes_any_batch_and_holds_no_pickle_and_no_path() -> None:
     data = ready("pt2").data
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         inside = {name: file.read(name) for name in file.namelist()}
-    said = next(json.loads(v) for k, v in inside.items() if k.endswith("/about.json"))
-    assert (said["model"], said["run"]) == (MODEL, source().run.id)
+    about = next(json.loads(v) for k, v in inside.items() if k.endswith("/about.json"))
+    assert (about["model"], about["run"]) == (MODEL, source().run.id)
     for name, content in inside.items():
         assert b".py" not in content, name
         assert not content.startswith(b"\x80"), name  # how a pickle begins
@@ -206,9 +212,9 @@ def test_an_older_store_finds_the_file_that_an_example_comes_with(store: Store) 
     for example in examples():
         run = example.run
         store.runs.add(run)
-        found = source_of(store, run)
-        assert hashlib.sha256(found.packed).hexdigest() == run.environment["artifact_sha256"]
-        assert found.notes == ()
+        kept = source_of(store, run)
+        assert hashlib.sha256(kept.packed).hexdigest() == run.environment["artifact_sha256"]
+        assert kept.notes == ()
 
 
 def test_what_cannot_be_had_is_refused_in_one_line(store: Store) -> None:

@@ -140,9 +140,9 @@ def test_a_running_run_can_be_cancelled(shared: Store, runner: subprocess.Popen[
     run = queue(shared, SLOW)
     wait(shared, run, quantizing)
     shared.jobs.cancel(run.id)
-    asked = time.monotonic()
+    cancelled_at = time.monotonic()
     assert wait(shared, run, ended).run.state is State.CANCELLED
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - cancelled_at < 10
 
 
 def test_a_killed_training_goes_on_and_a_cancelled_one_keeps_the_best_so_far(
@@ -235,18 +235,18 @@ def test_a_killed_runner_leaves_no_process_and_the_next_ones_take_up_its_run(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         (["--store", "nothing"], "store: got 'nothing'"),
         (["--memory-limit", "5MB"], "memory-limit: got '5MB'"),
         (["--memory-limit", "much"], "memory-limit: got 'much'"),
     ],
 )
-def test_bad_settings_are_said_in_one_line(arguments: list[str], said: str) -> None:
+def test_bad_settings_are_said_in_one_line(arguments: list[str], reason: str) -> None:
     command = [sys.executable, "-m", "compression.jobs", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert reason in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -345,7 +345,7 @@ def tick_until_ended(runner: Runner, run: Run) -> StoredRun:
 
 
 @pytest.mark.parametrize(
-    ("work", "said"),
+    ("work", "reason"),
     [
         (eat_memory, "Out of memory: the worker reached"),
         (crash, "killed by signal 11 SIGSEGV"),
@@ -353,12 +353,12 @@ def tick_until_ended(runner: Runner, run: Run) -> StoredRun:
     ],
 )
 def test_a_run_that_ends_badly_says_why_and_the_next_one_works(
-    quick: Runner, work: runner_module.Work, said: str
+    quick: Runner, work: runner_module.Work, reason: str
 ) -> None:
     quick.work = work
     entry = tick_until_ended(quick, queue(quick.store, SHORT))
     assert entry.run.state is State.FAILED
-    assert said in entry.run.notes[-1]
+    assert reason in entry.run.notes[-1]
     if work is eat_memory:
         assert "its limit is 0.50 GB" in entry.run.notes[-1]
     quick.work = finish_at_once
@@ -380,7 +380,7 @@ def test_a_run_that_does_not_answer_is_stopped_the_hard_way(
 
 
 @pytest.mark.parametrize(
-    ("work", "tries", "said"),
+    ("work", "tries", "reason"),
     [
         (crash_after_each_of_three_checkpoints, 4, None),
         (crash_where_the_checkpoint_is, 2, "killed by signal 11 SIGSEGV"),
@@ -388,14 +388,14 @@ def test_a_run_that_does_not_answer_is_stopped_the_hard_way(
     ],
 )
 def test_a_killed_run_goes_on_from_its_checkpoint_while_that_gets_it_further(
-    quick: Runner, work: runner_module.Work, tries: int, said: str | None
+    quick: Runner, work: runner_module.Work, tries: int, reason: str | None
 ) -> None:
     quick.work = work
     run = queue(quick.store, SHORT)
     entry = tick_until_ended(quick, run)
     assert quick.store.facts.get("tries", run.id) == {"n": tries}
-    assert entry.run.state is (State.FAILED if said else State.DONE)
-    assert not said or said in entry.run.notes[-1]
+    assert entry.run.state is (State.FAILED if reason else State.DONE)
+    assert not reason or reason in entry.run.notes[-1]
 
 
 def test_a_cancelled_training_that_keeps_what_there_is_is_not_stopped_the_hard_way(

@@ -112,13 +112,13 @@ def test_the_best_is_chosen_by_the_images_of_the_search_and_not_by_those_it_repo
 
 
 def test_the_verdict_says_what_can_be_told_and_what_not() -> None:
-    found = list(zip(CELLS, (CLOSE, BEST, WORSE), strict=True))
-    said = verdict(found, BEST)
-    assert f"Best: T = 4, alpha 0.9 (run {BEST.id})" in said
-    assert "Clearly worse: T = 8, alpha 0.9." in said
-    assert "The others (1) may be as good" in said
-    assert "All others (1) may be as good" in verdict(found[:2], BEST)
-    assert "may be" not in verdict(found[1:], BEST)
+    cells = list(zip(CELLS, (CLOSE, BEST, WORSE), strict=True))
+    sentence = verdict(cells, BEST)
+    assert f"Best: T = 4, alpha 0.9 (run {BEST.id})" in sentence
+    assert "Clearly worse: T = 8, alpha 0.9." in sentence
+    assert "The others (1) may be as good" in sentence
+    assert "All others (1) may be as good" in verdict(cells[:2], BEST)
+    assert "may be" not in verdict(cells[1:], BEST)
 
 
 def test_a_cell_that_was_done_is_taken_unless_stopped_early_or_done_elsewhere(
