@@ -80,6 +80,20 @@ def test_a_peer_ahead_is_said_to_be_ahead() -> None:
     assert "**-1.00" in row
 
 
+def test_a_method_that_was_not_run_has_no_column() -> None:
+    header = _channels(ours=890, plain=400, adapted=800).splitlines()[2]
+    assert [cell.strip() for cell in header.split("|")[3:6]] == [
+        "ours",
+        "torch-pruning",
+        "torch-pruning + BN",
+    ]
+    known = _known([_result("aimet", "W4", METHODS["aimet"].variants["W4"][0], "test", 890)])
+    lines = table.report(known, [MODEL], ["W4", "W3"], "test").splitlines()
+    assert "AIMET" in lines[0]
+    assert "Brevitas" not in lines[0]
+    assert "AIMET: not run yet" in "\n".join(lines)
+
+
 def test_a_row_counts_once_against_its_best_peer() -> None:
     text = _channels(ours=890, plain=400, adapted=800)
     assert "clearly ahead in 2 of 2 comparisons" in text

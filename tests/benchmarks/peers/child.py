@@ -71,9 +71,10 @@ def _answer(module: Module, task: dict[str, str], threads: int, method: str) -> 
     try:
         job = _job(task, threads)
         before = _reset_peak_mib()
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         made = module.run(job)
-        spent, peak = time.perf_counter() - started, _peak_mib() - before
+        spent, cpu_spent = time.perf_counter() - started, time.process_time() - cpu_started
+        peak = _peak_mib() - before
         right = evaluate(made, job.model_id, task["split"])
     except Exception as error:  # a peer may fail in any way; the table says how
         message = " ".join(str(error).split()).replace(str(Path.cwd()) + "/", "")
@@ -84,6 +85,7 @@ def _answer(module: Module, task: dict[str, str], threads: int, method: str) -> 
         "n": len(right),
         "right": pack_bits(right),
         "seconds": round(spent, 3),
+        "cpu_seconds": round(cpu_spent, 3),
         "peak_mib": round(max(peak, 0.0), 1),
         "threads": threads,
         "facts": {k: round(v, 5) for k, v in made.facts.items()},

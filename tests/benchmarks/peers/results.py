@@ -23,7 +23,8 @@ class Result:
 
     `right` holds a bit per image in stored order, base64 of numpy's packbits, empty if it failed;
     then `reason` says why. `lost` images were right with the original and are wrong now, `gained`
-    the other way round. `seconds` and `peak_mib` are of compressing alone.
+    the other way round. `seconds` by the clock, `cpu_seconds` of the processor (0 if unknown) and
+    `peak_mib` are of compressing alone.
     """
 
     method: str
@@ -42,6 +43,12 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
     reason: str = ""
+    cpu_seconds: float = 0.0
+
+    @property
+    def cost_seconds(self) -> float:
+        """Of the processor if they were taken: on a busy machine the clock counts others' work."""
+        return self.cpu_seconds or self.seconds
 
     @property
     def key(self) -> Key:

@@ -68,7 +68,7 @@ def report(known: Known, models: Sequence[str], cells: Sequence[str], split: str
     tables = []
     for group in GROUPS:
         wanted = [cell for cell in GROUPS[group] if cell in cells]
-        columns = [m for m in METHODS if any(c in METHODS[m].variants for c in wanted)]
+        columns = [m for m in METHODS if _was_run(known, m, wanted, split)]
         rows = []
         for model in models:
             for cell in wanted:
@@ -87,6 +87,12 @@ def report(known: Known, models: Sequence[str], cells: Sequence[str], split: str
     sizes = size_table(known, models, cells, split)
     parts = [*score, *tables, reasons, sizes, _cost(known, split)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _was_run(known: Known, method: str, cells: Sequence[str], split: str) -> bool:
+    """Whether a method that can do any of the cells was run in one: a column of its own."""
+    able = {cell for cell in cells if cell in METHODS[method].variants}
+    return any(r.method == method and r.cell in able and r.split == split for r in known.values())
 
 
 def _score(standings: Counter[str], against_best: Counter[str]) -> str:
@@ -149,7 +155,7 @@ def _cost(known: Known, split: str) -> str:
                 and not r.reason
                 and r.variant in about.variants.get(r.cell, ())
             ]
-            seconds = statistics.median([r.seconds for r in done]) if done else 0.0
+            seconds = statistics.median([r.cost_seconds for r in done]) if done else 0.0
             peak = statistics.median([r.peak_mib for r in done]) if done else 0.0
             texts.append(f"{seconds:.3g} s, {peak:.0f} MiB" if done else "-")
         if set(texts) != {"-"}:
