@@ -135,6 +135,17 @@ def test_the_table_of_sizes_reports_the_test_split() -> None:
     assert row.endswith("| 0.50 |")
 
 
+def test_a_file_that_no_peer_is_as_accurate_as_stays_in_the_table() -> None:
+    ours, peer = METHODS["ours"].variants["file8"][0], METHODS["nncodec"].variants[SWEEP][0]
+    results = [
+        _result("ours", "file8", ours, "validation", 900, 500),
+        _result("ours", "file8", ours, "test", 890, 500),
+        _result("nncodec", SWEEP, peer, "validation", 899, 1000),
+    ]
+    text = sizes.size_table(_known(results), [MODEL], list(FILES), "test")
+    assert text.splitlines()[-1].endswith("| none | as accurate | - |")
+
+
 def test_what_is_missing_is_named_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

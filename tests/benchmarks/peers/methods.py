@@ -57,7 +57,7 @@ def _why(*pairs: tuple[tuple[str, ...], str]) -> dict[str, str]:
 
 
 # Finer to coarser; the step doubles with every fourth.
-_QPS = range(-36, -11)
+_QPS = range(-44, -11)
 _TORCHAO_SPARSE = (
     "torchao's sparsifiers (WeightNormSparsifier, WandaSparsifier) raise on the four-dimensional "
     "weights of convolutions"

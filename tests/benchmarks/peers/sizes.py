@@ -52,17 +52,22 @@ def size_table(known: Known, models: Sequence[str], cells: Sequence[str], split:
 
 
 def _row(known: Known, model: str, cell: str, split: str) -> list[str]:
+    files = chosen(known, model, cell)
     ours, peer = (
-        known.get((r.method, model, r.cell, r.variant, split)) if r else None
-        for r in chosen(known, model, cell)
+        known.get((r.method, model, r.cell, r.variant, split)) if r else None for r in files
     )
     original = known.get((ORIGINAL, model, ORIGINAL, "", split))
-    if original is None or ours is None or peer is None or ours.reason or peer.reason:
+    swept = any(r.method == PEER and r.model == model for r in known.values())
+    if original is None or ours is None or ours.reason or not swept:
         return []
-    texts = [
-        text
-        for r in (ours, peer)
-        for text in (f"{r.facts['bytes'] / 1000:.1f}", points(difference(original, r)))
-    ]
+    start = [model.split("/")[-1], CELLS[cell].title, *_texts(original, ours)]
+    if files[1] is None:
+        return [*start, "none", "as accurate", "-"]
+    if peer is None or peer.reason:
+        return []
     ratio = ours.facts["bytes"] / peer.facts["bytes"]
-    return [model.split("/")[-1], CELLS[cell].title, *texts, f"{ratio:.2f}"]
+    return [*start, *_texts(original, peer), f"{ratio:.2f}"]
+
+
+def _texts(original: Result, result: Result) -> tuple[str, str]:
+    return f"{result.facts['bytes'] / 1000:.1f}", points(difference(original, result))
