@@ -65,7 +65,7 @@ def test_what_the_environment_says_already_stays(monkeypatch: pytest.MonkeyPatch
 def test_programs_configure_their_own_process(
     start: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise SystemExit
 
     monkeypatch.setattr(command, "app", stop)

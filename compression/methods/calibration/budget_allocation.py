@@ -76,9 +76,12 @@ def _solve(
     one_each = csr_array((np.ones(len(taken)), (layer, np.arange(len(taken)))))
     # What all options of a layer share only hides their differences from the solver.
     cost = cost - np.array([cost[layer == i].min() for i in range(layers)])[layer]
-    scale = _COSTS / cost.max() if cost.max() > 0 else 1.0
+    largest = cost.max()
+    if largest > 0:
+        # The scale of the least costs that there are would be infinite.
+        cost = cost * (_COSTS / largest) if largest > 1e-300 else cost / largest * _COSTS
     solved = milp(
-        cost * scale,
+        cost,
         integrality=np.ones(len(taken)),
         bounds=Bounds(0, 1),
         constraints=[

@@ -148,7 +148,7 @@ def test_a_recipe_that_names_parts_of_a_model_is_for_that_model_only(
     own = Recipe(steps=(step,))
     write(example(recipe=own))
     assert recipe("tiny") == own
-    with pytest.raises(InvalidInput, match=f"only with {MODEL}, for its recipe {what}"):
+    with pytest.raises(InvalidInput, match=f"only with {MODEL}, because its recipe {what}"):
         recipe("tiny", model=OTHER)
 
 
