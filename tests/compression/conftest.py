@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from compression.catalogue import examples
+from compression.catalogue.examples import Example
 from compression.measure import interleaved_timer
 
 
@@ -15,3 +20,18 @@ def _briefly() -> Iterator[None]:
     before, interleaved_timer.SECONDS = interleaved_timer.SECONDS, 0.2
     yield
     interleaved_timer.SECONDS = before
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write an example's file into an assets folder of the test's own."""
+    monkeypatch.setattr(examples, "assets_dir", lambda: tmp_path)
+    (tmp_path / "examples").mkdir()
+
+    def put(one: Example, **changed: Any) -> Path:
+        path = tmp_path / "examples" / f"{one.name}.json"
+        document = json.loads(one.model_dump_json()) | changed
+        path.write_text(json.dumps(document))
+        return path
+
+    return put

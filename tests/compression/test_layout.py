@@ -14,38 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.compression.order import ORDER
+
 ROOT = Path(__file__).resolve().parents[2]
 
-# Each room, after all that it may import. `methods/prune/...` are files of `methods/prune`.
-ORDER = (
-    "compression/errors",
-    "compression/paths",
-    "compression/recipe",
-    "compression/runs",
-    "compression/catalogue",
-    "compression/data",
-    "compression/models",
-    "compression/export/packed",
-    "compression/export/onnx",
-    "compression/export",
-    "compression/measure",
-    "compression/methods/calibration",
-    "compression/methods/prune",
-    "compression/methods/quantize",
-    "compression/methods/distill",
-    "compression/methods",
-    "compression/jobs",
-    "compression/cli",
-    "compression",
-    "dashboard/state",
-    "dashboard/numbers",
-    "dashboard/figures",
-    "dashboard/views/recipe",
-    "dashboard/views/run",
-    "dashboard/views",
-    "dashboard/server",
-    "dashboard",
-)
 # Rooms beside each other, which never import one another.
 APART = ("compression/methods/prune", "compression/methods/quantize", "compression/methods/distill")
 NO_TORCH = ("compression/recipe", "compression/runs", "compression/catalogue", "dashboard")

@@ -12,7 +12,7 @@ from compression.catalogue.preset_timings import costs
 from compression.recipe.fields import settings
 from compression.recipe.presets import PRESETS, as_flags
 from compression.recipe.steps import STEPS
-from tests.compression.test_layout import ORDER
+from tests.compression.order import ORDER
 from tests.readme import (
     BENCHMARKS,
     DASHBOARD,

@@ -13,7 +13,7 @@ import pytest
 from compression.catalogue.file_formats import FORMATS
 from compression.recipe.fields import settings
 from compression.recipe.steps import STEPS
-from tests.compression.test_layout import ORDER
+from tests.compression.order import ORDER
 from tests.readme import (
     DASHBOARD,
     ENGINE,

@@ -20,7 +20,6 @@ from compression.catalogue.cards import cards
 from compression.catalogue.preset_timings import Costs
 from compression.cli import tables
 from compression.cli.flags import build_recipe
-from compression.cli.main import main
 from compression.errors import InvalidInput
 from compression.recipe.fields import settings
 from compression.recipe.presets import PRESETS
@@ -35,29 +34,7 @@ from compression.runs.format import count, digits, percent, points, ratio, size
 from compression.runs.results import Run, State
 from compression.runs.statistics import Interval, Ratio
 from compression.runs.store import Store, new_run, open_store
-
-MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "compression.cli", *arguments]
-
-
-def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def output_of(
-    capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0
-) -> tuple[str, str]:
-    """Standard output and error of a command that is run in this process."""
-    with pytest.raises(SystemExit) as caught:
-        main(list(arguments))
-    out, err = capsys.readouterr()
-    assert caught.value.code == code, err
-    return out, err
+from tests.compression.cli.calls import MODEL, call, command, output_of
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from compression.runs.format import digits, percent, points, ratio, size
 from compression.runs.results import Exported, Run, State
 from compression.runs.statistics import Interval
 from compression.runs.store import Store, new_run, open_store
-from tests.compression.cli.test_commands import output_of
-from tests.compression.jobs.test_export import (
+from tests.compression.cli.calls import output_of
+from tests.compression.exported import (
     MODEL,
     RECIPE,
     finished,

@@ -22,16 +22,13 @@ from compression.runs.progress import Point
 from compression.runs.results import Run, State
 from compression.runs.statistics import Interval
 from compression.runs.store import Store, open_store
-from tests.compression.catalogue.test_examples import example, write
-from tests.compression.cli.test_commands import (
+from tests.compression.cli.calls import (
     MODEL,
     call,
     command,
     output_of,
 )
-from tests.compression.runs.test_store import curve
-
-__all__ = ["write"]  # a fixture
+from tests.compression.example_runs import curve, example
 
 SHORT = ["--images", "100", "--epochs", "1", "--batch-size", "50", "--device", "cpu"]
 

@@ -10,7 +10,6 @@ import runpy
 import sys
 import zipfile
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,60 +21,26 @@ from compression.catalogue.cards import card
 from compression.catalogue.examples import examples
 from compression.catalogue.file_formats import FORMATS
 from compression.errors import InvalidInput, NotExportable
-from compression.export.handlers import HANDLERS, open_data
+from compression.export.handlers import HANDLERS
 from compression.export.inference_script import Runner, script_of
-from compression.export.open_file import Opened
-from compression.export.packed.file import details, pack
-from compression.jobs.export import Ready, make
-from compression.jobs.packed_source import Source, source_of
-from compression.measure.accuracy import Predictions, predict
+from compression.export.packed.file import details
+from compression.jobs.export import make
+from compression.jobs.packed_source import source_of
 from compression.measure.evaluate_file import evaluate
-from compression.methods.pipeline import compress
 from compression.models.data import load_dataset, prepare
 from compression.models.target import target_of
-from compression.recipe.recipe import Recipe
-from compression.recipe.steps import Prune, Quantize
-from compression.runs.results import Run, State
-from compression.runs.store import Store, new_run
-
-MODEL = "fashion-mnist/squeezenet1_1"
-RECIPE = Recipe(steps=(Prune(sparsity=0.3), Quantize(bits=4, activation_bits=8)))
-
-
-@cache
-def packed() -> bytes:
-    """The packed file of `RECIPE`, as measuring packs it."""
-    model_card, model = card(MODEL), compress(MODEL, RECIPE, device="cpu").model
-    about = {"model": MODEL, "recipe": RECIPE.brief}
-    return pack(
-        model, architecture=model_card.architecture, classes=model_card.classes, details=about
-    )
-
-
-def finished(**changed: object) -> Run:
-    run = new_run(MODEL, "fashion-mnist", RECIPE, State.DONE)
-    sha = hashlib.sha256(packed()).hexdigest()
-    return run.model_copy(update={"environment": {"artifact_sha256": sha}, **changed})
-
-
-@cache
-def source() -> Source:
-    return Source(finished(), target_of(MODEL, RECIPE, device="cpu"), packed())
-
-
-@cache
-def ready(form: str) -> Ready:
-    return make(source(), form)
-
-
-@cache
-def opened(form: str) -> Opened:
-    return open_data(ready(form).data, (3, 32, 32), trusted=True)
-
-
-@cache
-def measured() -> Predictions:
-    return predict(source().model(), load_dataset("fashion-mnist").validation)
+from compression.runs.results import State
+from compression.runs.store import Store
+from tests.compression.exported import (
+    MODEL,
+    RECIPE,
+    finished,
+    measured,
+    opened,
+    packed,
+    ready,
+    source,
+)
 
 
 def test_every_format_of_the_catalogue_has_a_handler() -> None:

@@ -28,7 +28,7 @@ from compression.models.data import (
 from compression.models.load import load_model
 from compression.runs.results import Evaluation
 from compression.runs.statistics import proportion
-from tests.compression.jobs.test_export import MODEL, measured, packed
+from tests.compression.exported import MODEL, measured, packed
 
 
 def test_a_packed_file_is_held_against_the_original_it_names(tmp_path: Path) -> None:

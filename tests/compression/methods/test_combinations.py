@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from compression.export.packed import file
 from compression.measure.accuracy import flips, predict
 from compression.methods import pipeline, step_cache
 from compression.methods.pipeline import compress
-from compression.methods.quantize import block_reconstruction
+from compression.methods.quantize import step as quantize_step
+from compression.methods.quantize.block_reconstruction import reconstruct
 from compression.models.data import Dataset, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import compressible, materialize, weight_of
@@ -46,7 +47,7 @@ def flat(model: nn.Module) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def short_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block_reconstruction, "EPOCHS", 1)
+    monkeypatch.setattr(quantize_step, "reconstruct", partial(reconstruct, epochs=1))
 
 
 @cache

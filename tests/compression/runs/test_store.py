@@ -21,10 +21,10 @@ from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune
 from compression.runs import documents
 from compression.runs.jobs import MAX_DEATHS
-from compression.runs.progress import Curve, Point, Progress
+from compression.runs.progress import Progress
 from compression.runs.results import ACTIVE, Run, State
-from compression.runs.statistics import Interval
 from compression.runs.store import Job, Store, new_run, open_store
+from tests.compression.example_runs import curve
 
 RECIPE = Recipe(steps=(Prune(sparsity=0.5),))
 
@@ -205,23 +205,6 @@ def test_facts_are_kept_by_kind_and_name_and_replaced(store: Store) -> None:
         store.facts.put("weights", "m", body)
         assert open_store(store.url).facts.get("weights", "m") == body
     assert store.facts.get("certificate", "m") is None
-
-
-def curve(at: int = 0, losses: tuple[float, ...] = (2.0, 1.0)) -> Curve:
-    points = tuple(
-        Point(
-            step=i,
-            epoch=i / 10,
-            loss=loss,
-            hard=None,
-            soft=loss,
-            learning_rate=0.01,
-            images_per_second=500.0,
-            top1=Interval(value=0.5, low=0.4, high=0.6, n=100),
-        )
-        for i, loss in enumerate(losses)
-    )
-    return Curve(at=at, epochs=1.0, points=points, device="a processor")
 
 
 def test_curves_are_kept_by_step_replaced_and_come_in_order(store: Store) -> None:

@@ -19,7 +19,7 @@ from compression.runs.sweep import (
     clearly_worse,
     grid,
 )
-from tests.compression.catalogue.test_examples import finished
+from tests.compression.example_runs import finished
 
 BASE = Recipe(steps=(Prune(sparsity=0.9), Distill(epochs=2, images=500)), seed=7)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from compression.methods.quantize.gptq import gptq
 from compression.methods.quantize.weight_ranges import CLIPPINGS
 from compression.models.parametrize import QuantizationGrid
-from tests.compression.methods.calibration.test_least_squares import (
+from tests.compression.layer_cases import (
     INPUTS,
     LAYERS,
     case,

@@ -22,7 +22,7 @@ from compression.methods.quantize.rate_distortion import (
     solve,
 )
 from compression.models.parametrize import QuantizationGrid
-from tests.compression.methods.calibration.test_least_squares import (
+from tests.compression.layer_cases import (
     INPUTS,
     LAYERS,
     case,
