@@ -34,6 +34,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     return facts
 
 
+@pytest.mark.slow
 def test_a_new_setting_is_a_flag_a_row_a_refusal_and_a_widget(facts: Facts) -> None:
     assert "--dither" in facts["run_help"] and "Noiseaddedbeforerounding." in facts["run_help"]
     assert "| `quantize` | `dither` | from 0 to 2 (steps) | 0.0 | Noise added" in facts["table"]

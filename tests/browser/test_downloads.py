@@ -14,6 +14,7 @@ from tests.browser.serve import Dashboard
 pytestmark = pytest.mark.timeout(600)
 
 
+@pytest.mark.slow
 def test_take_the_packed_file_and_have_onnx_made(
     page: Page, served: Dashboard, tmp_path: Path
 ) -> None:

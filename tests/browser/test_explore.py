@@ -29,6 +29,7 @@ pytestmark = pytest.mark.timeout(600)
 SLOW = "model=fashion-mnist/resnet18&bits=3&rounding=reconstruct"
 
 
+@pytest.mark.slow
 def test_pick_set_run_watch_click_and_reload(page: Page, served: Dashboard) -> None:
     model = quickest()
     page.goto("/")
@@ -72,6 +73,7 @@ def pressed(page: Page, key: str) -> Locator:
     return page.locator(f".st-key-{key} [data-testid*=Active], .st-key-{key} [aria-checked=true]")
 
 
+@pytest.mark.slow
 def test_choose_a_method_and_change_it_by_hand(page: Page) -> None:
     page.goto(f"/?model={quickest().id}")
     method = page.locator(".st-key-method")
@@ -96,6 +98,7 @@ def test_choose_a_method_and_change_it_by_hand(page: Page) -> None:
     assert in_url(page, "pattern") == "2:4"
 
 
+@pytest.mark.slow
 def test_cancel(page: Page, served: Dashboard) -> None:
     page.goto(f"/?{SLOW}")
     run_id = press_run(page)
@@ -105,6 +108,7 @@ def test_cancel(page: Page, served: Dashboard) -> None:
     expect(page.get_by_text("This run was cancelled")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_fails_its_run_only(page: Page, served: Dashboard) -> None:
     page.goto(f"/?{SLOW}")
     run_id = press_run(page)
@@ -122,6 +126,7 @@ def test_a_killed_worker_fails_its_run_only(page: Page, served: Dashboard) -> No
     expect(page.locator(".st-key-cards")).to_contain_text("smaller")
 
 
+@pytest.mark.slow
 def test_page_process_has_no_torch(page: Page, served: Dashboard) -> None:
     page.goto("/")
     expect(page.locator(".st-key-run button")).to_be_visible()
@@ -129,6 +134,7 @@ def test_page_process_has_no_torch(page: Page, served: Dashboard) -> None:
     assert "libtorch" not in memory_map(served.process.pid)
 
 
+@pytest.mark.slow
 def test_a_run_is_seen_in_every_tab(page: Page, served: Dashboard) -> None:
     page.goto(f"/?{SLOW}")
     other = page.context.new_page()
@@ -140,6 +146,7 @@ def test_a_run_is_seen_in_every_tab(page: Page, served: Dashboard) -> None:
     wait_for(lambda: state_of(served, run_id) is State.CANCELLED, 60)
 
 
+@pytest.mark.slow
 def test_csv_holds_every_run(page: Page, served: Dashboard, tmp_path: Path) -> None:
     model = quickest().id
     page.goto(f"/?model={model}")
@@ -151,6 +158,7 @@ def test_csv_holds_every_run(page: Page, served: Dashboard, tmp_path: Path) -> N
     assert len(lines) == 1 + len(served.store.runs.find(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", ["content-security-policy", "x-frame-options"])
 def test_pages_carry_security_headers(page: Page, header: str) -> None:
     response = page.goto("/")

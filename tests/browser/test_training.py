@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(600)
 TRAINING = "&bits=4&temperature=4&images=2000"
 
 
+@pytest.mark.slow
 def test_watch_training_stop_and_keep(page: Page, served: Dashboard) -> None:
     page.goto(f"/?model={quickest().id}{TRAINING}&epochs=100")
     run_id = press_run(page)
@@ -46,6 +47,7 @@ def test_watch_training_stop_and_keep(page: Page, served: Dashboard) -> None:
     expect(learned.locator(".js-plotly-plot")).to_have_count(3)
 
 
+@pytest.mark.slow
 def test_two_trainings_beside_each_other(page: Page, served: Dashboard) -> None:
     model = quickest().id
     for alpha, top in ((0.5, 0.9), (1.0, 0.91)):

@@ -9,6 +9,9 @@ import pytest
 
 import compression
 
+pytestmark = pytest.mark.slow
+
+
 NAMES = ("compress", "load", "load_model", "Target")
 
 

@@ -24,6 +24,7 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_importing_the_package_changes_nothing_in_the_process() -> None:
     code = """
 import os

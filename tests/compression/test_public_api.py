@@ -63,6 +63,7 @@ def test_every_function_has_an_example(name: str) -> None:
     assert ">>> " in section_of(name, "Example")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_example_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -55,6 +55,7 @@ def test_sparsity_never_falls_as_the_threshold_rises(
     assert weights.sparsity(min(a, b)) <= weights.sparsity(max(a, b))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(0, 10, width=32), min_size=30, max_size=200, unique=True), st.floats(0, 1)
 )

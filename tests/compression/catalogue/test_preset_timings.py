@@ -16,6 +16,7 @@ from tests.benchmarks import costs
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters).id
 
 
+@pytest.mark.slow
 def test_costs_are_measured_in_a_process_apart_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -37,6 +38,7 @@ def test_seconds_of_the_same_machine_are_kept_and_of_others_are_not(tmp_path: Pa
         assert set(Costs.model_validate_json(path.read_bytes()).seconds) == known
 
 
+@pytest.mark.slow
 def test_a_preset_that_cannot_be_measured_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=f"{MODEL}, hasty: .*preset: got 'hasty'"):
         costs.main(["--models", MODEL, "--presets", "hasty"])

@@ -62,6 +62,7 @@ def measured(url: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_run_prints_its_json_and_nothing_else(measured: dict[str, Any], url: str) -> None:
     run = Run.model_validate(measured)
     assert (run.state, run.model, run.environment["split"]) == (State.DONE, MODEL.id, "validation")
@@ -93,6 +94,7 @@ def test_runs_and_show_tell_the_same(
         assert word in out
 
 
+@pytest.mark.slow
 def test_certify_measures_on_test_images_once(measured: dict[str, Any], url: str) -> None:
     first = json.loads(call("certify", measured["id"], "--store", url, "--json").stdout)
     assert first["environment"]["split"] == "test"
@@ -112,6 +114,7 @@ def test_only_finished_runs_are_certified(store: Store, capsys: pytest.CaptureFi
     assert "a run that is done; this one is queued" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_inside_an_import_has_the_same_exit_code(tmp_path: Path) -> None:
     (tmp_path / "interrupted.py").write_text(
         "import compression.cli.main as cli\n"
@@ -123,6 +126,7 @@ def test_ctrl_c_inside_an_import_has_the_same_exit_code(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (130, "stopped; nothing was stored\n")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_at_once_and_stores_nothing(store: Store, tmp_path: Path) -> None:
     slow = ["--bits", "4", "--rounding", "reconstruct", "--store", store.url]
     arguments = command("run", MODEL.id, *slow)
@@ -187,6 +191,7 @@ BAD: list[tuple[list[str], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "line"), BAD, ids=lambda v: " ".join(v))
 def test_bad_input_is_one_line_and_code_2(
     arguments: list[str], line: str, store: Store, capsys: pytest.CaptureFixture[str]
@@ -219,6 +224,7 @@ def test_bad_names_are_one_line_and_code_2(
     assert line in err
 
 
+@pytest.mark.slow
 def test_what_only_the_engine_can_refuse_is_one_line_too(store: Store) -> None:
     for arguments, line in (
         (["--threshold", "1000000"], "threshold: got"),
@@ -386,6 +392,7 @@ def test_figures_have_three_significant_digits_and_units() -> None:
     assert ratio(None) == percent(None) == "-"
 
 
+@pytest.mark.slow
 def test_help_is_quick_for_it_needs_no_torch() -> None:
     code = "import sys\nfrom compression.cli.main import main\n"
     code += "try:\n    main([])\nexcept SystemExit:\n"

@@ -46,6 +46,7 @@ def run(store: Store) -> Run:
     return store.runs.find()[0].run
 
 
+@pytest.mark.slow
 def test_a_run_becomes_an_int8_graph_that_its_script_runs_and_evaluate_measures(
     store: Store, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_run_becomes_an_int8_graph_that_its_script_runs_and_evaluate_measures(
     assert MODEL in out and "2 threads" in out and "p99" in out
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_without_asking(
     store: Store, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

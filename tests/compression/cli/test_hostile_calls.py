@@ -16,6 +16,9 @@ from compression.runs.progress import Curve
 from compression.runs.results import LatencyReport, Run, State
 from compression.runs.store import Store, new_run
 
+pytestmark = pytest.mark.slow
+
+
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
 
 

@@ -47,6 +47,7 @@ def swept(url: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_a_sweep_stores_ordinary_runs_with_their_curves(swept: dict[str, Any], url: str) -> None:
     entries = open_store(url).runs.find()
     assert [c["run"] for c in swept["cells"]] == [e.run.id for e in entries]
@@ -83,6 +84,7 @@ def test_a_sweep_takes_what_is_done_and_says_what_can_be_told(
     assert len(open_store(url).runs.find()) == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_interrupted_keeps_the_runs_it_has(swept: dict[str, Any], url: str) -> None:
     cells = ["--temperatures", "1,4,8", "--alphas", "0.5", *SHORT[:-2], "--store", url]
     process = subprocess.Popen(
@@ -217,6 +219,7 @@ def training(store: Store) -> Iterator[tuple[subprocess.Popen[str], Terminal]]:
         os.close(master)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_it_trains_keeps_the_best_so_far(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +241,7 @@ def test_ctrl_c_while_it_trains_keeps_the_best_so_far(
     assert certificate["environment"]["artifact_sha256"] == digest
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_and_stores_nothing(store: Store) -> None:
     with training(store) as (process, terminal):
         process.send_signal(signal.SIGINT)

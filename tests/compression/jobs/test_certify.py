@@ -18,6 +18,9 @@ from compression.recipe.steps import Quantize
 from compression.runs.results import Run, State
 from compression.runs.store import Store, new_run
 
+pytestmark = pytest.mark.slow
+
+
 MODEL, DATA = "fashion-mnist/squeezenet1_1", "fashion-mnist"
 RECIPE = Recipe(steps=(Quantize(bits=2),))
 

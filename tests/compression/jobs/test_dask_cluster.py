@@ -77,6 +77,7 @@ def test_the_attack_works_where_there_is_no_guard() -> None:
     assert outcome == ["told True", f"ran as {os.getuid()}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["none", "own certificate"])
 def test_another_user_can_make_none_of_its_processes_do_anything(
     cluster: LocalCluster, kind: str

@@ -18,6 +18,9 @@ from compression.recipe.steps import Prune
 from compression.runs.results import Run, State
 from compression.runs.store import new_run
 
+pytestmark = pytest.mark.slow
+
+
 MODEL = "fashion-mnist/squeezenet1_1"
 SEARCHED = Recipe(steps=(Prune(max_drop=1.0),))
 PLAIN = Recipe(steps=(Prune(sparsity=0.5),))

@@ -48,6 +48,7 @@ def test_every_format_of_the_catalogue_has_a_handler() -> None:
     assert all(name == entry.id for name, entry in FORMATS.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_file_answers_as_the_measured_model(form: str) -> None:
     exported = ready(form).exported
@@ -71,6 +72,7 @@ def test_every_file_answers_as_the_measured_model(form: str) -> None:
     assert ("grids" in about) == (form == "onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx-int8", "pt2"])
 def test_a_file_is_measured_again_as_it_was_when_it_was_made(form: str, tmp_path: Path) -> None:
     path = tmp_path / "model"
@@ -88,6 +90,7 @@ def test_a_file_is_measured_again_as_it_was_when_it_was_made(form: str, tmp_path
     assert ("int8" in timed.backend) == (form == "onnx-int8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_script_gives_the_labels_that_the_file_gives(
     form: str,

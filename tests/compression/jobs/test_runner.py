@@ -30,6 +30,9 @@ from compression.runs.progress import Progress
 from compression.runs.results import Run, State
 from compression.runs.store import Job, Store, StoredRun, new_run, open_store
 
+pytestmark = pytest.mark.slow
+
+
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
 SHORT = Recipe(steps=(Prune(sparsity=0.5), Quantize(bits=6)))
 LONG = Recipe(steps=(Distill(epochs=100),))

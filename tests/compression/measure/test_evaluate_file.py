@@ -31,6 +31,7 @@ from compression.runs.statistics import proportion
 from tests.compression.exported import MODEL, measured, packed
 
 
+@pytest.mark.slow
 def test_a_packed_file_is_held_against_the_original_it_names(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"  # what it is is seen from what it holds
     path.write_bytes(packed())
@@ -111,6 +112,7 @@ def accuracy(split: str = "validation") -> float:
     return float((scores.argmax(1) == images.labels.numpy()).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("graph", "asked", "batch"),
     [

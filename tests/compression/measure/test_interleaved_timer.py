@@ -77,6 +77,7 @@ def test_ratio_is_above_one_when_faster_and_its_interval_holds_it() -> None:
     assert ratio_of_medians(fast, slow).value == pytest.approx(1 / found.value)
 
 
+@pytest.mark.slow
 def test_interval_covers_no_difference_although_neighbouring_calls_are_alike() -> None:
     rng = np.random.default_rng(2)
     rounds = np.repeat(np.arange(40), 10)  # turns of ten calls
@@ -231,6 +232,7 @@ def net(width: int, seed: int = 0) -> nn.Module:
     ).eval()
 
 
+@pytest.mark.slow
 def test_a_model_with_far_less_to_do_is_measured_faster_in_every_kind_of_kernel(
     short: None,
 ) -> None:
@@ -248,6 +250,7 @@ def test_a_model_with_far_less_to_do_is_measured_faster_in_every_kind_of_kernel(
     assert all(t.ready_seconds and t.ready_seconds > 0 for t in found.timings)
 
 
+@pytest.mark.slow
 def test_inputs_on_grids_are_timed_by_float32_kernels_and_stay_on_them(short: None) -> None:
     model = net(8)
     grid = QuantizationGrid(
@@ -275,6 +278,7 @@ class Branching(nn.Module):
         return self.linear(x.flatten(1)) if float(x.sum()) > -1e9 else x.flatten(1)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_timed_in_pytorch_with_a_note(short: None) -> None:
     forms = deployable(Branching().eval(), "branching", EXAMPLE)
     pair = DeployablePair(forms, forms, Pair(None, None), quantized=True)
@@ -287,6 +291,7 @@ def test_what_cannot_be_exported_is_timed_in_pytorch_with_a_note(short: None) ->
     )
 
 
+@pytest.mark.slow
 def test_a_run_ships_its_graphs_with_their_bytes_and_their_answers(short: None) -> None:
     forms = [deployable(net(16, seed), "net", EXAMPLE) for seed in (0, 1)]
     pair = DeployablePair(forms[0], forms[1], Pair(None, None), quantized=True)
@@ -328,6 +333,7 @@ def test_backends_on_a_gpu(short: None) -> None:
     assert all(t.ratio.value > 1 for t in found.timings)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("openvino" not in available("cpu"), reason="OpenVINO is not installed")
 def test_openvino_computes_in_float32_where_the_graph_is(short: None) -> None:
     from compression.export.backends import _in_openvino

@@ -66,6 +66,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 # The report
 
 
+@pytest.mark.slow
 def test_a_report_has_backends_batches_layers_and_roofs(short: None, store: Store) -> None:
     run = finished(store)
     told: list[str] = []
@@ -221,6 +222,7 @@ def do_shortly(store_url: str, job: Job) -> None:
     worker.work(store_url, job)
 
 
+@pytest.mark.slow
 def test_a_runner_makes_reports_when_no_run_is_under_way(store: Store) -> None:
     done, gone = finished(store), finished(store, model="no/such")
     for run in (done, gone):
@@ -260,6 +262,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
     return out, err
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables_or_json_and_keeps_the_report(
     short: None, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,7 @@ def first_of(found: dict[str, Cost], name: str) -> int:
     return found[name].macs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convolutional", "transformer"])
 def test_every_layer_has_its_time_in_both_kinds_of_graph(name: str) -> None:
     model = net(name)

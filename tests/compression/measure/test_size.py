@@ -76,6 +76,7 @@ def test_gzip_is_close_to_gzip_of_the_whole() -> None:
     assert _sizes(model).gzip_bytes == pytest.approx(whole, rel=0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small"])
 @pytest.mark.parametrize("bits", [None, 2, 4, 8])
 def test_only_context_brings_a_file_below_the_bound(name: str, bits: int | None) -> None:
@@ -105,6 +106,7 @@ def test_measuring_leaves_the_model_alone() -> None:
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
+@pytest.mark.slow
 def test_fewer_channels_count_as_what_is_left_but_against_the_original() -> None:
     model = _model("mobilenet_v3_small")
     full = _sizes(model, "mobilenet_v3_small")

@@ -80,6 +80,7 @@ def packed(model_id: str, recipe: Recipe) -> bytes:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_gives_the_same_bytes_each_time(preset: str) -> None:
     steps = [
@@ -103,6 +104,7 @@ def test_another_seed_gives_other_bytes_only_where_chance_has_a_part() -> None:
         assert torch.equal(*made) == same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_id", [MODEL, SHUFFLE])
 @pytest.mark.parametrize(
     ("how", "rounding"),
@@ -135,6 +137,7 @@ def test_bundled_models_are_pruned_compensated_and_rounded(
     assert right > was - 0.1
 
 
+@pytest.mark.slow
 def test_as_much_as_accuracy_allows_by_each_way_of_pruning() -> None:
     original, split = original_of(MODEL), few().validation
     before = predict(materialize(original), split)

@@ -76,6 +76,7 @@ def held_by_groups(mask: Tensor, kept: int, group: int) -> bool:
     return bool((runs == kept).all())
 
 
+@pytest.mark.slow
 @every_net
 @every_score
 @every_how
@@ -104,6 +105,7 @@ def test_exactly_as_many_weights_go_as_asked_and_those_are_zero(
         assert bool(found[layer].any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "score", "how", "rounding"), PAIRWISE)
 def test_what_is_pruned_stays_zero_and_all_else_lies_on_its_grid(
     name: str, score: str, how: str, rounding: str
@@ -120,6 +122,7 @@ def test_what_is_pruned_stays_zero_and_all_else_lies_on_its_grid(
         assert max(len(row.unique()) for row in weight.flatten(1)) <= 2**3 - 1
 
 
+@pytest.mark.slow
 @every_net
 @every_rounding
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -199,6 +202,7 @@ def test_a_scale_per_channel_is_no_worse_in_any_layer(name: str, scheme: str, bi
     assert sum(channel.values()) < sum(tensor.values())
 
 
+@pytest.mark.slow
 @every_net
 @every_rounding
 def test_same_seed_same_weights(name: str, rounding: str) -> None:

@@ -80,6 +80,7 @@ def test_steps_combine_in_any_order_and_number(steps: tuple[Prune | Quantize, ..
         assert max(len(c.unique()) for c in channels) <= 2**4 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [(Prune(sparsity=0.6),), (Prune(sparsity=0.6), Quantize(bits=3))])
 def test_distillation_moves_weights_but_not_zeros_or_grids(
     first: tuple[Prune | Quantize, ...], few_images: Target
@@ -103,6 +104,7 @@ def test_a_step_that_changes_nothing_says_so_also_from_the_cache() -> None:
     assert len(twice.notes) == 1
 
 
+@pytest.mark.slow
 def test_a_prefix_is_computed_once_in_memory_and_across_processes(
     monkeypatch: pytest.MonkeyPatch, few_images: Target
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_damaged_prefix_is_computed_again(
     assert torch.equal(flat(first.model), flat(compress(MODEL, recipe).model))
 
 
+@pytest.mark.slow
 def test_same_recipe_same_file_another_seed_same_without_training() -> None:
     shas = []
     for seed in (0, 0):
@@ -149,6 +152,7 @@ def test_same_recipe_same_file_another_seed_same_without_training() -> None:
     assert shas[0] == shas[1]
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_whole_and_adds_up() -> None:
     told: list[Progress] = []
     run = execute(run_of(Prune(sparsity=0.5), Quantize(bits=4)), report=told.append)
@@ -171,12 +175,14 @@ def test_a_run_is_measured_whole_and_adds_up() -> None:
     assert all(0 <= p.fraction <= 1 for p in told)
 
 
+@pytest.mark.slow
 def test_eight_bits_agree_with_the_original_and_two_bits_do_not() -> None:
     fine, coarse = (execute(run_of(Quantize(bits=b))).delta for b in (8, 2))
     assert fine and coarse and fine.agreement and coarse.agreement
     assert fine.agreement > 0.98 > coarse.agreement
 
 
+@pytest.mark.slow
 def test_a_test_measurement_uses_the_test_images() -> None:
     run = execute(run_of(Quantize(bits=8)), split="test")
     assert run.compressed and run.compressed.top1 and run.compressed.top1.n == 10_000
@@ -197,6 +203,7 @@ def test_a_report_that_raises_stops_the_run() -> None:
         execute(run_of(Quantize(bits=4)), report=report)
 
 
+@pytest.mark.slow
 def test_an_imagenet_model_runs_for_size_and_latency(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ def test_sizes_and_classes() -> None:
     assert len(data.classes) == 10 and int(data.train.labels.max()) == 9
 
 
+@pytest.mark.slow
 def test_validation_and_test_images_are_not_trained_on() -> None:
     data = load_dataset("fashion-mnist")
     trained = rows(data.train.images)

@@ -103,6 +103,7 @@ def test_zero_is_on_the_grid_and_no_range_is_wider_than_minmax(
     assert bool((grid.scale <= _one(values, bits, "minmax", per_channel).scale * (1 + 1e-6)).all())
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(values_of, st.booleans())
 def test_mse_falls_with_bits_and_is_at_most_that_of_any_other_range(
@@ -292,6 +293,7 @@ def test_an_input_that_is_not_finite_is_refused_and_leaves_the_model_alone() -> 
     assert all(len(m._forward_pre_hooks) == (n == "0") for n, m in compressible(net))
 
 
+@pytest.mark.slow
 def test_a_model_with_inputs_on_grids_is_compiled_and_exported_whole() -> None:
     model, images = _net(), _images()
     parametrize_inputs(model, calibrate_inputs(model, [images], 8, "percentile"))

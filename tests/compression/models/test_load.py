@@ -28,6 +28,7 @@ def test_at_least_five_models_are_bundled() -> None:
     assert {f"fashion-mnist/{w}" for w in wanted} <= set(BUNDLED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_id", BUNDLED)
 def test_a_bundled_models_card_is_true(model_id: str) -> None:
     card, model = cards()[model_id], load_model(model_id)
@@ -39,6 +40,7 @@ def test_a_bundled_models_card_is_true(model_id: str) -> None:
     assert not model.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_id", BUNDLED)
 def test_stored_quantiles_give_the_sparsity_of_a_threshold(model_id: str) -> None:
     model, weights = load_model(model_id), cards()[model_id].weights
@@ -66,6 +68,7 @@ def test_the_written_catalogue_is_what_torchvision_says(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_macs_of_networks_whose_count_is_published() -> None:
     assert count_macs(build("resnet18", 1000).to("meta"), (3, 224, 224)) == 1_814_073_344
     assert count_macs(build("vit_b_16", 1000).to("meta"), (3, 224, 224)) / 1e9 == pytest.approx(

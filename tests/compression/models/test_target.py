@@ -54,6 +54,7 @@ def mixed() -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 def test_a_flow_looks_a_model_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     for name in ("card", "load_dataset"):
@@ -70,6 +71,7 @@ def test_a_flow_looks_a_model_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not {"card", "load_dataset", "original_of"} & set(vars(room))
 
 
+@pytest.mark.slow
 def test_the_original_is_neither_moved_nor_changed_by_a_whole_run() -> None:
     original = original_of(MODEL)
     before, values = fingerprint(original), copy.deepcopy(original.state_dict())
@@ -175,6 +177,7 @@ def test_a_module_of_ones_own_is_compressed_and_named_in_caches_by_its_weights()
         compress(targets[0], Recipe(steps=(Prune(max_drop=1.0),)))
 
 
+@pytest.mark.slow
 def test_a_module_of_ones_own_with_data_is_trained_and_measured() -> None:
     whole = load_dataset("fashion-mnist")
     data = replace(whole, train=whole.train.head(256), validation=whole.validation.head(400))

@@ -151,6 +151,7 @@ def count_runs(url: str) -> int:
     return len(open_store(url).runs.find())
 
 
+@pytest.mark.slow
 def test_many_processes_may_open_it_at_once(path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         counts = pool.map(count_runs, [f"sqlite:///{path}"] * 6, chunksize=1)
@@ -212,6 +213,7 @@ def copy_to(url: str) -> None:
             new.execute(table.insert(), [dict(r._mapping) for r in old.execute(table.select())])
 
 
+@pytest.mark.slow
 def test_postgresql_is_brought_up_to_date_too(postgres: str, old: Store) -> None:
     copy_to(postgres)
     store = open_store(postgres)

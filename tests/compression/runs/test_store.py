@@ -429,6 +429,7 @@ def take_all(url: str, owner: str) -> list[str]:
     return taken
 
 
+@pytest.mark.slow
 def test_many_processes_open_a_new_store_at_once_and_each_run_is_done_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'deep' / 'runs.sqlite'}"
     with multiprocessing.get_context("spawn").Pool(4) as pool:

@@ -22,6 +22,7 @@ def trained(*accuracies: float, **more: float) -> training_history.TrainingHisto
     return training_history.training_history(done(DISTILLED), [curve(accuracies, **more)])  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @given(ACCURACIES, ACCURACIES)
 def test_one_step_follows_the_other_on_one_axis(first: list[float], second: list[float]) -> None:
     steps = [curve(tuple(first), at=1, epochs=2.0), curve(tuple(second), at=3, epochs=0.5)]

@@ -24,6 +24,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -47,6 +48,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert says in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -72,6 +74,7 @@ def test_defaults_are_the_loopback_address_and_a_browser() -> None:
     assert (options.host, options.port, options.headless) == ("127.0.0.1", None, False)
 
 
+@pytest.mark.slow
 def test_importing_the_page_does_not_import_torch() -> None:
     code = (
         "import sys; from dashboard.server import preload; preload.begin(); preload.wait(); "

@@ -92,6 +92,7 @@ WEIGHTS = Weights(
 )
 
 
+@pytest.mark.slow
 @given(FORMS)
 def test_url_gives_the_same_recipe_back(form: Form) -> None:
     back, problems = from_params(to_params(form), PLAIN)
@@ -113,6 +114,7 @@ def test_settled_settings_stay_as_they_are(form: Form) -> None:
     assert settled(form) == form
 
 
+@pytest.mark.slow
 @given(FORMS)
 def test_every_choice_that_is_offered_can_be_taken(form: Form) -> None:
     form = settled({**form, "prune": True, "quantize": True, "distill": True})
@@ -126,6 +128,7 @@ def test_every_choice_that_is_offered_can_be_taken(form: Form) -> None:
         assert form[key] in choices(form, key) or SETTINGS[key].several
 
 
+@pytest.mark.slow
 @given(FORMS, st.sampled_from(list(PRESETS)))
 def test_a_preset_is_recognised_and_touches_only_how_steps_work(form: Form, name: str) -> None:
     made = with_preset(form, name)

@@ -38,6 +38,7 @@ def test_settings_of_training_without_effect_are_not_shown(page: Open) -> None:
     assert "momentum" not in shown(at)
 
 
+@pytest.mark.slow
 def test_every_kind_of_setting_reaches_the_recipe_and_the_url(page: Open, store: Store) -> None:
     at = unfolded(page(bits="4", temperature="4"))
     healthy(at.selectbox(key="loss").set_value("attention").run())
@@ -192,6 +193,7 @@ def test_a_run_that_was_stopped_early_is_marked(page: Open, store: Store) -> Non
     assert list(frame(store.runs.find(MODEL))["stopped_early"]) == [False, True]
 
 
+@pytest.mark.slow
 def test_how_it_learned_beside_others_by_the_url(page: Open, store: Store) -> None:
     runs = [done(recipe(bits=4, temperature=t)) for t in (1.0, 2.0, 4.0)]
     for run, top in zip(runs, (0.9, 0.91, 0.93), strict=True):

@@ -49,6 +49,7 @@ def threshold_of(at: AppTest) -> float:
     return value
 
 
+@pytest.mark.slow
 def test_empty_page_starts_a_run_in_one_click(page: Open, store: Store) -> None:
     at = page()
     assert at.selectbox(key="model").value == MODEL
@@ -96,6 +97,7 @@ def test_sparsity_follows_the_threshold(page: Open) -> None:
     assert at.slider(key="sparsity").value == pytest.approx(weights.sparsity(0.01), abs=0.003)
 
 
+@pytest.mark.slow
 def test_a_method_sets_how_and_a_change_by_hand_makes_it_custom(page: Open, store: Store) -> None:
     at = unfolded(page())
     by(at, "sparsity")

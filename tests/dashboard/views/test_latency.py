@@ -181,6 +181,7 @@ def opened(page: Open) -> AppTest:
     return healthy(at.run())
 
 
+@pytest.mark.slow
 def test_it_is_asked_for_waited_for_and_shown(page: Open, store: Store) -> None:
     run = done(recipe(bits=4))
     store.runs.add(run)

@@ -23,6 +23,9 @@ from compression.models.parametrize import QuantizationGrid, compressible, param
 from tests.compression.architectures import FAMILIES, small
 from tests.compression.tiny import images, net, remove_channels
 
+pytestmark = pytest.mark.slow
+
+
 AGREES = 1e-3
 BUNDLED = (
     "resnet18",

@@ -97,6 +97,7 @@ def noise(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).square().sum() / wanted.square().sum())
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_models_keep_their_labels_on_integer_kernels(name: str, tmp_path: Path) -> None:
@@ -116,6 +117,7 @@ def test_bundled_models_keep_their_labels_on_integer_kernels(name: str, tmp_path
     assert ran["DequantizeLinear"] <= 1 == ran["QuantizeLinear"]
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_small_one_of_each_family_runs_its_layers_as_int8(family: str, tmp_path: Path) -> None:
@@ -146,6 +148,7 @@ def _random_signs(model: nn.Module, seed: int) -> None:
 FOLDED = {"0.0": "0.1", "2.0": "2.1", "4.0": "4.1", "5": None, "9": None}
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.integers(2, 8), st.booleans(), st.booleans(), st.integers(0, 99))
 def test_codes_are_ours_and_turn_with_the_sign_of_what_is_folded(
@@ -299,6 +302,7 @@ class Gated(nn.Module):
         return nn.functional.relu(self.last(y.mean((2, 3)))).softmax(1)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_hard_gates_are_read_off_the_codes(tmp_path: Path) -> None:
     torch.manual_seed(3)
@@ -323,6 +327,7 @@ def test_a_channel_of_nothing_keeps_its_bias() -> None:
     assert noise(answers(made_of(model, "convolutional"), images()), model(images())) < 1e-3
 
 
+@pytest.mark.slow
 def test_removed_channels_are_not_in_the_graph() -> None:
     model = net("convolutional")
     how: dict[str, Any] = {"example": images()[:1], "sparsity": 0.4, "round_to": 2}

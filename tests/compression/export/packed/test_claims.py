@@ -8,6 +8,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -74,6 +75,7 @@ def _fitting_index(architecture: str, version: int) -> bytes:
     return write_numbers([*(start if version > 1 else []), *entries, *[1] * 4096])
 
 
+@pytest.mark.slow
 def test_small_files_that_name_a_huge_model_are_refused_at_once(tmp_path: Path) -> None:
     paths = []
     for version in (1, 2, 3):

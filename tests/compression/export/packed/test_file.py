@@ -138,6 +138,7 @@ def test_any_mixture_loads_back_bit_for_bit(
     assert _pack(materialize(model), name)  # without its grids, too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("affine", [False, True])
 def test_every_bit_width(bits: int, affine: bool) -> None:
@@ -161,6 +162,7 @@ def test_odd_numbers_survive() -> None:
     assert torch.equal(first.view(torch.int32), found.view(torch.int32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["swin_t", "googlenet", "inception_v3", "regnet_y_400mf"])
 def test_architectures_with_peculiar_state(name: str) -> None:
     torch.manual_seed(0)
@@ -189,6 +191,7 @@ def resnet() -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 def test_a_quantized_resnet_is_below_its_bound_and_far_below_dense(resnet: nn.Module) -> None:
     data = _pack(resnet, "resnet18", model="fashion-mnist/resnet18")
     older = _pack(resnet, "resnet18", newest=2)
@@ -218,6 +221,7 @@ def packed(both: dict[int, bytes]) -> bytes:
     return both[3]
 
 
+@pytest.mark.slow
 def test_it_is_a_safetensors_file_and_says_what_it_is(packed: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_artifact(path, packed)
@@ -336,6 +340,7 @@ def test_terabytes_are_refused_without_making_room(packed: bytes) -> None:
     assert peak < 20 << 20 and grown < 200 << 10  # bytes, KiB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 3])
 def test_crafted_contents_never_raise_anything_else(both: dict[int, bytes], version: int) -> None:
     """The checksum is right, the contents are not: refused, or a model of the right shape."""
@@ -361,6 +366,7 @@ def test_crafted_contents_never_raise_anything_else(both: dict[int, bytes], vers
         assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in like.items()}
 
 
+@pytest.mark.slow
 def test_an_index_that_inflates_without_end_is_refused(packed: bytes) -> None:
     header, _ = _parts(packed)
     bomb = zlib.compress(b"\0" * (200 << 20), 9)
@@ -436,6 +442,7 @@ def narrow() -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [2, 3])
 def test_fewer_channels_and_inputs_on_grids_load_back(narrow: nn.Module, version: int) -> None:
     data = _pack(narrow, NARROW, newest=version)
@@ -503,6 +510,7 @@ def _with_index(data: bytes, change: Callable[[list[int]], list[int]]) -> bytes:
     return _seal(header, body)
 
 
+@pytest.mark.slow
 def test_hostile_widths_are_refused(narrow: nn.Module) -> None:
     data = _pack(narrow, NARROW)
     _assert_same(narrow, unpack(_with_index(data, lambda numbers: numbers)))
@@ -517,6 +525,7 @@ def test_hostile_widths_are_refused(narrow: nn.Module) -> None:
             assert "damaged" in _refused(_with_index(data, change))
 
 
+@pytest.mark.slow
 def test_hostile_grids_of_inputs_are_refused(narrow: nn.Module) -> None:
     data = _pack(narrow, NARROW)
     at = len(widths(build(NARROW, 10)))
@@ -539,6 +548,7 @@ def test_hostile_grids_of_inputs_are_refused(narrow: nn.Module) -> None:
         assert "damaged" in _refused(_with_index(data, change))
 
 
+@pytest.mark.slow
 def test_crafted_narrow_contents_never_raise_anything_else(narrow: nn.Module) -> None:
     data = _pack(narrow, NARROW)
     rng = random.Random(0)

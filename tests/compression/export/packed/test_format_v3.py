@@ -89,6 +89,7 @@ def _read(coded: Coded, model: nn.Module) -> dict[str, Tensor]:
 ODD = [0.0, -0.0, float("nan"), float("inf"), 1e-45, -1e-39, 65504.0, 65520.0, 6e-8, -3e38, 1.0]
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(parts=st.lists(layers(), min_size=1, max_size=4), odd=st.lists(st.sampled_from(ODD)))
 def test_any_small_model_comes_back_bit_for_bit(parts: list[nn.Module], odd: list[float]) -> None:
@@ -121,6 +122,7 @@ def model() -> nn.Module:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_crafted_stream_does_harm(model: nn.Module, data: st.DataObject) -> None:

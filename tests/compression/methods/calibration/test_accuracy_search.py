@@ -37,6 +37,7 @@ def _pruned(model: nn.Module, sparsity: float) -> nn.Module:
     return twin
 
 
+@pytest.mark.slow
 def test_magnitude_pruning_of_a_bundled_model() -> None:
     original, split = original_of("fashion-mnist/squeezenet1_1"), _split()
     fractions: list[float] = []

@@ -16,6 +16,7 @@ from compression.methods.calibration.second_moments import (
 from tests.compression.layer_cases import INPUTS, LAYERS, case, distance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("kind", INPUTS)
 @settings(max_examples=12)

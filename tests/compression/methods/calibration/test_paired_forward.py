@@ -246,6 +246,7 @@ def test_same_structure_sees_shapes_and_names() -> None:
     assert not same_structure(nn.Sequential(nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 4)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "densenet121", "convnext_tiny"])
 def test_branching_architectures_walk_to_the_same_answers(name: str) -> None:
     torch.manual_seed(0)

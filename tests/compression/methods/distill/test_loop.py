@@ -299,6 +299,7 @@ def test_frozen_channels_stay_constant_and_statistics_are_those_of_the_last_weig
 # Losses in the loop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["hinton", "dkd", "logits", "attention", "features"])
 @pytest.mark.parametrize("width", [8, 12])
 def test_every_loss_brings_the_student_nearer_to_its_teacher(loss: str, width: int) -> None:
@@ -388,6 +389,7 @@ def test_l1_pulls_weights_to_zero() -> None:
     assert size[1] < 0.8 * size[0]
 
 
+@pytest.mark.slow
 def test_bfloat16_products_train_float32_weights() -> None:
     low, outcome = trained(precision="bfloat16", alpha=0, epochs=25)
     assert {p.dtype for p in low.parameters()} == {torch.float32}
@@ -419,6 +421,7 @@ def test_with_bfloat16_a_trained_depthwise_convolution_stays_in_float32() -> Non
 # Optimizers and schedules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
 @pytest.mark.parametrize("schedule", get_args(ScheduleName))
 def test_every_optimizer_and_schedule_takes_steps_and_logs_its_rate(
@@ -570,6 +573,7 @@ def test_reports_say_all_and_every_point_comes_through() -> None:
     assert all(p.point is not None and p.point.top1 is not None for p in reports)
 
 
+@pytest.mark.slow
 def test_long_trainings_keep_few_points() -> None:
     _, outcome = trained(epochs=40)
     most = TrainingConfig.points
@@ -611,6 +615,7 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", VARIANTS)
 @pytest.mark.parametrize("interrupted_at", [3, 8, 13])
 def test_a_resumed_training_equals_the_uninterrupted_one_to_the_last_bit(

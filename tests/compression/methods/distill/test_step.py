@@ -31,6 +31,9 @@ from compression.runs.progress import Progress
 from compression.runs.results import State
 from compression.runs.store import new_run
 
+pytestmark = pytest.mark.slow
+
+
 MODEL, STUDENT = "fashion-mnist/squeezenet1_1", "fashion-mnist/shufflenet_v2_x0_5"
 SHORT = Distill(images=640, learning_rate=0.001)
 

@@ -129,6 +129,7 @@ def test_the_global_ranking_takes_from_the_layer_that_matters_least() -> None:
 # What is left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["global", "layer"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_model_is_really_smaller_and_ships(name: str, scope: str) -> None:
@@ -152,6 +153,7 @@ def test_the_model_is_really_smaller_and_ships(name: str, scope: str) -> None:
         assert torch.equal(loaded(IMAGE.contiguous(memory_format=torch.channels_last)), out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_to", [1, 8, 16])
 def test_exact_channel_counts_of_resnet(round_to: int) -> None:
     model = _model("resnet18")
@@ -230,6 +232,7 @@ def test_channels_that_do_nothing_go_first_and_the_answers_stay(score: str) -> N
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_masks_and_grids_stay_with_the_channels_that_stay() -> None:
     model = _model("mobilenet_v2")
     twin = copy.deepcopy(model)
@@ -264,6 +267,7 @@ def test_masks_and_grids_stay_with_the_channels_that_stay() -> None:
         assert torch.equal(loaded(IMAGE), materialize(model).eval()(IMAGE))
 
 
+@pytest.mark.slow
 def test_a_model_can_be_quantized_afterwards_and_ships() -> None:
     model = _model("resnet18")
     _remove(model, "resnet18")
@@ -277,6 +281,7 @@ def test_a_model_can_be_quantized_afterwards_and_ships() -> None:
 # Compensation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, "regnet_y_400mf"])
 def test_masked_the_model_answers_as_it_will_when_the_channels_are_gone(name: str) -> None:
     model = _model(name)
@@ -368,6 +373,7 @@ def test_quantized_weights_keep_their_grids_but_are_not_compensated() -> None:
         assert torch.equal(grid.decode(grid.encode(weight)), weight)
 
 
+@pytest.mark.slow
 def test_normalisation_over_channels_that_go_is_not_compensated() -> None:
     model = skeleton("convnext_tiny", 10).to_empty(device="cpu")
     for parameter in model.parameters():
@@ -380,6 +386,7 @@ def test_normalisation_over_channels_that_go_is_not_compensated() -> None:
 # Chance
 
 
+@pytest.mark.slow
 def test_random_channels_come_from_the_seed_alone() -> None:
     files = []
     for seed, noise in ((1, 0), (1, 99), (2, 0)):
@@ -392,6 +399,7 @@ def test_random_channels_come_from_the_seed_alone() -> None:
     assert files[0] == files[1] != files[2]
 
 
+@pytest.mark.slow
 def test_the_same_magnitudes_give_the_same_bytes() -> None:
     files = []
     for _ in range(2):
@@ -448,6 +456,7 @@ def test_shufflenet_really_fails(name: str) -> None:
         try_channels(skeleton(name, 10), "not listed", SHAPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [*NAMES, "regnet_y_400mf", "resnext50_32x4d", "vgg11", "convnext_tiny", "mnasnet0_5"]
 )
@@ -473,6 +482,7 @@ def test_a_small_vision_transformer_loses_channels_of_its_mlps() -> None:
     assert torch.equal(blank(image), model(image))
 
 
+@pytest.mark.slow
 def test_grouped_convolutions_keep_their_groups() -> None:
     torch.manual_seed(0)
     model = build("regnet_x_400mf", 10)

@@ -43,6 +43,7 @@ def _error(model: nn.Module, per_channel: bool) -> float:
     return float(torch.stack(errors).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [False, True])
 @pytest.mark.parametrize("name", BUNDLED)
 def test_outputs_stay(name: str, rows: bool) -> None:

@@ -34,6 +34,7 @@ def nearest(weight: Tensor, mask: Tensor, grid: QuantizationGrid) -> Tensor:
     return torch.where(mask, grid.decode(grid.encode(weight)), 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("kind", INPUTS)
 @settings(max_examples=8)
@@ -73,6 +74,7 @@ def test_it_is_clearly_better_at_few_bits(layer: str) -> None:
     assert total[0] < (0.9 if layer == "depthwise" else 0.7) * total[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["linear", "plain", "grouped", "depthwise"])
 def test_the_layers_output_comes_nearer_with_every_bit(layer: str) -> None:
     errors = []

@@ -63,6 +63,7 @@ def wide(seed: int) -> tuple[Tensor, SecondMoments]:
     return weight, SecondMoments(torch.ones(48, dtype=torch.bool), gram, gram)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("kind", INPUTS)
 @settings(max_examples=5)
@@ -110,6 +111,7 @@ def test_the_dearer_a_bit_the_fewer_there_are() -> None:
         assert bits[-1] < 0.01 * bits[0] and bits[-2] < 0.7 * bits[0]
 
 
+@pytest.mark.slow
 def test_less_error_than_gptq_at_no_more_bits() -> None:
     for seed in range(3):
         target, moments = wide(seed)

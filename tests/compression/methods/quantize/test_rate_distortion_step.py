@@ -45,6 +45,7 @@ def nonzero(model: nn.Module) -> int:
     return sum(int((weight_of(m) != 0).sum()) for _, m in compressible(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_every_weight_is_on_its_grid_and_a_higher_rate_leaves_fewer(name: str) -> None:
     kept = []
@@ -116,6 +117,7 @@ def test_few_digits_and_steps() -> None:
     assert torch.equal(stepped, (values / 0.25).round() * 0.25)
 
 
+@pytest.mark.slow
 def test_the_file_gives_the_model_back() -> None:
     recipe = parse(Recipe, {"steps": [{"step": "quantize", **RATE, "rest": "float16"}]})
     name = "fashion-mnist/shufflenet_v2_x0_5"
@@ -183,6 +185,7 @@ def test_smallest_is_a_whole_recipe() -> None:
         recipe_of("m", {}, None, None, "smallest", images=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", ["none", "interval"])
 def test_the_share_that_is_asked_for_is_kept(margin: str) -> None:
     about, share = context("convolutional"), 0.9
@@ -198,6 +201,7 @@ def test_the_share_that_is_asked_for_is_kept(margin: str) -> None:
     assert "mnat per kB" in notes[0]
 
 
+@pytest.mark.slow
 def test_where_chance_alone_refuses_it_says_so() -> None:
     step = Quantize(keep_accuracy=1.0, margin="interval")
     said = r"may lose more already \(95 % interval over \d+ images"

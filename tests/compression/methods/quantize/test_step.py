@@ -75,6 +75,7 @@ def test_each_rounding_is_nearer_than_the_one_before(name: str) -> None:
     assert found[2] < found[1] < found[0]
 
 
+@pytest.mark.slow
 @every_net
 @every_rounding
 def test_answers_come_nearer_with_more_bits(name: str, rounding: str) -> None:
@@ -92,6 +93,7 @@ def test_first_and_last_layer_have_their_own_bits(name: str, rounding: str) -> N
     assert first == last == 8 and set(between) == {3}
 
 
+@pytest.mark.slow
 @every_net
 @pytest.mark.parametrize("sensitivity", ["fisher", "direct"])
 @pytest.mark.parametrize("asked", [2.0, 2.5, 3.7, 6.0])
@@ -127,6 +129,7 @@ def test_an_average_that_the_edges_alone_exceed_is_refused(name: str) -> None:
     assert set(bits[1:-1]) == {2} and average(model) == pytest.approx(float(said[1]), abs=1e-3)
 
 
+@pytest.mark.slow
 @every_net
 @pytest.mark.parametrize("flat", [2, 3, 4, 6])
 def test_mixed_costs_no_more_than_the_same_bits_everywhere(name: str, flat: int) -> None:
@@ -154,6 +157,7 @@ def test_projections_in_attention_are_rounded_and_named(rounding: str) -> None:
     assert set(bits_of(model).values()) == {3}
 
 
+@pytest.mark.slow
 @every_net
 @every_rounding
 def test_activations_are_held_beside_weights(name: str, rounding: str) -> None:
@@ -165,6 +169,7 @@ def test_activations_are_held_beside_weights(name: str, rounding: str) -> None:
     assert distance(model, only_weights) < 0.1 * power(only_weights)
 
 
+@pytest.mark.slow
 @every_rounding
 def test_equalization_is_the_same_function_in_eight_bits(rounding: str) -> None:
     """squeezenet1_1 has nothing but ReLUs between its layers."""
@@ -188,6 +193,7 @@ def test_what_cannot_be_equalized_is_said() -> None:
     assert any("qualiz" in n for n in notes)
 
 
+@pytest.mark.slow
 @every_net
 @every_rounding
 def test_zeros_of_pruning_stay_and_the_original_is_not_touched(name: str, rounding: str) -> None:

@@ -101,6 +101,7 @@ def test_percentile_is_not_ruled_by_one_weight_in_thousands() -> None:
         assert bool((grid.scale * (grid.high - grid.low) < 10).all())
 
 
+@pytest.mark.slow
 @given(seeds, symmetric)
 def test_a_scale_per_channel_is_no_worse_than_one_for_all(s: int, sym: bool) -> None:
     w = weights(s)
@@ -110,6 +111,7 @@ def test_a_scale_per_channel_is_no_worse_than_one_for_all(s: int, sym: bool) -> 
     ) * (1 + 1e-3)
 
 
+@pytest.mark.slow
 @given(seeds, symmetric, per_channel)
 def test_error_falls_with_every_bit(s: int, sym: bool, pc: bool) -> None:
     w = weights(s)
