@@ -99,7 +99,7 @@ def load(timings: Sequence[Timing]) -> str:
     if not shares:
         return ""
     used = f"Other processes used up to {fmt.percent(max(shares))} of the machine meanwhile"
-    return f"{used}: better measure again when it is quiet." if max(shares) > _BUSY else f"{used}."
+    return f"{used}; measure again when the machine is idle." if max(shares) > _BUSY else f"{used}."
 
 
 def _off(control: Ratio) -> float:

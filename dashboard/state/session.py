@@ -155,10 +155,16 @@ def read_url() -> None:
     card = cards()[model]
     form, wrong = from_params(params, first_form(weights_of(card), images()), images())
     if form["student"] not in (None, *students()):
-        unknown = f"student: {form['student']!r} is not another model for the same images. Off."
+        unknown = (
+            f"student: {form['student']!r} has other images or classes; "
+            "this model is trained itself."
+        )
         form, wrong = {**form, "student": None}, (*wrong, unknown)
     if {"temperature", "epochs"} & params.keys() and card.dataset is None:
-        wrong = (*wrong, "Distillation needs training images, and this model has none here: off.")
+        wrong = (
+            *wrong,
+            "Distillation needs training images, and this model has none, so it is switched off.",
+        )
     put_form(form)
     st.session_state[_PROBLEMS] = (*problems, *wrong)
     st.session_state[_READ] = True

@@ -44,7 +44,7 @@ EXAMPLES: dict[str, Wanted] = {
     "smallest-trained": Wanted(
         "The smallest file with training",
         "Whole channels go first, then single weights, each followed by distillation; what is left "
-        "is rounded last, each to as few bits as it is worth.",
+        "is quantized last, by rate-distortion optimization.",
         "fashion-mnist/resnet18",
         (
             {**_PRUNE, "sparsity": 0.55, "pattern": "channels", "score": "taylor"},

@@ -1,6 +1,6 @@
 """The house: a folder imports only folders before it, nothing goes in a circle, rooms stay small.
 
-The order is written here once, and in the READMEs of both packages.
+The order is written once, in `order.py`, and the READMEs of both packages are made from it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,6 @@ def test_rooms_are_small() -> None:
         assert len([p for p in FILES if p.parent == folder]) <= MOST_FILES, folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in FILES if room(p).startswith("compression")], ids=str)
 def test_the_engine_knows_no_page(path: Path) -> None:
     assert not packages(path) & {"dashboard", "streamlit", "plotly"}
@@ -111,7 +110,6 @@ def test_only_views_know_streamlit_and_only_figures_know_plotly(path: Path) -> N
         assert str(path).startswith("dashboard/figures")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [

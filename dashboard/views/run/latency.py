@@ -11,13 +11,13 @@ from compression.runs.results import ACTIVE, LatencyReport, Roof, Run, State
 from compression.runs.store import Kind
 from dashboard.figures import latency as figures
 from dashboard.figures.layers import layers_figure, roofline_figure
+from dashboard.figures.style import CONFIG
 from dashboard.numbers import backend_timings, layer_times
 from dashboard.numbers import format as fmt
 from dashboard.state import session
 
 _POLL_SECONDS = 1.0
 _PROBLEM = "latency_problem"
-_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 _WHAT = (
     "Times this model and the original with interleaved calls: in every backend that runs here, "
     "with small and large batches, with one thread and more, and layer by layer. It takes a minute "
@@ -43,6 +43,7 @@ def section(run: Run) -> None:
 
 
 def _button(run: Run, again: bool) -> None:
+    gone = run.stopped_early and session.store().files.get(run.id) is None
     st.button(
         "Measure again" if again else "Measure latency in depth",
         key="request_latency",
@@ -50,9 +51,9 @@ def _button(run: Run, again: bool) -> None:
         type="secondary" if again else "primary",
         on_click=_request,
         args=(run.id,),
-        disabled=run.stopped_early,
-        help="A run that was stopped early cannot be reproduced, so it cannot be timed."
-        if run.stopped_early
+        disabled=gone,
+        help="Its file was not kept, and a run that was stopped early cannot be repeated."
+        if gone
         else None,
     )
     if problem := st.session_state.pop(_PROBLEM, None):
@@ -105,7 +106,7 @@ def _notes(report: LatencyReport) -> None:
 
 def _chart(heading: str, notice: str, name: str, figure: object) -> None:
     st.markdown(f"**{heading}**  \n{notice}")
-    st.plotly_chart(figure, key=f"latency_{name}", config=_CONFIG, alt=f"{heading}. {notice}")
+    st.plotly_chart(figure, key=f"latency_{name}", config=CONFIG, alt=f"{heading}. {notice}")
 
 
 def _backends(report: LatencyReport) -> None:

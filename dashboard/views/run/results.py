@@ -10,6 +10,7 @@ import streamlit as st
 from compression.catalogue.cards import Card
 from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
+from dashboard.figures.style import CONFIG
 from dashboard.figures.trade_off import trade_off_figure
 from dashboard.numbers import format as fmt
 from dashboard.numbers import trade_off
@@ -137,7 +138,7 @@ def _trade_off(done: list[Run], selected: str | None) -> None:
         key=_CHART,
         on_select=_clicked,
         selection_mode="points",
-        config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
+        config=CONFIG,
         alt=f"{chart.title}. {trade_off.notice(chart)}",
     )
     if chart.left_out:

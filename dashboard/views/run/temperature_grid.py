@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from compression.runs.results import Run
+from dashboard.figures.style import CONFIG
 from dashboard.figures.temperature_grid import grid_figure
 from dashboard.numbers import format as fmt
 from dashboard.numbers import temperature_grid
@@ -31,7 +32,7 @@ def show(runs: Sequence[Run], chosen: Run | None) -> None:
             key=_CHART,
             on_select=_clicked,
             selection_mode="points",
-            config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
+            config=CONFIG,
             alt=f"Accuracy against temperature, a line for each alpha. {notice}",
         )
         st.caption(

@@ -10,6 +10,7 @@ from compression.errors import CompressionError
 from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
 from dashboard.figures import training_curves
+from dashboard.figures.style import CONFIG
 from dashboard.numbers import format as fmt
 from dashboard.numbers.run_labels import distinct_labels, label_beside
 from dashboard.numbers.training_history import (
@@ -80,7 +81,7 @@ def _draw(history: TrainingHistory, overlays: list[TrainingHistory], sentences: 
             st.plotly_chart(
                 figure,
                 key=f"curve_{key}",
-                config={"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
+                config=CONFIG,
                 alt=f"{_TITLES[key]} by epoch. {sentences}",
             )
 

@@ -177,6 +177,7 @@ def test_where_none_was_kept_the_recipe_is_applied_again_and_the_outcome_compare
 
 
 def test_an_older_store_finds_the_file_that_an_example_comes_with(store: Store) -> None:
+    assert examples()
     for example in examples():
         run = example.run
         store.runs.add(run)

@@ -134,7 +134,9 @@ def test_the_fastest_backend_and_the_noise_are_named() -> None:
         plain(backend_timings.load(report().timings))
         == "Other processes used up to 4.00 % of the machine meanwhile."
     )
-    assert "better measure again" in backend_timings.load([timing("eager", 1.0, 1.0, busy=0.6)])
+    assert "measure again when the machine is idle" in backend_timings.load(
+        [timing("eager", 1.0, 1.0, busy=0.6)]
+    )
     assert backend_timings.load([timing("eager", 1.0, 1.0)]) == ""
     row = {k: plain(v) for k, v in backend_timings.table(report().timings)[1].items()}
     assert row["Backend"] == "PyTorch, compiled"
@@ -235,8 +237,11 @@ def test_a_failure_is_said_and_can_be_tried_again(page: Open, store: Store) -> N
 
 
 def test_a_run_that_cannot_be_made_again_cannot_be_asked_for(page: Open, store: Store) -> None:
-    store.runs.add(done(recipe(bits=4)).model_copy(update={"stopped_early": True}))
+    run = done(recipe(bits=4)).model_copy(update={"stopped_early": True})
+    store.runs.add(run)
     assert opened(page).button(key="request_latency").disabled
+    store.files.put(run.id, b"its file")
+    assert not opened(page).button(key="request_latency").disabled
 
 
 def test_a_report_of_few_figures_is_shown_as_far_as_it_goes(page: Open, store: Store) -> None:
