@@ -115,15 +115,19 @@ def evaluate(
     *,
     model: Annotated[
         str | None,
-        typer.Option(help="The original it is compared with; as the file says if not given."),
+        typer.Option(
+            help="The original it is compared with; the one named in the file if not given."
+        ),
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="The model's own if not given.")] = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
-    threads: Annotated[int, typer.Option(help="Threads that latency is taken with.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads to measure latency with.")] = 1,
     inputs: Annotated[
         str,
         typer.Option(
-            "--input", help="Pixels: prepared as ours are, or raw from 0 to 1.", metavar="KIND"
+            "--input",
+            help="Pixels: normalised like the bundled data, or raw from 0 to 1.",
+            metavar="KIND",
         ),
     ] = "prepared",
     trust: Annotated[

@@ -27,7 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, n
 StoreUrl = Annotated[
     str | None, typer.Option("--store", help="Where runs are kept: an SQLAlchemy URL.")
 ]
-RunId = Annotated[str, typer.Argument(help="A run's id, or how it begins.", metavar="RUN")]
+RunId = Annotated[str, typer.Argument(help="A run's id, or its first characters.", metavar="RUN")]
 ModelId = Annotated[
     str, typer.Argument(help="An id listed by `compression models`.", metavar="MODEL")
 ]

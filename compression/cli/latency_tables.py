@@ -36,7 +36,7 @@ def of(report: LatencyReport) -> dict[str, Table]:
     if report.layers:
         tables[f"Layers in {report.layers_backend}, 1 thread"] = _layers(report.layers)
     if report.roofs:
-        tables["The most that this machine was seen to do"] = _roofs(report.roofs)
+        tables["Peak rates measured on this machine"] = _roofs(report.roofs)
     return tables
 
 
@@ -126,7 +126,7 @@ def _layers(layers: Sequence[LayerTime]) -> Table:
 
 
 def _roofs(roofs: Sequence[Roof]) -> Table:
-    table = _table(("numbers",), ("threads", "MACs a second", "bytes a second"))
+    table = _table(("dtype",), ("threads", "MACs a second", "bytes a second"))
     for roof in roofs:
         rates = count(roof.macs_per_second), size(roof.bytes_per_second)
         table.add_row(roof.numbers, str(roof.threads), *rates)

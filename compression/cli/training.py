@@ -65,7 +65,7 @@ def sweep(
         str, typer.Option(help="Distillation temperatures.", metavar="T,T,...")
     ] = "1,2,4,8",
     alphas: Annotated[
-        str, typer.Option(help="Weights of the original's logits.", metavar="X,X,...")
+        str, typer.Option(help="Shares of the distillation loss (alpha).", metavar="X,X,...")
     ] = "0.5,0.9,1",
     recipe: RecipeFile = None,
     preset: PresetName = None,

@@ -138,7 +138,7 @@ def _compiler() -> str | None:
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) or shutil.which("clang++"):
         return None
-    return f"torch.compile needs a C++ compiler, and {compiler} is not here"
+    return f"torch.compile needs a C++ compiler, and {compiler} was not found"
 
 
 def _sparse_kernels() -> str | None:

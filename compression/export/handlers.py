@@ -94,6 +94,6 @@ def open_data(data: bytes, images: tuple[int, ...], trusted: bool) -> Opened:
     if FORMATS[form].can_run_code and not trusted:
         raise ArtifactError(
             f"loading a {FORMATS[form].extension} file can run code that is inside it, and this "
-            "one was not exported into this store; if you know where it is from, say --trust"
+            "one was not exported into this store; if you trust its source, pass --trust"
         )
     return HANDLERS[form].open(data, images)

@@ -73,7 +73,7 @@ def make_onnx(source: ExportSource) -> MadeFile:
     graph = float_graph(source.model(), source.structure, source.images(1))
     notes: tuple[str, ...] = ()
     if input_grids(source.model()):
-        notes = ("Its layers take their inputs as they come: the grids they were on are left out.",)
+        notes = ("Layer inputs are not quantized in this file.",)
     return _graph(source, graph, notes)
 
 

@@ -1,4 +1,4 @@
-"""`python -m compression.jobs --store URL`: be the runner until told to stop.
+"""`python -m compression.jobs --store URL`: run queued jobs until stopped.
 
 It starts a scheduler and warm workers on the loopback address, which talk to each other encrypted
 and only with a certificate made for this cluster and kept in memory: no other user of this machine
@@ -69,10 +69,10 @@ def run(
         bool, typer.Option("--insecure", help="Take a scheduler without TLS.")
     ] = False,
 ) -> None:
-    """Be the runner until told to stop.
+    """Run queued jobs until stopped.
 
     Raises:
-        CompressionError: the store, the memory limit or the cluster is no good.
+        CompressionError: the store, the memory limit or the cluster cannot be used.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

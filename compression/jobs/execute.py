@@ -161,8 +161,9 @@ def _compared(store: Store, run: Run) -> Run:
     note = f"Run {earlier.id} of the same recipe gave the same file to the last bit."
     if earlier.environment["artifact_sha256"] != digest:
         note = (
-            f"Run {earlier.id} of the same recipe gave another file"
-            f"{_differences(earlier, run)}: sums in another order round otherwise."
+            f"Run {earlier.id} of the same recipe gave a different file"
+            f"{_differences(earlier, run)}: floating-point sums in a different order "
+            "round differently."
         )
     return run.model_copy(update={"notes": (*run.notes, note)})
 

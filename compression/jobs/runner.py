@@ -132,7 +132,9 @@ class Runner:
         until = time.monotonic() + 2
         while self.deaths and pid not in self.deaths.endings and time.monotonic() < until:
             time.sleep(0.05)
-        return (self.deaths.endings if self.deaths else {}).get(pid, "stopped without a word")
+        return (self.deaths.endings if self.deaths else {}).get(
+            pid, "exited without an error message"
+        )
 
     def _stop_cancelled(self) -> None:
         """Kill the worker under a job that was asked to stop and has not; its nanny restarts it."""

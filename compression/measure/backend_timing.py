@@ -86,7 +86,7 @@ def deployable(model: nn.Module, architecture: str, images: Tensor) -> Deployabl
         graph = float_graph(free, architecture, example)
         difference = check(graph, free, example)
         if not difference <= TOLERANCE:
-            raise NotExportable("ONNX Runtime's answers differ from PyTorch's")
+            raise NotExportable("ONNX Runtime's logits differ from PyTorch's")
         return graph, difference
 
     @cache

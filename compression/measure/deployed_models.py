@@ -174,7 +174,10 @@ def _int8(
     int8 = forms.int8()
     exported = Exported(format=INT8, file_bytes=int8.graph.ByteSize(), notes=int8.notes)
     if images is None or measured is None:
-        note = "Its scales were calibrated on noise, for there are no images: only time is right."
+        note = (
+            "Its scales were calibrated on noise, because there are no images: only its latency is "
+            "meaningful."
+        )
         return exported.model_copy(update={"notes": (*int8.notes, note)})
     tell = stage("Checking the int8 graph")
     running = session(int8.graph, torch.get_num_threads())

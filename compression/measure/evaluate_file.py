@@ -82,7 +82,7 @@ def read_file(path: Path) -> bytes:
         if not path.is_file():
             raise ArtifactError(f"{path}: there is no such file")
         if path.stat().st_size >= _MOST_BYTES:
-            raise ArtifactError(f"{path}: of 2 GiB or more, which no file of a model here is")
+            raise ArtifactError(f"{path}: 2 GiB or larger; no model file here is that large")
         return path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -173,7 +173,7 @@ def _accuracy(opened: Opened, subject: EvaluationTarget) -> dict[str, Any]:
         assert subject.original is not None
         note = f"No accuracy: there are no labelled images for {subject.original.name} yet."
         return {**empty, "notes": (note,)}
-    _check_answers(opened, subject, len(subject.data.classes))
+    _check_logits(opened, subject, len(subject.data.classes))
     predictions = predictions_of(opened, subject)
     n, right = len(predictions.labels), int(predictions.right.sum())
     finite = bool(predictions.logits.isfinite().all())
@@ -192,7 +192,7 @@ def _accuracy(opened: Opened, subject: EvaluationTarget) -> dict[str, Any]:
 
 
 def predictions_of(opened: Opened, subject: EvaluationTarget) -> Predictions:
-    """The answers of a file on all images of the subject's split."""
+    """The predictions of a file for all images of the split that it is evaluated on."""
     assert subject.data is not None
     split, form = subject.data.split(subject.split), INPUTS[subject.inputs]
     size = opened.batch or BATCH
@@ -201,12 +201,12 @@ def predictions_of(opened: Opened, subject: EvaluationTarget) -> Predictions:
     return Predictions(torch.cat(parts), split.labels)
 
 
-def _check_answers(opened: Opened, subject: EvaluationTarget, classes: int) -> None:
+def _check_logits(opened: Opened, subject: EvaluationTarget, classes: int) -> None:
     images = subject.images(opened.batch or 2)
-    answers = opened.predict(images)
-    if tuple(answers.shape) != (len(images), classes):
+    logits = opened.predict(images)
+    if tuple(logits.shape) != (len(images), classes):
         raise ArtifactError(
-            f"its answers to {len(images)} images are {list(answers.shape)}, allowed: "
+            f"its logits for {len(images)} images have shape {list(logits.shape)}, allowed: "
             f"[{len(images)}, {classes}], a number for each class"
         )
 

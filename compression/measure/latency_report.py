@@ -219,13 +219,13 @@ def _shared(pair: DeployablePair, target: Target, sweep: Sequence[Timing]) -> tu
 
 
 def _profiled(layers: Sequence[LayerTime], timed: Timed, backend: str) -> tuple[str, ...]:
-    """How much more the layers take together than a call does: watching them takes time too."""
+    """How much more the layers take together than a call does: profiling takes time too."""
     whole = next((t.compressed for t in timed.timings if t.backend == backend), None)
     together = sum(layer.compressed_ms or 0.0 for layer in layers)
     if whole is None or whole.threads != 1 or together <= whole.p50_ms:
         return ()
     return (
-        f"Watching layers slows them: together they read {together:.3g} ms, where a call takes "
+        f"Profiling slows layers down: they add up to {together:.3g} ms; a call takes "
         f"{whole.p50_ms:.3g} ms.",
     )
 

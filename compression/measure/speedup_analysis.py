@@ -148,8 +148,8 @@ def _zeros(case: SpeedupCase) -> str | None:
         return None
     return (
         f"{_share(zeros)} of its multiplications are by zeros, which stay in dense kernels and are "
-        f"done like any other: leaving them out would be {_times(1 / max(1 - zeros, 1e-3))} less "
-        "work."
+        f"done like any other: skipping them would cut the work by a factor of "
+        f"{1 / max(1 - zeros, 1e-3):.3g}."
     )
 
 

@@ -91,9 +91,6 @@ def load_model(model_id: str) -> nn.Module:
     Returns:
         The module: prepared images float32 [n, c, h, w] in, logits [n, classes] out.
 
-    Args:
-        model_id: an id listed by `compression models`.
-
     Raises:
         InvalidInput: there is no such model.
         ModelUnavailable: its weights cannot be read or downloaded; says where they are looked for.

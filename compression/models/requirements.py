@@ -45,8 +45,8 @@ def require_applicable(
     by_rate = [i for i, s in enumerate(recipe.steps) if isinstance(s, Quantize) and s.by_rate]
     for step in recipe.steps[by_rate[0] + 1 :] if by_rate else ():
         if not (isinstance(step, Distill) and step.batchnorm == "frozen"):
-            allowed = "after a quantize step with rate or keep_accuracy only distill, with "
-            allowed += "batchnorm frozen: batch norms have no statistics any more"
+            allowed = "after a quantize step with rd_lambda or keep_accuracy, only distill with "
+            allowed += "batchnorm frozen: its batch norms no longer have statistics"
             raise InvalidInput("steps", step.step, allowed)
     for step in recipe.steps:
         if not has_images and (need := first_setting_needing_images(step)):

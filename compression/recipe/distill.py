@@ -85,7 +85,10 @@ _NEEDS_LAYERS = _without("loss", _LOSSES, "layers", "This loss matches no layers
 _NEEDS_MOMENTUM = _without("optimizer", _OPTIMIZERS, "momentum", "This optimizer has no momentum.")
 _NEEDS_DECAY = _without("schedule", _SCHEDULES, "decays", "This schedule has no decay factor.")
 _NEEDS_EPOCHS = _without(
-    "schedule", _SCHEDULES, "by epochs", "This schedule does not decay every so many epochs."
+    "schedule",
+    _SCHEDULES,
+    "by epochs",
+    "This schedule does not decay at fixed intervals of epochs.",
 )
 _NEEDS_PLATEAU = _without(
     "schedule", _SCHEDULES, "validation", "Only plateau waits for validation accuracy."
@@ -328,7 +331,7 @@ class Distill(BaseStep):
         ge=100,
         le=10_000_000,
         title="Training images",
-        help="Train on so many images only; on all of them if unset.",
+        help="Number of training images; all if unset.",
         unit="images",
         shown=Shown(group="Training", row=2, unset="All of them", increment=1000),
     )

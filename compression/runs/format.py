@@ -10,7 +10,7 @@ _PREFIXES = ("", "k", "M", "G", "T")
 
 
 def digits(value: float) -> str:
-    """Three significant digits, never in powers of ten: 0.123, 12.3, 12300."""
+    """Three significant digits: 0.123, 12.3, 12300; only below 0.0001 in powers of ten."""
     text = f"{value:.3g}"
     return f"{float(text):.0f}" if "e+" in text else text
 

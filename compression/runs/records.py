@@ -111,13 +111,6 @@ class Runs:
         with self._database.read() as c:
             return [_stored(row) for row in c.execute(query)]
 
-    def revision(self) -> tuple[int, float]:
-        """A value that changes whenever any run does: cheap to poll."""
-        query = sa.select(sa.func.count(), sa.func.max(jobs.c.updated))
-        with self._database.read() as c:
-            row = c.execute(query.where(jobs.c.kind == Kind.RUN)).one()
-        return int(row[0]), float(row[1] or 0)
-
     def finish(self, job: Job, run: Run) -> bool:
         """End a claimed job with the measured run. False if it was no longer its owner's."""
         body = run.model_copy(update={"state": State.DONE}).to_json()

@@ -30,7 +30,7 @@ def check_constants(graph: onnx.ModelProto, file_bytes: int) -> None:
         values += _made_values(graph)
     if values > most:
         raise ArtifactError(
-            f"the graph makes {values:,} values of nothing, which is too much for a file of "
+            f"the graph's constants expand to {values:,} values, too many for a file of "
             f"{file_bytes:,} bytes"
         )
 

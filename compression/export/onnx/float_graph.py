@@ -21,6 +21,7 @@ from compression.errors import NotExportable
 from compression.export.onnx.constant_folding import fold_constants
 from compression.models.input_quantizers import input_grids, remove_input_quantizers
 from compression.models.parametrize import materialize
+from compression.models.placement import evaluated, placed
 from compression.models.widths import widths
 from compression.paths import cache_dir, keep_newest, write_cached
 
@@ -60,14 +61,14 @@ def fixed_batch(graph: onnx.ModelProto) -> int | None:
 
 
 def ordinary(model: nn.Module) -> nn.Module:
-    """The model itself if its weights are ordinary, on the CPU and its inputs free; else a copy:
+    """The model itself if it is evaluated on the CPU, unquantized and unmasked; else such a copy:
     float32 kernels neither round inputs nor put weights on grids again in every call."""
     if any(parametrize.is_parametrized(m) for m in model.modules()):
         model = materialize(model)
-    elif input_grids(model) or any(p.device.type != "cpu" for p in model.parameters()):
+    elif input_grids(model):
         model = copy.deepcopy(model)
     remove_input_quantizers(model)
-    return model.to("cpu").eval()
+    return evaluated(placed(model, "cpu", channels_last=False))
 
 
 def structure(model: nn.Module, architecture: str, example: Tensor) -> onnx.ModelProto:

@@ -115,7 +115,9 @@ def _graph_notes(
 ) -> tuple[str, ...]:
     notes = []
     if reduced:
-        notes.append("Weights have at most 7 bits, for this processor's 16-bit sums overflow else.")
+        notes.append(
+            "Weights have at most 7 bits: with 8, this processor's 16-bit sums would overflow."
+        )
     why: dict[str, list[str]] = {}
     for name, weight in codes.items():
         if weight.rounded:
@@ -125,7 +127,7 @@ def _graph_notes(
     if left:
         notes.append(f"Layers that stay float32: {_some(left)}.")
     if loose := _loose(flow, layers):
-        notes.append(f"Weights that no layer of the recipe holds stay float32: {_some(loose)}.")
+        notes.append(f"Weights outside compressible layers stay float32: {_some(loose)}.")
     if floats := _float_kinds(flow, plan):
         notes.append(f"Operations that stay float32: {', '.join(floats)}.")
     return tuple(notes)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.errors import NotExportable
+from compression.models.placement import evaluated, placed
 
 
 def session(
@@ -59,7 +60,7 @@ def check(graph: onnx.ModelProto, model: nn.Module, images: Tensor) -> float:
         NotExportable: ONNX Runtime cannot run the graph.
     """
     with torch.inference_mode():
-        expected = model.to("cpu").eval()(images)
+        expected = evaluated(placed(model, "cpu", channels_last=False))(images)
     out = predict_with(session(graph), images, len(images))
     most = float(expected.abs().max())
     return float((out - expected).abs().max()) / (most or 1.0)

@@ -100,7 +100,7 @@ def _nearest(weight: Tensor) -> _Wide:
         tried = codes.mul_(scale).sub_(rows).square_().sum(1, keepdim=True)
         best, error = torch.where(tried < error, scale, best), torch.minimum(tried, error)
     codes = (rows / best).round_().clamp_(-MOST, MOST).to(torch.int16)
-    why = "weights that no grid held were rounded to 8 bits"
+    why = "unquantized weights were rounded to 8 bits"
     return codes.view_as(weight), best.flatten(), why
 
 

@@ -131,7 +131,5 @@ def _check(header: Header) -> Header:
     if not isinstance(header.details, dict):
         raise ArtifactError("the file's details are not a JSON object")
     if not 1 <= header.classes <= MAX_CLASSES:
-        raise ArtifactError(
-            f"the file claims {header.classes} classes, at most {MAX_CLASSES} can be"
-        )
+        raise ArtifactError(f"the file claims {header.classes} classes, the limit is {MAX_CLASSES}")
     return header

@@ -50,10 +50,10 @@ def _binary_divergence(s: Tensor, t: Tensor) -> Tensor:
 
 
 def logits_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Half the squared distance of the raw answers, per image; no label is read.
+    """Half the squared distance of the raw logits, per image; no label is read.
 
-    Ba and Caruana (2014). Logits [n, classes]; the logits' mean, which changes no answer, is left
-    out of it.
+    Ba and Caruana (2014). Logits [n, classes]; the logits' mean, which changes no prediction, is
+    left out of it.
     """
     s, t = (x - x.mean(1, keepdim=True) for x in (student, teacher))
     return 0.5 * (s - t).square().sum(1).mean()

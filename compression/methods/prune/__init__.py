@@ -1,1 +1,1 @@
-"""Pruning: what a weight is worth (scores) and which weights go (patterns)."""
+"""Pruning: scores of weights and channels, masks, and the removal of whole channels."""

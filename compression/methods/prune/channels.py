@@ -250,7 +250,7 @@ def _note(
     elif removed / total - sparsity > 0.01 or sparsity - removed / total > 0.01:
         sentences.append(f"{100 * removed / total:.3g} % of the channels were removed")
     if sentences:
-        sentences[0] += f", for what stays of a layer is a multiple of {round_to}."
+        sentences[0] += f", because each layer keeps a multiple of {round_to} channels."
     if isinstance(model, VisionTransformer):
         sentences.append("Of a vision transformer only channels inside the MLP blocks are removed.")
     if whole:

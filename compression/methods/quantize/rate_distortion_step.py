@@ -144,7 +144,7 @@ def smallest_that_keeps(
     def attempt(amount: float) -> nn.Module:
         candidate = copy.deepcopy(model)
         notes[amount] = rate_distortion_quantize(
-            candidate, step, _rate(amount), context, fisher, _quiet
+            candidate, step, _lambda(amount), context, fisher, _quiet
         )
         return candidate
 
@@ -158,19 +158,19 @@ def smallest_that_keeps(
             (1 - share) * accuracy,
             context.device,
             context.report,
-            Amounts(_OCTAVES, _RESOLUTION, lambda x: f"{_rate(x):.3g} mnat per kB"),
+            Amounts(_OCTAVES, _RESOLUTION, lambda x: f"{_lambda(x):.3g} mnat/kB"),
             use_lower_bound=step.margin == "interval",
         )
     except InvalidInput:
-        may, by = "", ""
+        verb, by = "loses", ""
         if step.margin == "interval":
-            may, by = "may ", f" (95 % interval over {len(images):,} images), or margin none"
-        allowed = f"less, for {_rate(0):.3g} mnat per kB {may}lose more already{by}"
+            verb, by = "may lose", f" (95 % interval over {len(images):,} images), or margin none"
+        allowed = f"less: even lambda = {_lambda(0):.3g} mnat/kB {verb} more{by}"
         raise InvalidInput("keep_accuracy", share, allowed) from None
     return smallest, (sentence, *notes[amount])
 
 
-def _rate(amount: float) -> float:
+def _lambda(amount: float) -> float:
     return float(f"{_LEAST_RATE * 2**amount:.4g}")
 
 

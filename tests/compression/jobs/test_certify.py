@@ -93,4 +93,4 @@ def test_a_recipe_done_again_says_whether_its_bytes_are_the_same(store: Store) -
     store.runs.add(second.model_copy(update={"id": "f" * len(first.id), "environment": elsewhere}))
     third, _ = done(store)
     (note,) = [n for n in third.notes if "of the same recipe" in n]
-    assert "gave another file (threads 77 there, " in note
+    assert "gave a different file (threads 77 there, " in note

@@ -176,29 +176,6 @@ def test_a_cancelled_run_is_not_queued_again(store: Store) -> None:
     assert state(store, run) is State.CANCELLED
 
 
-def test_revision_changes_with_every_change(store: Store) -> None:
-    seen = [store.runs.revision()]
-
-    def changed() -> None:
-        assert store.runs.revision() not in seen
-        seen.append(store.runs.revision())
-        time.sleep(0.002)
-
-    run = queue(store)
-    changed()
-    job = claim(store, "one")
-    changed()
-    store.jobs.report(job, Progress(stage="s", fraction=0))
-    changed()
-    store.jobs.cancel(run.id)
-    changed()
-    store.jobs.stopped(job)
-    changed()
-    store.runs.delete(run.id)
-    assert store.runs.revision() == seen[0]
-    assert store.runs.find() == []
-
-
 def test_facts_are_kept_by_kind_and_name_and_replaced(store: Store) -> None:
     assert store.facts.get("weights", "m") is None
     for body in ({"a": 1}, {"b": [2.5, None]}):

@@ -176,3 +176,10 @@ def test_what_cannot_be_exported_or_run_is_refused_in_one_sentence() -> None:
         float_graph(net("transformer"), "vit", torch.ones(1, 3, 20, 20))
     with pytest.raises(NotExportable, match="ONNX Runtime cannot run"):
         session(b"nothing")
+
+
+def test_neither_the_graph_nor_the_check_changes_the_callers_model() -> None:
+    model = net("convolutional").train()
+    graph = float_graph(model, "tiny", pictures(2))
+    assert check(graph, model, pictures(2)) <= AGREES
+    assert all(module.training for module in model.modules())

@@ -198,12 +198,12 @@ def test_the_share_that_is_asked_for_is_kept(margin: str) -> None:
     if margin == "interval":
         change = compare(before, after).change
         assert change.low >= -(1 - share) * right[0] / len(few) - 1e-12
-    assert "mnat per kB" in notes[0]
+    assert "mnat/kB" in notes[0]
 
 
 @pytest.mark.slow
 def test_where_chance_alone_refuses_it_says_so() -> None:
     step = Quantize(keep_accuracy=1.0, margin="interval")
-    said = r"may lose more already \(95 % interval over \d+ images"
+    said = r"may lose more \(95 % interval over \d+ images"
     with pytest.raises(InvalidInput, match=said):
         quantize(net("convolutional"), step, context("convolutional"))
