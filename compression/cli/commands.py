@@ -28,6 +28,7 @@ from compression.cli.flags import (
 from compression.cli.output import print_json, print_table, show_run
 from compression.errors import InvalidInput
 from compression.recipe.presets import PRESETS, WHOLE, as_flags
+from compression.runs.records import require_done
 from compression.runs.results import State
 from compression.runs.store import new_run, open_store
 
@@ -128,8 +129,7 @@ def certify(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None
     """Measure a finished run's file on the test images: once, then kept."""
     opened = open_store(store)
     entry = opened.runs.get(run)
-    if entry.run.state is not State.DONE:
-        raise InvalidInput("run", run, f"a run that is done; this one is {entry.run.state}")
+    require_done(entry.run)
     certificate = opened.certificates.get(entry.run.id)
     if certificate is None:
         certificate = certify_here(opened, entry.run, entry.device, as_json)

@@ -11,6 +11,7 @@ from compression.runs.format import (
     NONE,
     count,
     digits,
+    milliseconds,
     percent,
     ratio,
     size,
@@ -34,7 +35,7 @@ def of(report: LatencyReport) -> dict[str, Table]:
     if report.sweep:
         tables["Batch sizes and threads"] = _sweep(report.sweep)
     if report.layers:
-        tables[f"Layers in {report.layers_backend}, 1 thread"] = _layers(report.layers)
+        tables[f"Layers in {report.layers_backend}, {threads(1)}"] = _layers(report.layers)
     if report.roofs:
         tables["Peak rates measured on this machine"] = _roofs(report.roofs)
     return tables
@@ -66,21 +67,17 @@ def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
     return table
 
 
-def _ms(value: float | None) -> str:
-    return NONE if value is None else f"{digits(value)} ms"
-
-
 def _backends(timings: Sequence[Timing]) -> Table:
     titles = ("original", "compressed", "p90 / p99", "faster", "control", "ready after", "others")
     table = _table(("backend", "original in"), titles)
     for t in timings:
-        tails = f"{digits(t.compressed.p90_ms)} / {_ms(t.compressed.p99_ms)}"
+        tails = f"{digits(t.compressed.p90_ms)} / {milliseconds(t.compressed.p99_ms)}"
         ready = NONE if t.ready_seconds is None else f"{digits(t.ready_seconds)} s"
         table.add_row(
             t.backend,
             t.original_backend,
-            _ms(t.baseline.p50_ms),
-            _ms(t.compressed.p50_ms),
+            milliseconds(t.baseline.p50_ms),
+            milliseconds(t.compressed.p50_ms),
             tails,
             ratio(t.ratio),
             ratio(t.control),
@@ -100,8 +97,8 @@ def _sweep(timings: Sequence[Timing]) -> Table:
             t.backend,
             str(compressed.batch),
             str(compressed.threads),
-            _ms(t.baseline.p50_ms),
-            _ms(compressed.p50_ms),
+            milliseconds(t.baseline.p50_ms),
+            milliseconds(compressed.p50_ms),
             ratio(t.ratio),
             digits(1e3 * compressed.batch / compressed.p50_ms),
         )
@@ -117,8 +114,8 @@ def _layers(layers: Sequence[LayerTime]) -> Table:
         table.add_row(
             layer.name,
             layer.kind,
-            _ms(layer.original_ms),
-            _ms(layer.compressed_ms),
+            milliseconds(layer.original_ms),
+            milliseconds(layer.compressed_ms),
             *(NONE if n is None else count(n) for n in macs),
             *(NONE if n is None else size(n) for n in moved),
         )

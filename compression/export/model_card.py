@@ -15,6 +15,7 @@ from compression.runs.format import (
     points,
     ratio,
     size,
+    threads,
     unsearched_images,
 )
 from compression.runs.results import (
@@ -181,10 +182,9 @@ def _latency(page: Page) -> str:
 
 
 def _timed(latency: Latency) -> str:
-    threads = "1 thread" if latency.threads == 1 else f"{latency.threads} threads"
     return (
         f"{digits(latency.p50_ms)} ms (p90 {digits(latency.p90_ms)}, p99 {digits(latency.p99_ms)}; "
-        f"{latency.backend}, batch {latency.batch}, {threads})"
+        f"{latency.backend}, batch {latency.batch}, {threads(latency.threads)})"
     )
 
 

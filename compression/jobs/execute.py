@@ -120,7 +120,7 @@ def _with_figures(run: Run, figures: Figures, notes: tuple[str, ...]) -> Run:
             "environment": figures.environment,
             "notes": (*notes, *figures.notes, *_accuracy_note(figures)),
             "timings": figures.timings,
-            "accounts": figures.accounts,
+            "accounts": figures.speedups,
             "exported": figures.exported,
         }
     )

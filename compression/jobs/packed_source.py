@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compression.catalogue.cards import Card
 from compression.catalogue.examples import example_file, examples
-from compression.errors import InvalidInput, NotExportable
+from compression.errors import NotExportable
 from compression.export.packed.file import unpack
 from compression.measure.comparison import pack_result
 from compression.measure.deployed_models import calibration_images
@@ -19,7 +19,8 @@ from compression.methods.pipeline import compress
 from compression.models.data import REPORT, Dataset
 from compression.models.target import Target, target_of
 from compression.runs.progress import Report
-from compression.runs.results import Run, State
+from compression.runs.records import file_not_kept, require_done
+from compression.runs.results import Run
 from compression.runs.store import Store
 
 
@@ -102,12 +103,10 @@ def source_of(
         InvalidInput: the run is not done, or was stopped early and its file was not kept.
         CompressionError: it cannot be done again.
     """
-    if run.state is not State.DONE:
-        raise InvalidInput("run", run.id, f"a run that is done; this one is {run.state}")
+    require_done(run)
     packed = store.files.get(run.id) or _shipped(run)
     if packed is None and run.stopped_early:
-        # done again from its recipe it would train to the end, and be another model
-        raise InvalidInput("run", run.id, "one whose file was kept, for it was stopped early")
+        raise file_not_kept(run)
     target = target_of(run.model, run.recipe, device=device, split=split)
     if packed is not None:
         return Source(run, target, packed, _replaced(run, packed))

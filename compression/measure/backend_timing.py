@@ -43,7 +43,7 @@ from compression.runs.results import SpeedupAnalysis, Timing
 # Largest difference of an exported graph's logits, relative to the largest logit.
 TOLERANCE = 1e-3
 MOST_BYTES = 2_000_000_000
-Tell = Callable[[float], None]
+ReportFraction = Callable[[float], None]
 T = TypeVar("T")
 
 
@@ -137,7 +137,7 @@ def time_pair(
     *,
     threads: int = 1,
     device: str = "cpu",
-    tell: Tell | None = None,
+    tell: ReportFraction | None = None,
 ) -> Timed:
     """Time the compressed model in each backend against the original in that backend's engine.
 
@@ -182,7 +182,7 @@ class _Group:
     device: str
 
     def time(
-        self, backends: Sequence[str], tell: Tell
+        self, backends: Sequence[str], tell: ReportFraction
     ) -> tuple[tuple[Timing, ...], dict[str, str], tuple[int, ...]]:
         """Timings, why a backend has none, and the cores that it was done on."""
         if BACKENDS[self.against].slow:

@@ -57,7 +57,7 @@ class Figures:
     environment: dict[str, Any]
     notes: tuple[str, ...]
     timings: tuple[Timing, ...]
-    accounts: tuple[SpeedupAnalysis, ...]
+    speedups: tuple[SpeedupAnalysis, ...]
     exported: tuple[Exported, ...]
     packed: bytes  # the file that was measured
 
@@ -175,7 +175,7 @@ def _measure(
         environment=_environment(target, packed, deployed),
         notes=(*deployed.notes, *notes(target, recipe, main, deployed.timings)),
         timings=deployed.timings,
-        accounts=deployed.accounts,
+        speedups=deployed.speedups,
         exported=deployed.exported,
         packed=packed,
     )

@@ -15,7 +15,7 @@ from compression.measure.accuracy import Predictions, agreement
 from compression.measure.backend_timing import (
     DeployableModel,
     Pair,
-    Tell,
+    ReportFraction,
     Timed,
     analyse_speedups,
     deployable,
@@ -31,7 +31,7 @@ from compression.runs.results import Exported, SpeedupAnalysis, Timing
 from compression.runs.statistics import proportion
 
 CALIBRATION_IMAGES, NOISE_IMAGES = 256, 8
-Stage = Callable[[str], Tell]
+Stage = Callable[[str], ReportFraction]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Deployed:
 
     main: Timing
     timings: tuple[Timing, ...]
-    accounts: tuple[SpeedupAnalysis, ...]
+    speedups: tuple[SpeedupAnalysis, ...]
     exported: tuple[Exported, ...]
     onnx_bytes: Pair[int | None]
     int8_bytes: int | None
@@ -129,7 +129,7 @@ def deploy(
     return Deployed(
         main=main,
         timings=timed.timings,
-        accounts=analyse_speedups(
+        speedups=analyse_speedups(
             timed.timings, work, machine_peaks(1) if device == "cpu" else None
         ),
         exported=tuple(exported),
@@ -141,7 +141,7 @@ def deploy(
 
 
 def _timed(
-    pair: DeployablePair, image: Tensor, device: str, tell: Tell
+    pair: DeployablePair, image: Tensor, device: str, tell: ReportFraction
 ) -> tuple[Timed, tuple[str, ...]]:
     """In ONNX Runtime on a CPU where both models run there as in PyTorch, else in PyTorch."""
     wanted = (ONNX, INT8) if pair.quantized else (ONNX,)

@@ -79,12 +79,12 @@ class MachinePeaks:
         """A roof for each kind of number, for a model that touches so many bytes."""
         return tuple(
             Roof(
-                numbers=numbers,
+                numbers=dtype,
                 threads=self.threads,
                 macs_per_second=macs,
                 bytes_per_second=self.bytes_per_second(working_set),
             )
-            for numbers, macs in self.macs.items()
+            for dtype, macs in self.macs.items()
         )
 
 
@@ -138,11 +138,11 @@ def measure_peaks(threads: int) -> MachinePeaks:
     others = BackgroundLoad()
     with pinned(threads):
         macs = {
-            numbers: max(
-                convolution / _best(_onnx_call(convolve(numbers), threads)),
-                product / _best(_onnx_call(multiply(numbers), threads)),
+            dtype: max(
+                convolution / _best(_onnx_call(convolve(dtype), threads)),
+                product / _best(_onnx_call(multiply(dtype), threads)),
             )
-            for numbers in ("float32", "int8")
+            for dtype in ("float32", "int8")
         }
         start = {
             "onnx": _start(lambda length: _onnx_call(chain(length), threads)),
@@ -219,12 +219,12 @@ def _scales() -> dict[str, Array]:
     return scales | {"x_zero": low, "y_zero": low, "w_zero": middle}
 
 
-def convolve(numbers: str) -> onnx.ModelProto:
+def convolve(dtype: str) -> onnx.ModelProto:
     """A 3 x 3 convolution in float32, or with uint8 inputs and int8 weights."""
     shape = (1, _CHANNELS, _SIDE, _SIDE)
     weight = np.ones((_CHANNELS, _CHANNELS, _KERNEL, _KERNEL), np.float32)
     how: dict[str, Any] = {"pads": [_KERNEL // 2] * 4, "kernel_shape": [_KERNEL] * 2}
-    if numbers == "float32":
+    if dtype == "float32":
         node = helper.make_node("Conv", ["x", "w"], ["y"], **how)
         return _graph([node], {"w": weight}, (shape, shape), TensorProto.FLOAT)
     node = helper.make_node("QLinearConv", ["x", *_SCALES], ["y"], **how)
@@ -232,11 +232,11 @@ def convolve(numbers: str) -> onnx.ModelProto:
     return _graph([node], constants, (shape, shape), TensorProto.UINT8)
 
 
-def multiply(numbers: str) -> onnx.ModelProto:
+def multiply(dtype: str) -> onnx.ModelProto:
     """A matrix product in float32, or with uint8 inputs and int8 weights."""
     shapes = (_ROWS, _INNER), (_ROWS, _INNER)
     weight = np.ones((_INNER, _INNER), np.float32)
-    if numbers == "float32":
+    if dtype == "float32":
         node = helper.make_node("MatMul", ["x", "w"], ["y"])
         return _graph([node], {"w": weight}, shapes, TensorProto.FLOAT)
     node = helper.make_node("QLinearMatMul", ["x", *_SCALES], ["y"])

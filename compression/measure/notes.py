@@ -8,6 +8,7 @@ from compression.catalogue.backends import BACKENDS, INT8
 from compression.models.target import Target
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Quantize
+from compression.runs.format import milliseconds
 from compression.runs.results import Timing
 
 
@@ -43,4 +44,4 @@ def _kernels(quantized: Sequence[Quantize], main: Timing, timings: Sequence[Timi
 
 
 def _ms(timing: Timing) -> str:
-    return f"{timing.compressed.p50_ms:.3g} ms"
+    return milliseconds(timing.compressed.p50_ms)

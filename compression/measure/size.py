@@ -59,17 +59,17 @@ def measure_sizes(model: nn.Module, packed: bytes, original_parameters: int) -> 
         packed: its file.
         original_parameters: how many parameters the model had that it was made of.
     """
-    twin = materialize(model)
-    weights = [weight_of(module) for _, module in compressible(twin)]
+    copied = materialize(model)
+    weights = [weight_of(module) for _, module in compressible(copied)]
     total = sum(w.numel() for w in weights)
     zeros = total - sum(int(w.count_nonzero()) for w in weights)
     return Sizes(
         artifact_bytes=len(packed),
-        dense_bytes=parameter_bytes(twin),
-        gzip_bytes=_gzip_bytes(twin),
-        entropy_bound_bytes=round(sum(map(entropy_bytes, dissect(model, twin.state_dict())[1]))),
-        parameters=sum(p.numel() for p in twin.parameters()),
-        nonzero=sum(int(p.count_nonzero()) for p in twin.parameters()),
+        dense_bytes=parameter_bytes(copied),
+        gzip_bytes=_gzip_bytes(copied),
+        entropy_bound_bytes=round(sum(map(entropy_bytes, dissect(model, copied.state_dict())[1]))),
+        parameters=sum(p.numel() for p in copied.parameters()),
+        nonzero=sum(int(p.count_nonzero()) for p in copied.parameters()),
         sparsity=zeros / total if total else 0.0,
         bits_per_weight=8 * len(packed) / original_parameters,
     )

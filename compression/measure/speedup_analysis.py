@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from compression.catalogue.backends import BACKENDS, EAGER, Backend, DType
 from compression.measure.layer_profile import Cost
 from compression.measure.machine_peaks import MachinePeaks
+from compression.runs.format import count, listed, percent, size
 from compression.runs.results import SpeedupAnalysis, Timing
 
 # Less than this share of what is expected is worth a reason.
@@ -26,7 +27,6 @@ HALF = 0.5
 LAUNCH = 4.0
 # More threads should gain at least this share of what the original gains by them.
 SHARED = 0.8
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def _zeros(case: SpeedupCase) -> str | None:
     if zeros < FEW_ZEROS or case.backend.skips_zeros:
         return None
     return (
-        f"{_share(zeros)} of its multiplications are by zeros, which stay in dense kernels and are "
-        f"done like any other: skipping them would cut the work by a factor of "
+        f"{percent(zeros)} of its multiplications are by zeros, which stay in dense kernels and "
+        "are done like any other: skipping them would cut the work by a factor of "
         f"{1 / max(1 - zeros, 1e-3):.3g}."
     )
 
@@ -161,11 +161,11 @@ def _unquantized(case: SpeedupCase) -> str | None:
     for name, why in kept.items():
         by_reason[why].append(name)
     share = sum(case.after.layers[n].macs for n in kept) / max(case.after.macs, 1)
-    listed = "; ".join(f"{_names(names)}: {why}" for why, names in by_reason.items())
+    reasons = "; ".join(f"{listed(names)}: {why}" for why, names in by_reason.items())
     verb = "runs" if len(kept) == 1 else "run"
     return (
         f"{len(kept)} of its {len(case.after.layers)} layers {verb} in float32, with "
-        f"{_share(share)} of the multiplications ({listed})."
+        f"{percent(share)} of the multiplications ({reasons})."
     )
 
 
@@ -181,7 +181,7 @@ def too_small(case: SpeedupCase) -> str | None:
     each = case.after.macs / max(len(case.after.layers), 1)
     return (
         f"{threads} threads make the original {_times(original)} as fast as one does, and this "
-        f"model {_times(gain)}: its layers, {_count(each)} multiplications each, are too small to "
+        f"model {_times(gain)}: its layers, {count(each)} multiplications each, are too small to "
         "be shared out."
     )
 
@@ -191,10 +191,10 @@ def _memory(case: SpeedupCase) -> str | None:
         return None
     moved = case.after.bytes(case.backend.dtype)
     return (
-        f"It is bound by memory: {_count(moved)}B of weights and activations pass in the "
-        f"{_ms(case.seconds)} of a call, {_count(moved / case.seconds)}B a second, where this "
-        f"machine copies {_count(case.machine.bytes_per_second(moved))}B a second; its "
-        f"multiplications need only {_ms(case.arithmetic)}."
+        f"It is bound by memory: {size(moved)} of weights and activations pass in the "
+        f"{_duration(case.seconds)} of a call, {size(moved / case.seconds)} a second, where this "
+        f"machine copies {size(case.machine.bytes_per_second(moved))} a second; its "
+        f"multiplications need only {_duration(case.arithmetic)}."
     )
 
 
@@ -204,17 +204,17 @@ def _overhead(case: SpeedupCase) -> str | None:
         return None
     each = case.seconds / case.operators
     best = (
-        f"At the best this machine does, its arithmetic and its memory take {_ms(least)} of the "
-        f"{_ms(case.seconds)} of a call at batch {case.timing.compressed.batch}"
+        f"At the best this machine does, its arithmetic and its memory take {_duration(least)} of "
+        f"the {_duration(case.seconds)} of a call at batch {case.timing.compressed.batch}"
     )
     if start is not None and each <= LAUNCH * start:
         return (
-            f"{best}: it is bound by starting operators, {_ms(each)} for each of {case.operators}, "
-            f"where one with nothing to do takes {_ms(start)}."
+            f"{best}: it is bound by starting operators, {_duration(each)} for each of "
+            f"{case.operators}, where one with nothing to do takes {_duration(start)}."
         )
     return (
-        f"{best}; its {case.operators} operators, {_count(case.after.macs / case.operators)} "
-        f"multiplications and {_ms(each)} each, are too small to come near that."
+        f"{best}; its {case.operators} operators, {count(case.after.macs / case.operators)} "
+        f"multiplications and {_duration(each)} each, are too small to come near that."
     )
 
 
@@ -223,10 +223,10 @@ def _rates(case: SpeedupCase) -> str:
     before, after = case.timing.baseline, case.timing.compressed
     rates = (1e3 * case.before.macs / before.p50_ms, 1e3 * case.after.macs / after.p50_ms)
     line = (
-        f"The original's layers do {_count(rates[0])} multiplications a second, this model's "
-        f"{_count(rates[1])}"
+        f"The original's layers do {count(rates[0])} multiplications a second, this model's "
+        f"{count(rates[1])}"
     )
-    return f"{line}; this machine's most is {_count(case.rate)}." if case.rate else f"{line}."
+    return f"{line}; this machine's most is {count(case.rate)}." if case.rate else f"{line}."
 
 
 BOTTLENECKS: dict[str, Callable[[SpeedupCase], str | None]] = {
@@ -238,25 +238,9 @@ BOTTLENECKS: dict[str, Callable[[SpeedupCase], str | None]] = {
 }
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.3g} %"
-
-
 def _times(value: float) -> str:
     return f"{value:.3g} times"
 
 
-def _ms(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-4 else f"{1e6 * seconds:.3g} µs"
-
-
-def _count(value: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g} "
-
-
-def _names(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

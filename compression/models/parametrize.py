@@ -166,8 +166,8 @@ def stored_weight(module: nn.Module) -> Tensor:
     """The tensor that training changes: the weight itself, or what lies under mask and grid."""
     stored: Any = module.weight
     if parametrize.is_parametrized(module, "weight"):
-        held: Any = module.parametrizations
-        stored = held["weight"].original
+        parametrizations: Any = module.parametrizations
+        stored = parametrizations["weight"].original
     assert isinstance(stored, Tensor)
     return stored
 
@@ -245,7 +245,7 @@ def parametrize_weight(
 
 def materialize(model: nn.Module) -> nn.Module:
     """A copy with ordinary weights that predicts the same: what is measured and exported."""
-    twin = copy.deepcopy(model)
-    for module in list(twin.modules()):
+    copied = copy.deepcopy(model)
+    for module in list(copied.modules()):
         remove_parametrization(module)
-    return twin
+    return copied

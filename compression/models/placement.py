@@ -58,8 +58,8 @@ def evaluated(model: nn.Module) -> nn.Module:
     """The model itself if it is in evaluation mode, else a copy that is."""
     if not any(module.training for module in model.modules()):
         return model
-    twin: nn.Module = copy.deepcopy(model)
-    return twin.eval()
+    copied: nn.Module = copy.deepcopy(model)
+    return copied.eval()
 
 
 @contextmanager

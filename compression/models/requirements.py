@@ -42,8 +42,10 @@ def require_applicable(
         InvalidInput: a setting needs images and there are none, no channels can be removed, or a
             step needs the statistics of batch norms that a step before it has taken away.
     """
-    by_rate = [i for i, s in enumerate(recipe.steps) if isinstance(s, Quantize) and s.by_rate]
-    for step in recipe.steps[by_rate[0] + 1 :] if by_rate else ():
+    indices = [
+        i for i, s in enumerate(recipe.steps) if isinstance(s, Quantize) and s.rate_distortion
+    ]
+    for step in recipe.steps[indices[0] + 1 :] if indices else ():
         if not (isinstance(step, Distill) and step.batchnorm == "frozen"):
             allowed = "after a quantize step with rd_lambda or keep_accuracy, only distill with "
             allowed += "batchnorm frozen: its batch norms no longer have statistics"

@@ -247,7 +247,7 @@ class Quantize(BaseStep):
     repair: Repairs = setting((), **REPAIR, inactive=(_SET_BY_LAMBDA,), shown=Shown(row=5))
 
     @property
-    def by_rate(self) -> bool:
+    def rate_distortion(self) -> bool:
         """Whether rate-distortion quantization decides how many bits each layer takes."""
         return self.rd_lambda > 0 or self.keep_accuracy is not None
 
@@ -262,7 +262,7 @@ class Quantize(BaseStep):
         return self
 
     def sentence(self) -> str:
-        if self.by_rate:
+        if self.rate_distortion:
             text = f"store the weights in as few bits {self._goal()}"
         else:
             text = f"store the weights in {self.average_bits or self.bits:.3g} bits"
@@ -270,7 +270,7 @@ class Quantize(BaseStep):
                 text += " on average"
         if self.activation_bits is not None:
             text += f", activations in {self.activation_bits}"
-        if self.by_rate:
+        if self.rate_distortion:
             how = ["rate-distortion GPTQ", *self.remarks("equalization", "other_dtype")]
             return text + in_brackets(how)
         how = self.remarks("rounding")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from compression.runs.results import Latency
 from compression.runs.statistics import Interval, Ratio
 
 NONE = "-"
+_LISTED = 3
 _PREFIXES = ("", "k", "M", "G", "T")
 
 
@@ -40,6 +43,17 @@ def size(value: float) -> str:
 def threads(*counts: int) -> str:
     """With how many threads: 1 thread, 1 or 2 threads."""
     return "1 thread" if counts == (1,) else f"{' or '.join(map(str, counts))} threads"
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency in milliseconds: 12.3 ms."""
+    return NONE if value is None else f"{digits(value)} ms"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are: a, b, c and 2 more."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def latency(value: Latency) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from compression.errors import InvalidInput
 from compression.runs.database import Database
 from compression.runs.documents import Documents, Files
 from compression.runs.jobs import Job, Jobs, Kind, end, put_job
-from compression.runs.records import Runs
+from compression.runs.records import Runs, file_not_kept, require_done
 from compression.runs.results import ACTIVE, LatencyReport, State
 
 
@@ -23,10 +22,9 @@ class LatencyReports(Documents[LatencyReport]):
             InvalidInput: there is no such run, or it cannot be made again to be timed.
         """
         run = Runs(self._database).get(run_id).run
-        if run.state is not State.DONE:
-            raise InvalidInput("run", run_id, f"a run that is done; this one is {run.state}")
+        require_done(run)
         if run.stopped_early and Files(self._database).get(run.id) is None:
-            raise InvalidInput("run", run_id, "one whose file was kept, for it was stopped early")
+            raise file_not_kept(run)
         job = Jobs(self._database).get(run.id, Kind.LATENCY)
         if job is None or job.state not in ACTIVE:
             with self._database.write() as c:

@@ -67,6 +67,22 @@ def new_run(model: str, dataset: str | None, recipe: Recipe, state: State = Stat
     )
 
 
+def require_done(run: Run) -> None:
+    """Refuse a run that has no results.
+
+    Raises:
+        InvalidInput: it is not done.
+    """
+    if run.state is not State.DONE:
+        raise InvalidInput("run", run.id, f"a run that is done; this one is {run.state}")
+
+
+def file_not_kept(run: Run) -> InvalidInput:
+    """The refusal of a run stopped early: done again, its recipe would train to the end."""
+    allowed = "a run whose file was kept; this one was stopped early and its file was not kept"
+    return InvalidInput("run", run.id, allowed)
+
+
 class Runs:
     """The runs in a database."""
 

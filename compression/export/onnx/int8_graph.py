@@ -33,6 +33,7 @@ from compression.models.parametrize import (
     compressible,
     grid_of,
 )
+from compression.runs.format import listed
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _input_scales(
         return scales, ()
     note = (
         f"Inputs with a scale per channel have one scale in this graph, from calibration images: "
-        f"{_some(per_channel)}."
+        f"{listed(per_channel)}."
     )
     return scales, (note,)
 
@@ -122,12 +123,12 @@ def _graph_notes(
     for name, weight in codes.items():
         if weight.rounded:
             why.setdefault(weight.rounded, []).append(name)
-    notes += [f"{_some(names)}: {reason}." for reason, names in why.items()]
+    notes += [f"{listed(names)}: {reason}." for reason, names in why.items()]
     left = [name for name, reason in layers.items() if reason]
     if left:
-        notes.append(f"Layers that stay float32: {_some(left)}.")
+        notes.append(f"Layers that stay float32: {listed(left)}.")
     if loose := _loose(flow, layers):
-        notes.append(f"Weights outside compressible layers stay float32: {_some(loose)}.")
+        notes.append(f"Weights outside compressible layers stay float32: {listed(loose)}.")
     if floats := _float_kinds(flow, plan):
         notes.append(f"Operations that stay float32: {', '.join(floats)}.")
     return tuple(notes)
@@ -160,7 +161,3 @@ def _loose(flow: Flow, layers: Mapping[str, str]) -> list[str]:
     parts |= {n for op in flow.ops if op.kind is Kind.FLOAT for n in op.node.input}
     names = [n for n in flow.constants if n in parts and flow.constants[n].ndim >= 2]
     return [n for n in names if n.rpartition(".")[2].endswith("weight") and n[:-7] not in layers]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -10,7 +10,7 @@ from compression.methods.prune.channels import Plan, choose_channels, remove, wh
 from compression.methods.prune.compensation import (
     Attempt,
     Notes,
-    Report,
+    ReportFraction,
     apply_masks,
     compensate,
 )
@@ -27,7 +27,7 @@ from compression.recipe.steps import Prune
 def channel_pruner(step: Prune, context: StepContext) -> Attempt:
     """What removes a fraction of a model's channels, in place."""
 
-    def attempt(model: nn.Module, amount: float, report: Report) -> Notes:
+    def attempt(model: nn.Module, amount: float, report: ReportFraction) -> Notes:
         batch = context.labelled("score", step.score) if step.score == "taylor" else None
         plan = choose_channels(
             model,
@@ -54,7 +54,7 @@ def channel_pruner(step: Prune, context: StepContext) -> Attempt:
 
 
 def _compensate_masked(
-    model: nn.Module, plan: Plan, step: Prune, context: StepContext, report: Report
+    model: nn.Module, plan: Plan, step: Prune, context: StepContext, report: ReportFraction
 ) -> Notes:
     """Compensate with what is to go masked: only at its full size can the model run beside its
     reference."""

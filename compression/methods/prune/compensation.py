@@ -23,11 +23,12 @@ from compression.models.parametrize import (
     weight_of,
 )
 from compression.recipe.steps import Prune
+from compression.runs.format import listed
 
 Notes = tuple[str, ...]
-Report = Callable[[float], None]
+ReportFraction = Callable[[float], None]
 # Prunes a model by an amount, in place, reports the fraction done, and says what there is to say.
-Attempt = Callable[[nn.Module, float, Report], Notes]
+Attempt = Callable[[nn.Module, float, ReportFraction], Notes]
 
 
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:
@@ -44,7 +45,9 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> bool:
     return changed
 
 
-def compensate(model: nn.Module, step: Prune, context: StepContext, report: Report) -> Notes:
+def compensate(
+    model: nn.Module, step: Prune, context: StepContext, report: ReportFraction
+) -> Notes:
     """Bring a masked model's outputs back towards the reference's, in place, layer by layer.
 
     With `update`, the weights that stay are fitted to the reference's outputs by least squares
@@ -77,5 +80,5 @@ def compensate(model: nn.Module, step: Prune, context: StepContext, report: Repo
         bias="bias" in step.repair,
     )
     if step.update != "none" and missed:
-        return (f"Not compensated, for they are part of attention: {', '.join(missed[:3])}.",)
+        return (f"Not compensated, because they are part of attention: {listed(missed)}.",)
     return ()

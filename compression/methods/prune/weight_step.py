@@ -26,7 +26,7 @@ from compression.methods.calibration.step_context import StepContext
 from compression.methods.prune.compensation import (
     Attempt,
     Notes,
-    Report,
+    ReportFraction,
     apply_masks,
     compensate,
 )
@@ -42,6 +42,7 @@ from compression.methods.prune.masks import (
 from compression.methods.prune.scores import SCORES, Evidence
 from compression.models.parametrize import compressible, weight_of
 from compression.recipe.steps import Prune
+from compression.runs.format import listed
 
 FISHER_IMAGES = 500
 
@@ -59,7 +60,7 @@ def weight_pruner(model: nn.Module, step: Prune, context: StepContext) -> Attemp
     scores = score_weights(model, step.score, context, moments)
     costs = _costs(model, scores, moments, context) if allocated else []
 
-    def attempt(model: nn.Module, amount: float, report: Report) -> Notes:
+    def attempt(model: nn.Module, amount: float, report: ReportFraction) -> Notes:
         masks, notes = _masks(scores, costs, step, amount)
         changed = apply_masks(model, masks)
         if step.update != "none" or step.repair:
@@ -160,7 +161,7 @@ def _n_of_m(scores: Scores, pattern: str) -> tuple[dict[str, Tensor], Notes]:
     whole = [name for name, mask in masks.items() if mask is None]
     note = (
         f"{len(whole)} of {len(masks)} layers stay whole, for their inputs are no multiple of "
-        f"{group}: {', '.join(whole[:3])}{' and others' if len(whole) > 3 else ''}."
+        f"{group}: {listed(whole)}."
     )
     return {n: m for n, m in masks.items() if m is not None}, (note,) if whole else ()
 

@@ -23,6 +23,7 @@ from compression.models.input_quantizers import (
     remove_input_quantizers,
 )
 from compression.models.parametrize import QuantizationGrid, compressible
+from compression.runs.format import listed
 
 GRANULARITIES = ("tensor", "channel")
 LEAST_BITS, MOST_BITS = 4, 8
@@ -83,8 +84,7 @@ def uncalled(model: nn.Module, grids: Iterable[str]) -> str | None:
     names = [name for name, _ in compressible(model) if name not in with_grid]
     if not names:
         return None
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"Activations stay float32 where a layer is used without being called: {shown}."
+    return f"Activations stay float32 where a layer is used without being called: {listed(names)}."
 
 
 def _check(bits: int, clipping: str, granularity: str) -> None:

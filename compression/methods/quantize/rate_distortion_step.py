@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ from compression.models.parametrize import (
     weight_of,
 )
 from compression.recipe.steps import Quantize
+from compression.runs.format import listed
 
 FISHER_IMAGES = 1000
 # Rates are in thousandths of a nat per image and kilobyte.
@@ -123,11 +124,14 @@ def rate_distortion_quantize(
     for name in missed:
         module = model.get_submodule(name)
         parametrize_weight(module, None, mse(weight_of(module), step.bits, True, True))
-    if missed:
-        return (
-            f"Rounded to the nearest, for they are part of attention: {', '.join(missed[:3])}.",
-        )
-    return ()
+    return nearest_notes(missed)
+
+
+def nearest_notes(layers: Sequence[str]) -> tuple[str, ...]:
+    """A note that names the layers, if any, whose inputs cannot be seen by the rounding."""
+    if not layers:
+        return ()
+    return (f"Rounded to nearest, because they are part of attention: {listed(layers)}.",)
 
 
 def smallest_that_keeps(

@@ -32,6 +32,7 @@ from compression.methods.quantize.equalization import equalize
 from compression.methods.quantize.gptq import gptq
 from compression.methods.quantize.observers import calibrate_inputs, uncalled
 from compression.methods.quantize.rate_distortion_step import (
+    nearest_notes,
     output_fisher,
     rate_distortion_quantize,
     smallest_that_keeps,
@@ -79,7 +80,7 @@ def quantize(model: nn.Module, step: Quantize, context: StepContext) -> tuple[nn
     if step.equalization != "none":
         # the original's layers are scaled otherwise
         context = replace(context, reference=copy.deepcopy(model))
-    if step.by_rate:
+    if step.rate_distortion:
         model, more = _rate_distortion(model, step, context)
         return model, notes + more
     bits = _choose_bits(model, step, context)
@@ -95,7 +96,7 @@ def quantize(model: nn.Module, step: Quantize, context: StepContext) -> tuple[nn
     if step.rounding == "reconstruct":
         notes += _reconstruct(model, step, context)
     if step.other_dtype == "float16":
-        _halve_rest(model)
+        _halve_other_tensors(model)
     if all(torch.equal(before[n], weight_of(m)) for n, m in compressible(model)):
         notes += ("Quantization changed nothing: the weights were on the grid.",)
     return model, notes
@@ -113,7 +114,7 @@ def _rate_distortion(
             model, step, step.rd_lambda, context, fisher, context.report
         )
     if step.other_dtype == "float16":
-        _halve_rest(model)
+        _halve_other_tensors(model)
     return model, notes + more
 
 
@@ -134,7 +135,7 @@ def _reconstruct(model: nn.Module, step: Quantize, context: StepContext) -> Note
 
 
 @torch.no_grad()
-def _halve_rest(model: nn.Module) -> None:
+def _halve_other_tensors(model: nn.Module) -> None:
     """Round all numbers but the quantized weights to half precision; what that would make nothing
     of, or too large, stays."""
     weights = {id(stored_weight(m)) for _, m in compressible(model)}
@@ -277,7 +278,7 @@ def _round_in_order(model: nn.Module, step: Quantize, bits: Bits, context: StepC
     layers = dict(compressible(model))
     for name in missed:
         parametrize_weight(layers[name], None, _grid(weight_of(layers[name]), step, bits[name]))
-    return (f"Rounded to the nearest, for they are part of attention: {', '.join(missed[:3])}.",)
+    return nearest_notes(missed)
 
 
 def _round_well(pair: LayerPair, step: Quantize, bits: int) -> None:

@@ -121,7 +121,7 @@ def test_what_cannot_be_written_is_said_before_any_work(
         (run.id, "-o", good, "--format", "gguf"): "format: got 'gguf', allowed: packed, onnx",
         ("0123", "-o", good): "run: got '0123', allowed: an id listed",
         (queued.id, "-o", good): "a run that is done; this one is queued",
-        (stopped.id, "-o", good): "for it was stopped early",
+        (stopped.id, "-o", good): "this one was stopped early and its file was not kept",
         (run.id, "-o", str(tmp_path / "no" / "a.onnx")): "no is not a folder; make it first",
         (run.id, "-o", str(tmp_path)): "is a folder; pass the name of a file",
         (run.id, "-o", str(tmp_path / "card.md")): "a name such as model.onnx",

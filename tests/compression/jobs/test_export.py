@@ -189,7 +189,7 @@ def test_an_older_store_finds_the_file_that_an_example_comes_with(store: Store) 
 def test_what_cannot_be_had_is_refused_in_one_line(store: Store) -> None:
     with pytest.raises(InvalidInput, match="allowed: a run that is done; this one is failed"):
         source_of(store, finished(state=State.FAILED))
-    with pytest.raises(InvalidInput, match="for it was stopped early"):
+    with pytest.raises(InvalidInput, match="its file was not kept"):
         source_of(store, finished(stopped_early=True))
     with pytest.raises(InvalidInput, match="format: got 'tflite', allowed: packed, onnx, onnx-int"):
         make(source(), "tflite")

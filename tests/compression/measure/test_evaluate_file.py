@@ -159,7 +159,10 @@ def external() -> onnx.ModelProto:
         (linear((3, 32, 32)), r"\[3, 32, 32\], allowed"),
         (linear(kind=TensorProto.UINT8), r"takes tensor\(uint8\)"),
         (linear(inputs=2), r"has 2 inputs \(pixels0, pixels1\), allowed: one"),
-        (linear(weight=WEIGHT[:, :7]), r"answers to 2 images are \[2, 7\], allowed: \[2, 10\]"),
+        (
+            linear(weight=WEIGHT[:, :7]),
+            r"logits for 2 images have shape \[2, 7\], allowed: \[2, 10\]",
+        ),
         (linear(rows=5), "ONNX Runtime cannot run it"),
         (linear(weight=WEIGHT[:100]), "ONNX Runtime cannot"),
         (external(), "keeps its weights in another file"),

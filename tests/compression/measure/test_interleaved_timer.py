@@ -301,7 +301,7 @@ def test_a_run_ships_its_graphs_with_their_bytes_and_their_answers(short: None) 
     assert found.onnx_bytes.compressed == float32.file_bytes > int8.file_bytes == found.int8_bytes
     assert float32.difference is not None and float32.difference < 1e-4
     assert any("noise" in note for note in int8.notes)  # there were no images to check it on
-    assert [a.backend for a in found.accounts] == ["onnx", "onnx-int8"]
+    assert [a.backend for a in found.speedups] == ["onnx", "onnx-int8"]
 
 
 # Backends

@@ -36,6 +36,12 @@ def test_counts_and_sizes_never_show_a_thousand_of_a_unit(
     assert (fmt.count(value), fmt.size(value)) == (count, size)
 
 
+def test_three_names_are_listed_and_the_others_counted() -> None:
+    assert fmt.listed(["a"]) == "a"
+    assert fmt.listed(["a", "b", "c"]) == "a, b, c"
+    assert fmt.listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
 def test_threads() -> None:
     assert fmt.threads(1) == "1 thread"
     assert fmt.threads(1, 2) == "1 or 2 threads"

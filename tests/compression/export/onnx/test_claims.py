@@ -61,7 +61,10 @@ def _graph(values: int, kind: str) -> onnx.ModelProto:
 @pytest.mark.parametrize("kind", ["zeros", "expanded", "computed", "sparse"])
 def test_values_made_of_nothing_are_refused_before_they_are_made(kind: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ArtifactError, match="too much for a file of"):
+    with pytest.raises(
+        ArtifactError,
+        match="the graph.s constants expand to [0-9,]+ values, too many for a file of",
+    ):
         open_data(_graph(1 << 24, kind).SerializeToString(), SHAPE, trusted=False)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
     assert open_data(_graph(1 << 10, kind).SerializeToString(), SHAPE, trusted=False)

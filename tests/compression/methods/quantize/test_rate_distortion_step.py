@@ -177,7 +177,7 @@ def test_without_images_it_is_refused() -> None:
 def test_smallest_is_a_whole_recipe() -> None:
     recipe = recipe_of("fashion-mnist/resnet18", {}, None, None, "smallest", images=True)
     *_, step = recipe.steps
-    assert isinstance(step, Quantize) and step.by_rate and (step.keep_accuracy or 0) >= 0.99
+    assert isinstance(step, Quantize) and step.rate_distortion and (step.keep_accuracy or 0) >= 0.99
     assert "99.3 % of the accuracy" in recipe.sentence()
     with pytest.raises(InvalidInput, match="a whole recipe alone, without --bits"):
         recipe_of("m", {"bits": "4"}, None, None, "smallest", images=True)

@@ -153,7 +153,7 @@ def test_fisher_costs_fall_with_every_bit(name: str) -> None:
 @pytest.mark.parametrize("rounding", ["gptq", "reconstruct"])
 def test_projections_in_attention_are_rounded_and_named(rounding: str) -> None:
     model, notes = made("transformer", bits=3, rounding=rounding)
-    assert any(n.startswith("Rounded to the nearest") and "out_proj" in n for n in notes)
+    assert any(n.startswith("Rounded to nearest, because") and "out_proj" in n for n in notes)
     assert set(bits_of(model).values()) == {3}
 
 
