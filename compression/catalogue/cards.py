@@ -125,6 +125,9 @@ def card(model_id: str) -> Card:
     Args:
         model_id: an id listed by `compression models`.
 
+    Returns:
+        What is known of the model without its weights: architecture, classes, data set, accuracy.
+
     Raises:
         InvalidInput: there is no such model; names the nearest ones.
 
@@ -140,6 +143,22 @@ def card(model_id: str) -> Card:
             "model", model_id, f"an id listed by `compression models`, such as {', '.join(near)}"
         )
     return known[model_id]
+
+
+def require_dataset(model_id: str, dataset: str | None, default: str | None) -> None:
+    """Refuse any data set but a model's own.
+
+    Args:
+        model_id: names the model in the message.
+        dataset: the id asked for; None asks for the model's own.
+        default: the id of the model's own data set; None if there are no labelled images for it.
+
+    Raises:
+        InvalidInput: it is another one.
+    """
+    if dataset not in (None, default):
+        allowed = default or f"none: there is none for {model_id} yet"
+        raise InvalidInput("dataset", dataset, allowed)
 
 
 def student_card(recipe: Recipe, classes: int, dataset: str | None) -> Card | None:

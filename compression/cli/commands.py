@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compression.catalogue.cards import card, cards
+from compression.catalogue.cards import card, cards, require_dataset
 from compression.catalogue.examples import examples
 from compression.catalogue.preset_timings import costs
 from compression.cli import tables
@@ -26,7 +26,6 @@ from compression.cli.flags import (
     with_step_flags,
 )
 from compression.cli.output import print_json, print_table, show_run
-from compression.errors import InvalidInput
 from compression.recipe.presets import PRESETS, WHOLE, as_flags
 from compression.runs.records import require_done
 from compression.runs.results import State
@@ -97,8 +96,7 @@ def run(
     """
     default = card(model).dataset
     chosen = recipe_of(model, flags, recipe, seed, preset, images=default is not None)
-    if dataset not in (None, default):
-        raise InvalidInput("dataset", dataset, default or f"none: there is none for {model} yet")
+    require_dataset(model, dataset, default)
     opened = open_store(store)
     started = new_run(model, default, chosen, State.RUNNING)
     show_run(do_and_store(opened, started, device, as_json, keeping=True), None, as_json)

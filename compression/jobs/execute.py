@@ -43,6 +43,9 @@ def execute(
         keep: gets the packed file.
         store: where to look for an earlier run of the same recipe, whose bytes are compared.
 
+    Returns:
+        The run with state `done`, its figures, notes and environment.
+
     Raises:
         CompressionError: it cannot be done; the message says why.
 

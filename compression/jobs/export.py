@@ -56,7 +56,7 @@ def make(source: Source, form: str, report: Report | None = None) -> Ready:
 
 def _compare(source: Source, form: str, made: MadeFile) -> Exported:
     """Run the file on validation images beside the model."""
-    subject, model = source.subject, source.model()
+    evaluated_on, model = source.evaluated_on, source.model()
     opened = open_data(made.data, source.target.base.input_shape, trusted=True)
     difference = _difference(source, form, opened.predict, made.batch)
     if FORMATS[form].dtype == "float32" and difference > TOLERANCE:
@@ -72,8 +72,8 @@ def _compare(source: Source, form: str, made: MadeFile) -> Exported:
     )
     if source.data is None:
         return exported
-    before = predict(model, source.data.split(subject.split))
-    after = predictions_of(opened, subject)
+    before = predict(model, source.data.split(evaluated_on.split))
+    after = predictions_of(opened, evaluated_on)
     same = agreement(before, after)
     top1 = proportion(int(after.right.sum()), len(after.labels))
     return exported.model_copy(update={"agreement": same, "top1": top1})

@@ -51,7 +51,7 @@ class Source:
         return self.target.data
 
     @property
-    def subject(self) -> EvaluationTarget:
+    def evaluated_on(self) -> EvaluationTarget:
         """What files made of it are checked on."""
         split = REPORT if self.run.environment.get("split") == REPORT else "validation"
         return EvaluationTarget(self.target, self.data, split, 1, "prepared")
@@ -78,7 +78,7 @@ class Source:
 
     def images(self, count: int) -> Tensor:
         """Prepared images, float32 [count, 3, h, w]; noise where there are none."""
-        return self.subject.images(count)
+        return self.evaluated_on.images(count)
 
 
 def source_of(

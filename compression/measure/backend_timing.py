@@ -224,14 +224,14 @@ class _Group:
             busy=session.busy,
         )
 
-    def _ready(self, backend: str, forms: DeployableModel) -> tuple[list[Call], float]:
+    def _ready(self, backend: str, model: DeployableModel) -> tuple[list[Call], float]:
         """A model's calls, made ready twice unless that is slow, and the seconds of the first."""
         prepare = RUNTIMES[backend].prepare
         started = time.perf_counter()
-        calls = [prepare(forms.subject, self.images, self.threads, self.device)]
+        calls = [prepare(model.subject, self.images, self.threads, self.device)]
         seconds = time.perf_counter() - started
         if not BACKENDS[backend].slow:
-            calls.append(prepare(forms.subject, self.images, self.threads, self.device))
+            calls.append(prepare(model.subject, self.images, self.threads, self.device))
         return calls, seconds
 
 

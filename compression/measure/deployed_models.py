@@ -160,18 +160,18 @@ def _timed(
     return timed, tuple(notes)
 
 
-def _bytes(forms: DeployableModel) -> int:
-    return int(forms.subject.float_graph().ByteSize())
+def _bytes(model: DeployableModel) -> int:
+    return int(model.subject.float_graph().ByteSize())
 
 
-def _float(forms: DeployableModel) -> Exported:
-    return Exported(format=ONNX, file_bytes=_bytes(forms), difference=forms.difference())
+def _float(model: DeployableModel) -> Exported:
+    return Exported(format=ONNX, file_bytes=_bytes(model), difference=model.difference())
 
 
 def _int8(
-    forms: DeployableModel, images: Tensor | None, measured: Predictions | None, stage: Stage
+    model: DeployableModel, images: Tensor | None, measured: Predictions | None, stage: Stage
 ) -> Exported:
-    int8 = forms.int8()
+    int8 = model.int8()
     exported = Exported(format=INT8, file_bytes=int8.graph.ByteSize(), notes=int8.notes)
     if images is None or measured is None:
         note = (

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compression.catalogue.cards import card, cards
+from compression.catalogue.cards import card, cards, require_dataset
 from compression.errors import ArtifactError, InvalidInput
 from compression.export.handlers import model_of, open_data
 from compression.export.open_file import Opened
@@ -62,6 +62,7 @@ class EvaluationTarget:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of one image: (channels, height, width)."""
         return self.original.input_shape if self.original else tuple(self.images(1).shape[1:])
 
     def images(self, count: int) -> Tensor:
@@ -161,9 +162,7 @@ def _subject(
         data = load_dataset(dataset or next(iter(DATASETS)))
         return EvaluationTarget(None, data, split, threads, inputs)
     original = target_of(model, device="cpu", split=split)
-    known = original.data.id if original.data else None
-    if dataset not in (None, known):
-        raise InvalidInput("dataset", dataset, known or f"none: there is none for {model} yet")
+    require_dataset(model, dataset, original.data.id if original.data else None)
     return EvaluationTarget(original, original.data, split, threads, inputs)
 
 

@@ -125,8 +125,11 @@ def parse_recipe(text: str, source: str = "recipe") -> Recipe:
     """Read a recipe from JSON text.
 
     Args:
-        text: a JSON document, as `Recipe.to_json` writes it; settings left out have their defaults.
+        text: a JSON document, as `Recipe.to_json` writes it.
         source: what the text is called in messages.
+
+    Returns:
+        The recipe, validated; settings left out have their defaults.
 
     Raises:
         InvalidInput: not JSON, an unknown field, or a setting out of range.
@@ -151,6 +154,9 @@ def read_recipe(path: Path) -> Recipe:
 
     Args:
         path: a file of JSON, in UTF-8.
+
+    Returns:
+        The recipe, as `parse_recipe`.
 
     Raises:
         InvalidInput: the file cannot be read or is not a recipe.

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 
 class FrozenValue(BaseModel):
+    """A value that never changes and refuses unknown fields, NaN and infinity."""
+
     # JSON has no NaN: a figure that is not a number must be None
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -43,6 +43,9 @@ def open_store(url: str | None = None) -> Store:
     Args:
         url: an SQLAlchemy URL; the SQLite file in the data folder if not given.
 
+    Returns:
+        The store, with its tables in place.
+
     Raises:
         StoreError: the URL is not one, nothing can be opened or written there, or it was written
             by a newer version of this program.

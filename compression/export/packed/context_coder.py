@@ -51,6 +51,7 @@ class Layer:
 
     @property
     def count(self) -> int:
+        """Number of its values."""
         return self.shape.outputs * self.shape.inputs * self.shape.kernel
 
 

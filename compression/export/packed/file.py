@@ -168,6 +168,9 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
     Args:
         path: a file that `compression export --format packed` or `pack` has written.
 
+    Returns:
+        The module: prepared images float32 [n, c, h, w] in, logits [n, classes] out.
+
     Raises:
         ArtifactError: the file cannot be read, or as `unpack`.
 

@@ -63,7 +63,7 @@ def test_values_made_of_nothing_are_refused_before_they_are_made(kind: str) -> N
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(
         ArtifactError,
-        match="the graph.s constants expand to [0-9,]+ values, too many for a file of",
+        match=r"the graph's constants expand to [0-9,]+ values, too many for a file of",
     ):
         open_data(_graph(1 << 24, kind).SerializeToString(), SHAPE, trusted=False)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
