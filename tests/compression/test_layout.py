@@ -62,6 +62,7 @@ def room(path: Path) -> str:
     return next(place for place in above if place in ORDER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_folder_imports_only_folders_before_it(path: Path) -> None:
     here = ORDER.index(room(path))
@@ -71,6 +72,7 @@ def test_a_folder_imports_only_folders_before_it(path: Path) -> None:
         assert not used & set(APART)
 
 
+@pytest.mark.slow
 def test_no_file_imports_itself_by_way_of_others() -> None:
     TopologicalSorter({path: files_used(path) - {path} for path in FILES}).prepare()
 
@@ -88,11 +90,13 @@ def test_rooms_are_small() -> None:
         assert len([p for p in FILES if p.parent == folder]) <= MOST_FILES, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in FILES if room(p).startswith("compression")], ids=str)
 def test_the_engine_knows_no_page(path: Path) -> None:
     assert not packages(path) & {"dashboard", "streamlit", "plotly"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sources(*NO_TORCH), ids=str)
 def test_what_a_page_shows_at_once_knows_no_torch(path: Path) -> None:
     assert not packages(path) & {"torch", "torchvision"}
@@ -110,6 +114,7 @@ def test_only_views_know_streamlit_and_only_figures_know_plotly(path: Path) -> N
         assert str(path).startswith("dashboard/figures")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [

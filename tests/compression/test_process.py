@@ -80,6 +80,7 @@ def test_programs_configure_their_own_process(
     assert (os.environ["GOMP_SPINCOUNT"], os.environ["MKL_DYNAMIC"]) == ("1000", "FALSE")
 
 
+@pytest.mark.slow
 def test_the_command_line_configures_before_torch_is_there() -> None:
     code = """
 import os, sys

@@ -110,6 +110,7 @@ def test_its_file_comes_along_if_there_is_one(write: Callable[..., Path], store:
     assert store.files.get(bare.run.id) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", examples.names())
 def test_a_stored_file_is_the_one_that_was_measured(name: str) -> None:
     run, packed = read_example(name).run, examples.example_file(name)

@@ -69,6 +69,7 @@ def addresses_of(cluster: LocalCluster) -> list[str]:
     return [cluster.scheduler.address, worker.address, worker.nanny]
 
 
+@pytest.mark.slow
 def test_the_attack_works_where_there_is_no_guard() -> None:
     with LocalCluster(
         n_workers=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None
@@ -145,6 +146,7 @@ def test_a_scheduler_with_tls_needs_certificates(tmp_path: Path) -> None:
         connect_to("tls://127.0.0.1:1", (missing, missing, missing))
 
 
+@pytest.mark.slow
 def test_a_cluster_is_used_with_its_certificates(cluster: LocalCluster, tmp_path: Path) -> None:
     files = []
     for name in ("tls_ca_file", "tls_client_cert", "tls_client_key"):

@@ -140,6 +140,7 @@ def test_every_file_says_of_what_it_is() -> None:
         assert len(json.loads(about["compression.classes"])) == 10
 
 
+@pytest.mark.slow
 def test_a_program_takes_any_batch_and_holds_no_pickle_and_no_path() -> None:
     data = ready("pt2").data
     with zipfile.ZipFile(io.BytesIO(data)) as file:
@@ -165,6 +166,7 @@ def test_the_file_kept_with_a_run_is_taken(store: Store) -> None:
     assert (kept.run, kept.packed, kept.notes) == (run, packed(), ())
 
 
+@pytest.mark.slow
 def test_where_none_was_kept_the_recipe_is_applied_again_and_the_outcome_compared(
     store: Store,
 ) -> None:

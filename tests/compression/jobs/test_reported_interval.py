@@ -56,6 +56,7 @@ def best_of_twelve(candidates: Candidates) -> float:
     return max((i / 12 for i in range(12)), key=lambda a: candidates.halves(a)[0].value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("search", "lost"),
     [(bisection, lambda a: 0.012 + 0.006 * a), (best_of_twelve, lambda a: 0.02)],

@@ -108,6 +108,7 @@ def test_a_resampled_median_is_that_of_the_calls_written_out(
 # Turns
 
 
+@pytest.mark.slow
 def test_twice_the_work_takes_twice_as_long_and_the_same_work_as_long() -> None:
     told: list[float] = []
     calls = [[spin(2), spin(2)], [spin(1), spin(1)]]

@@ -67,6 +67,7 @@ def test_sparsity_is_of_the_compressible_weights() -> None:
     assert sizes.parameters == sum(p.numel() for p in _model().parameters())
 
 
+@pytest.mark.slow
 def test_gzip_is_close_to_gzip_of_the_whole() -> None:
     model = _model()
     for _, layer in compressible(model):
@@ -93,6 +94,7 @@ def test_only_context_brings_a_file_below_the_bound(name: str, bits: int | None)
     assert sizes.artifact_bytes <= len(older)
 
 
+@pytest.mark.slow
 def test_measuring_leaves_the_model_alone() -> None:
     model = _model()
     for _, layer in compressible(model):

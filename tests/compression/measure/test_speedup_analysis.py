@@ -90,6 +90,7 @@ def test_expected_is_the_ratio_of_needed_products_times_that_of_the_kernels(
     assert expected(replace(int8, machine=None)) == pytest.approx(less, rel=1e-6)
 
 
+@pytest.mark.slow
 @given(st.floats(0.05, 20))
 def test_there_are_reasons_exactly_where_less_is_measured_than_expected(after: float) -> None:
     case = replace(PLAIN, timing=timing(4, after))

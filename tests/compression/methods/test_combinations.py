@@ -94,6 +94,7 @@ def test_a_preset_gives_the_same_bytes_each_time(preset: str) -> None:
     assert int((weights == 0).sum()) >= round(0.6 * weights.numel())
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_bytes_only_where_chance_has_a_part() -> None:
     for score, same in (("random", False), ("obs", True)):
         made = []

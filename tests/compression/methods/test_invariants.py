@@ -179,6 +179,7 @@ def test_nearest_is_within_half_a_scale_inside_the_range_and_keeps_zeros(
         assert bool((new[old == 0] == 0).all())
 
 
+@pytest.mark.slow
 @every_net
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("clipping", ["mse", "minmax"])

@@ -63,6 +63,7 @@ def test_sparsity_is_exact_and_the_original_untouched() -> None:
     assert all(torch.equal(before[k], v) for k, v in original_of(MODEL).state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     [

@@ -69,6 +69,7 @@ def _assert_alike(a: nn.Module, b: nn.Module) -> None:
         assert torch.equal(a(IMAGE), b(IMAGE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_disk", [False, True])
 def test_it_comes_back_as_it_was(held: nn.Module, from_disk: bool) -> None:
     step_cache.put("key", CompressedModel(held, ("a note",)), seconds=60)
@@ -79,6 +80,7 @@ def test_it_comes_back_as_it_was(held: nn.Module, from_disk: bool) -> None:
     _assert_alike(held, found.model)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_architecture_is_computed_again(held: nn.Module, own_cache: Path) -> None:
     step_cache.put("key", CompressedModel(held, ()), seconds=60)
     step_cache._memory.clear()

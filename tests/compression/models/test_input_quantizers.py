@@ -90,6 +90,7 @@ values_of = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(values_of, st.sampled_from(CLIPPINGS), st.integers(4, 8), st.booleans())
 def test_zero_is_on_the_grid_and_no_range_is_wider_than_minmax(
@@ -116,6 +117,7 @@ def test_mse_falls_with_bits_and_is_at_most_that_of_any_other_range(
         assert errors[0] <= 1.02 * _error(values, _one(values, 4, clipping, per_channel))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(values_of, st.integers(4, 6))
 def test_a_scale_per_channel_is_no_worse(values: Tensor, bits: int) -> None:

@@ -61,6 +61,7 @@ def test_the_catalogue_lists_every_imagenet_classifier_of_torchvision() -> None:
     assert listed == set(tv.list_models(module=tv))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet1_1", "vit_b_16", "googlenet"])
 def test_the_written_catalogue_is_what_torchvision_says(name: str) -> None:
     assert imagenet_card(name) == cards()[f"imagenet/{name}"].model_dump(

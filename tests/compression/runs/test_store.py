@@ -143,6 +143,7 @@ def test_release_queues_the_owners_runs_again(store: Store) -> None:
     assert claim(store, "three").attempts == 2
 
 
+@pytest.mark.slow
 def test_recover_takes_only_runs_nobody_speaks_for(store: Store) -> None:
     run = queue(store)
     claim(store, "one")

@@ -50,6 +50,7 @@ def test_what_is_not_on_the_front_is_matched_or_dominated(
             )
 
 
+@pytest.mark.slow
 @given(RUNS, AXES)
 def test_front_gets_better_in_y_as_it_gets_worse_in_x(
     runs: list[Run], axes: tuple[str, str]

@@ -159,6 +159,7 @@ def test_an_older_run_shows_what_there_is_and_why_there_is_no_more(
     assert "measured before expected speeds and ONNX file sizes were recorded" in text
 
 
+@pytest.mark.slow
 def test_a_run_without_int8_says_why(page: Open, store: Store) -> None:
     store.runs.add(with_speeds(done(recipe(sparsity=0.8)), int8_ms=None))
     at = page()

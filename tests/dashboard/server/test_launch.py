@@ -62,6 +62,7 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_help_names_every_option() -> None:
     shown = command("--help")
     assert shown.returncode == 0

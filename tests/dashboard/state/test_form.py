@@ -101,6 +101,7 @@ def test_url_gives_the_same_recipe_back(form: Form) -> None:
     assert back["device"] == form["device"]
 
 
+@pytest.mark.slow
 @given(FORMS)
 def test_a_runs_recipe_sets_the_sliders_that_make_it(form: Form) -> None:
     recipe = to_recipe(form)
@@ -109,6 +110,7 @@ def test_a_runs_recipe_sets_the_sliders_that_make_it(form: Form) -> None:
     assert to_recipe(back) == recipe
 
 
+@pytest.mark.slow
 @given(FORMS)
 def test_settled_settings_stay_as_they_are(form: Form) -> None:
     assert settled(form) == form
@@ -140,6 +142,7 @@ def test_a_preset_is_recognised_and_touches_only_how_steps_work(form: Form, name
     assert with_preset(made, name) == made == settled(made)
 
 
+@pytest.mark.slow
 @given(FORMS)
 def test_without_images_nothing_that_needs_them_is_left(form: Form) -> None:
     made = settled(form, images=False)

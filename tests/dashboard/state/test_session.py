@@ -24,6 +24,7 @@ def test_form_is_built_once_a_rerun(
     assert session._PAGE not in at.session_state
 
 
+@pytest.mark.slow
 def test_a_page_state_is_shared_while_the_page_is_drawn_and_read_anew_after() -> None:
     def script() -> None:
         import streamlit as st

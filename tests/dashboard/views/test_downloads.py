@@ -97,6 +97,7 @@ def test_only_the_newest_are_kept_and_none_when_the_page_ends(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_line_says_why_a_run_cannot_be_exported(store: Store) -> None:
     made = Files()
     made.ask(store.url, RUN, "packed")

@@ -68,6 +68,7 @@ def test_the_first_models_are_the_bundled_ones(page: Open) -> None:
     assert len(options) == len(cards())
 
 
+@pytest.mark.slow
 def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Store) -> None:
     at = page()
     by(at, "sparsity")
@@ -88,6 +89,7 @@ def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Sto
     assert shortened(entry.run.recipe.sentence()) == sentence
 
 
+@pytest.mark.slow
 def test_sparsity_follows_the_threshold(page: Open) -> None:
     at = page(model=MODEL, threshold="0.01")
     weights = cards()[MODEL].weights
@@ -113,6 +115,7 @@ def test_a_method_sets_how_and_a_change_by_hand_makes_it_custom(page: Open, stor
     assert at.segmented_control(key="method").value == "better"
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_changes_no_method(page: Open, store: Store) -> None:
     at = unfolded(page())
     method(at, "best")
@@ -128,6 +131,7 @@ def test_what_is_asked_for_changes_no_method(page: Open, store: Store) -> None:
     assert preset_of(queued(at, store)) == "best"
 
 
+@pytest.mark.slow
 def test_settings_without_effect_are_not_shown(page: Open) -> None:
     at = unfolded(page(threshold="0.01", bits="4"))
     assert not shown(at) & {"score", "scope", "pattern", "round_to", "sensitivity"}
@@ -147,6 +151,7 @@ def test_settings_without_effect_are_not_shown(page: Open) -> None:
     assert "sparsity" in shown(at)
 
 
+@pytest.mark.slow
 def test_no_threshold_is_drawn_where_none_decides(page: Open) -> None:
     at = unfolded(page(sparsity="0.8"))
     assert "Weights smaller than" in text_of(at)
@@ -155,6 +160,7 @@ def test_no_threshold_is_drawn_where_none_decides(page: Open) -> None:
     assert "there is no threshold" in text_of(at)
 
 
+@pytest.mark.slow
 def test_largest_loss_is_a_third_way_to_say_how_much(page: Open, store: Store) -> None:
     at = page()
     by(at, "max_drop")
@@ -165,6 +171,7 @@ def test_largest_loss_is_a_third_way_to_say_how_much(page: Open, store: Store) -
     assert isinstance(prune, Prune) and (prune.max_drop, prune.sparsity) == (0.5, None)
 
 
+@pytest.mark.slow
 def test_different_bits_per_layer_keep_the_average(page: Open, store: Store) -> None:
     at = unfolded(page(bits="4"))
     healthy(at.toggle(key="mixed").set_value(True).run())
@@ -180,6 +187,7 @@ def test_different_bits_per_layer_keep_the_average(page: Open, store: Store) -> 
     assert "Store the weights in 3 bits.\n" in text_of(at)
 
 
+@pytest.mark.slow
 def test_a_reloaded_page_shows_the_same_method(page: Open) -> None:
     at = page()
     by(at, "sparsity")
@@ -197,6 +205,7 @@ def test_channels_are_refused_with_the_reason(page: Open) -> None:
     assert at.button(key="run").disabled
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_method_is_shown_once_measured(
     page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +323,7 @@ def test_wrong_url_parameters_are_named_and_do_no_harm(page: Open) -> None:
     assert "'33'" not in text_of(at)
 
 
+@pytest.mark.slow
 def test_model_without_images_runs_for_size_and_latency_only(page: Open, store: Store) -> None:
     at = page(model=IMAGENET)
     assert at.toggle(key="distill").disabled
@@ -357,6 +367,7 @@ def test_a_store_that_goes_away_is_one_line(
     assert at.error[0].value.startswith("store: ")
 
 
+@pytest.mark.slow
 def test_table_lists_every_run_and_filters(page: Open, store: Store) -> None:
     fill(store)
     store.runs.add(ended(State.FAILED, recipe(bits=6), "Another reason."))
@@ -392,6 +403,7 @@ def test_table_names_the_method(page: Open, store: Store) -> None:
     assert list(methods.isna()) == [True] + 5 * [False]
 
 
+@pytest.mark.slow
 def test_one_drawing_of_the_page_reads_the_runs_once(
     page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

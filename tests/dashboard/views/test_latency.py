@@ -40,6 +40,7 @@ def layer(name: str, before: float | None, after: float | None, macs: int = 1000
     )
 
 
+@pytest.mark.slow
 @given(TIMES, st.integers(1, 15))
 def test_no_time_is_lost_among_the_shorter_layers(times: list[float | None], most: int) -> None:
     layers = [layer(f"l{i}", t, t) for i, t in enumerate(times)]
@@ -51,6 +52,7 @@ def test_no_time_is_lost_among_the_shorter_layers(times: list[float | None], mos
     assert named == sorted(named, reverse=True)
 
 
+@pytest.mark.slow
 @given(POSITIVE, POSITIVE, st.integers(1, 10**9), st.integers(1, 10**9), st.floats(0.01, 1))
 def test_the_roofline_is_the_lower_of_two_limits(
     peak: float, speed: float, macs: int, moved: int, share: float
@@ -222,6 +224,7 @@ def test_it_is_asked_for_waited_for_and_shown(page: Open, store: Store) -> None:
         assert says in plain(text_of(healthy(at.run())))
 
 
+@pytest.mark.slow
 def test_a_failure_is_said_and_can_be_tried_again(page: Open, store: Store) -> None:
     run = done(recipe(bits=4))
     store.runs.add(run)
@@ -236,6 +239,7 @@ def test_a_failure_is_said_and_can_be_tried_again(page: Open, store: Store) -> N
     assert again is not None and again.state is State.QUEUED
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_made_again_cannot_be_asked_for(page: Open, store: Store) -> None:
     run = done(recipe(bits=4)).model_copy(update={"stopped_early": True})
     store.runs.add(run)

@@ -70,6 +70,7 @@ def test_values_made_of_nothing_are_refused_before_they_are_made(kind: str) -> N
     assert open_data(_graph(1 << 10, kind).SerializeToString(), SHAPE, trusted=False)
 
 
+@pytest.mark.slow
 def test_graphs_that_are_written_here_pass() -> None:
     model = net("convolutional")
     graphs = [

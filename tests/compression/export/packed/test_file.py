@@ -151,6 +151,7 @@ def test_every_bit_width(bits: int, affine: bool) -> None:
     assert len(data) < weights * bits / 8 * 1.02 + 20_000
 
 
+@pytest.mark.slow
 def test_odd_numbers_survive() -> None:
     model = _model("squeezenet1_1")
     first = next(model.parameters())
@@ -378,6 +379,7 @@ def test_an_index_that_inflates_without_end_is_refused(packed: bytes) -> None:
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name", "classes", "extra", "says"),
     [
@@ -458,6 +460,7 @@ def test_fewer_channels_and_inputs_on_grids_load_back(narrow: nn.Module, version
     assert _pack(loaded, NARROW, newest=version) == data
 
 
+@pytest.mark.slow
 def test_a_scale_for_every_input_channel_loads_back() -> None:
     model = _model("mobilenet_v3_small")
     grids = {
@@ -484,6 +487,7 @@ def test_a_model_that_gains_nothing_is_still_written_as_version_1() -> None:
     assert _version(_pack(model, "squeezenet1_1")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "state"),
     [(1, "5eb7d8650f91a434"), (2, "4de31dde76d40d76"), (3, "4de31dde76d40d76")],

@@ -39,6 +39,7 @@ def _best(costs: Table, sizes: Table, budget: float) -> float:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(tables())
 @example(([[0.0, 1e-307]], [[1, 0]], 0))  # whose scale would be infinite
@@ -64,6 +65,7 @@ def test_an_option_of_infinite_cost_is_never_taken() -> None:
         allocate([[1.0], [math.inf]], [[1], [1]], 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [SPARSITIES, tuple(range(2, 9))])
 def test_a_large_network_is_quick_and_within_the_bound(options: tuple[float, ...]) -> None:
     """160 layers of up to a million weights; the Lagrangian bound says how far from the best."""

@@ -450,6 +450,7 @@ def test_listed_architectures_exist_and_others_are_supported() -> None:
         assert name in str(caught.value) and reason in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in UNSUPPORTED if n.startswith("shufflenet")])
 def test_shufflenet_really_fails(name: str) -> None:
     with pytest.raises(InvalidInput, match="ZeroDivisionError"):

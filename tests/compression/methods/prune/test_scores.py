@@ -164,6 +164,7 @@ def test_inputs_that_do_not_divide_into_groups_have_no_mask(inputs: int) -> None
     assert best_of_each(torch.rand(4, inputs, 3, 3), 2, 4) is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1), st.floats(0, 1))
 def test_counts_move_to_add_up_and_stay_in_their_bounds(
     pairs: list[tuple[int, int]], share: float

@@ -33,6 +33,7 @@ def distance(a: nn.Module, b: nn.Module) -> float:
     return float((a(images()) - b(images())).square().mean())
 
 
+@pytest.mark.slow
 @every_net
 @pytest.mark.parametrize("score", ["magnitude", "obs", "random"])
 def test_compensation_brings_the_answers_nearer(name: str, score: str) -> None:

@@ -136,6 +136,7 @@ def test_layers_on_a_grid_are_left_alone() -> None:
     assert equalize(net) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["mobilenet_v3_small", "efficientnet_b0", "vit_b_16", "densenet121"]
 )

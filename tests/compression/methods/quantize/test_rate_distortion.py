@@ -79,6 +79,7 @@ def test_on_the_grid_and_zero_where_masked(layer: str, kind: str, seed: int, pri
     assert torch.equal(grid.decode(grid.encode(found)), found)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(seed=st.integers(0, 999), price=st.floats(0, 0.3))
 def test_a_sweep_never_makes_it_dearer(seed: int, price: float) -> None:
@@ -95,6 +96,7 @@ def test_a_sweep_never_makes_it_dearer(seed: int, price: float) -> None:
         w = after
 
 
+@pytest.mark.slow
 def test_the_dearer_a_bit_the_fewer_there_are() -> None:
     for seed in range(3):
         target, moments = wide(seed)

@@ -71,6 +71,7 @@ def test_rounding_what_is_on_the_grid_changes_nothing(
     assert torch.equal(grid.decode(grid.encode(once)), once)
 
 
+@pytest.mark.slow
 @given(seeds, bits, symmetric, per_channel)
 def test_mse_clipping_is_never_worse_than_minmax(s: int, b: int, sym: bool, pc: bool) -> None:
     w = weights(s)
