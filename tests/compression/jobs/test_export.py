@@ -69,7 +69,7 @@ def test_every_file_answers_as_the_measured_model(form: str) -> None:
         assert exported.agreement > 0.97
     about = " ".join(exported.notes)
     assert ("int8 kernels" in about) == (form == "onnx-int8")
-    assert ("grids" in about) == (form == "onnx")
+    assert ("not quantized" in about) == (form == "onnx")
 
 
 @pytest.mark.slow
