@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -29,7 +29,6 @@ class Recipe(BaseModel):
     """Steps in order and the one seed all randomness comes from. Immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    max_steps: ClassVar[int] = 32
 
     steps: tuple[Step, ...] = Field(default=(), max_length=32)
     seed: int = setting(0, ge=0, le=2**31 - 1, title="Seed", help="Fixes all randomness.")

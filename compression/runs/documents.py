@@ -117,6 +117,12 @@ class Files:
                 c.execute(files.insert().values(run=run_id, body=packed))
         return known
 
+    def has(self, run_id: str) -> bool:
+        """Whether a run's file was kept, without reading it."""
+        query = sa.select(files.c.run).where(files.c.run == run_id)
+        with self._database.read() as c:
+            return c.execute(query).first() is not None
+
     def get(self, run_id: str) -> bytes | None:
         """The packed file of a run, or None if it was not kept."""
         with self._database.read() as c:

@@ -43,7 +43,7 @@ def section(run: Run) -> None:
 
 
 def _button(run: Run, again: bool) -> None:
-    gone = run.stopped_early and session.store().files.get(run.id) is None
+    gone = run.stopped_early and not session.store().files.has(run.id)
     st.button(
         "Measure again" if again else "Measure latency in depth",
         key="request_latency",
