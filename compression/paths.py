@@ -6,14 +6,18 @@ import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 
 import platformdirs
+
+from compression.errors import InvalidInput
 
 _PACKAGE = Path(__file__).resolve().parent
 _NAME = "compression-dashboard"
 
 STORE_VARIABLE = "COMPRESSION_STORE"
+TIMING_VARIABLE = "COMPRESSION_TIMING_SECONDS"
 
 
 def assets_dir() -> Path:
@@ -92,6 +96,20 @@ def keep_newest(
         total += size(path)
         if place > 0 and total > most:
             path.unlink(missing_ok=True)
+
+
+def timing_seconds() -> float:
+    """Seconds that each model is timed for: 1 unless `COMPRESSION_TIMING_SECONDS` says otherwise.
+    More narrows the intervals of latency, less is done sooner.
+
+    Raises:
+        InvalidInput: it is no number above 0.
+    """
+    given = os.environ.get(TIMING_VARIABLE) or "1"
+    with suppress(ValueError):
+        if (seconds := float(given)) > 0 and isfinite(seconds):
+            return seconds
+    raise InvalidInput(TIMING_VARIABLE, given, "a number of seconds above 0")
 
 
 # What PyTorch's libraries read from the environment, once, when they are loaded.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from compression.paths import configure_process
+from compression.paths import TIMING_VARIABLE, configure_process
 from compression.runs.store import Store, open_store
+
+# Programs that tests start compile no module that one before them has compiled, whatever the
+# environment says: torch alone has thousands, and they would take most of such a test's time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Programs that tests start inherit these: nothing of the person's own is read or written.
 _FOLDER = tempfile.mkdtemp(prefix="compression-tests-")
@@ -21,6 +27,9 @@ os.environ["COMPRESSION_CACHE"] = os.path.join(_FOLDER, "cache")
 # threads would wait for each other most of the time.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = os.environ["COMPRESSION_THREADS"] = "1"
+
+# Wider intervals of latency, and all else as it is.
+os.environ[TIMING_VARIABLE] = "0.2"
 
 configure_process()
 

@@ -15,6 +15,7 @@ from compression.methods.pipeline import compress
 from compression.models.data import REPORT
 from compression.models.parametrize import materialize
 from compression.models.target import Target, target_of
+from compression.paths import timing_seconds
 from compression.runs.format import unsearched_images
 from compression.runs.progress import Report, stage
 from compression.runs.results import Run, State
@@ -57,6 +58,7 @@ def execute(
         ('done', True)
     """
     started = time.perf_counter()
+    timing_seconds()  # a wrong setting is refused before the work, not after it
     stage(report, "Loading")
     searches = run.recipe.searches and run.dataset is not None
     if searches and split == "validation":

@@ -20,11 +20,11 @@ import numpy.typing as npt
 import torch
 
 from compression.measure.cpu_pinning import BackgroundLoad
+from compression.paths import timing_seconds
 from compression.runs.results import Latency
 from compression.runs.statistics import Ratio
 
-# For each model, all its calls together.
-SECONDS, LEAST_CALLS = 1.0, 50
+LEAST_CALLS = 50  # for each model, all its calls together
 TURN_SECONDS = 0.01
 # A call is warm when the median of its last turns has stopped moving, or after so long.
 STEADY, WINDOW, WARM_SECONDS = 0.02, 3, 0.15
@@ -112,12 +112,12 @@ def time_interleaved(
     Args:
         models: one or more calls for each, which do the same.
         clock: gives the milliseconds that a call takes.
-        seconds: that each model is called for at least, `SECONDS` if not given; and `LEAST_CALLS`
-            times.
+        seconds: that each model is called for at least, `timing_seconds()` if not given; and
+            `LEAST_CALLS` times.
         turn_seconds: of calls in a row that a turn lasts.
         report: gets the fraction done.
     """
-    least = ((SECONDS if seconds is None else seconds,), (LEAST_CALLS,))
+    least = ((timing_seconds() if seconds is None else seconds,), (LEAST_CALLS,))
     # The same call twice would do for a model that is given once: the control needs two samples.
     calls = [call for given in models for call in (given if len(given) > 1 else (*given, *given))]
     counts = [max(2, len(given)) for given in models]

@@ -25,9 +25,10 @@ from compression.export.onnx.sessions import session_options
 from compression.models.hooks import hooked, leaves
 from compression.models.load import macs_by_layer
 from compression.models.parametrize import compressible, weight_of
+from compression.paths import timing_seconds
 from compression.runs.results import LayerTime
 
-CALLS, SECONDS = 50, 1.0
+CALLS = 50
 # What stands between a weight and the node that uses it.
 _PASSING = ("DequantizeLinear", "QuantizeLinear", "Transpose", "Reshape", "Cast", "Identity")
 _SUFFIX = "_kernel_time"
@@ -87,7 +88,7 @@ def in_runtime(
     with tempfile.TemporaryDirectory() as folder:
         sessions = [_profiled(g, Path(folder) / str(i)) for i, g in enumerate(graphs)]
         inputs = {sessions[0].get_inputs()[0].name: images.cpu().contiguous().numpy()}
-        until, calls = perf_counter() + SECONDS * len(graphs), 0
+        until, calls = perf_counter() + timing_seconds() * len(graphs), 0
         while calls < CALLS or perf_counter() < until:
             for session in sessions:
                 session.run(None, inputs)
@@ -177,7 +178,7 @@ def in_pytorch(models: Sequence[nn.Module], images: Tensor) -> list[dict[str, Sp
     """Time by leaf of several models in PyTorch on the CPU, run interleaved."""
     taken: list[dict[str, list[float]]] = [defaultdict(list) for _ in models]
     kinds: list[dict[str, str]] = [{} for _ in models]
-    until, calls = perf_counter() + SECONDS * len(models), 0
+    until, calls = perf_counter() + timing_seconds() * len(models), 0
     while calls < CALLS or perf_counter() < until:
         for model, times, kind in zip(models, taken, kinds, strict=True):
             with _watched(model, times, kind):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,6 @@ import pytest
 
 from compression.catalogue import examples
 from compression.catalogue.examples import Example
-from compression.measure import interleaved_timer
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _briefly() -> Iterator[None]:
-    """Runs are timed for a fifth of a second and 50 calls: wider intervals, but all else is so."""
-    before, interleaved_timer.SECONDS = interleaved_timer.SECONDS, 0.2
-    yield
-    interleaved_timer.SECONDS = before
 
 
 @pytest.fixture

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from compression.paths import keep_newest, write_cached, write_whole
+from compression.errors import InvalidInput
+from compression.paths import (
+    TIMING_VARIABLE,
+    keep_newest,
+    timing_seconds,
+    write_cached,
+    write_whole,
+)
 
 
 def test_a_file_is_written_whole_or_stays_as_it_was(
@@ -50,3 +57,22 @@ def test_the_newest_files_are_kept(tmp_path: Path, most: int, by_bytes: bool, le
     else:
         keep_newest(tmp_path, "*.part", most)
     assert sorted(p.stem for p in tmp_path.iterdir()) == [*left, "other"]
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(None, 1.0), ("", 1.0), ("0.25", 0.25)])
+def test_models_are_timed_for_as_long_as_the_environment_says(
+    given: str | None, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(TIMING_VARIABLE)
+    if given is not None:
+        monkeypatch.setenv(TIMING_VARIABLE, given)
+    assert timing_seconds() == seconds
+
+
+@pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])
+def test_a_time_that_is_none_is_refused_by_name(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TIMING_VARIABLE, given)
+    with pytest.raises(InvalidInput, match=f"COMPRESSION_TIMING_SECONDS: got '{given}'"):
+        timing_seconds()

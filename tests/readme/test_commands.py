@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from compression.cli.main import main
-from compression.measure import interleaved_timer
 from compression.recipe.recipe import parse_recipe
 from tests.readme import README, READMES, ROOT
 from tests.readme.documents import blocks, commands
@@ -26,7 +25,6 @@ from tests.readme.programs import check
 def _a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPRESSION_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(interleaved_timer, "SECONDS", 0.2)
 
 
 def name_of(path: Path) -> str:

@@ -31,6 +31,7 @@ from compression.measure.deployed_models import DeployablePair, deploy
 from compression.measure.interleaved_timer import CallTimes, ratio_of_medians, time_interleaved
 from compression.models.input_quantizers import parametrize_inputs
 from compression.models.parametrize import QuantizationGrid
+from compression.paths import TIMING_VARIABLE
 
 EXAMPLE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -38,7 +39,7 @@ EXAMPLE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than a second for each model: what is tested is which figure is of what."""
-    monkeypatch.setattr(interleaved_timer, "SECONDS", 0.15)
+    monkeypatch.setenv(TIMING_VARIABLE, "0.15")
 
 
 def sample(times: np.ndarray) -> CallTimes:

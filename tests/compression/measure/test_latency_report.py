@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import replace
 from functools import partial
@@ -19,12 +20,13 @@ from compression.errors import InvalidInput
 from compression.jobs import worker
 from compression.jobs.dask_cluster import start_cluster
 from compression.jobs.runner import Runner
-from compression.measure import interleaved_timer, layer_profile
+from compression.measure import interleaved_timer
 from compression.measure.backend_timing import threads_available
 from compression.measure.latency_report import plan, report
 from compression.methods.pipeline import compress
 from compression.models.load import original_of
 from compression.models.target import target_of
+from compression.paths import TIMING_VARIABLE
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize
 from compression.runs.progress import Progress
@@ -58,9 +60,8 @@ def example() -> LatencyReport:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interleaved_timer, "SECONDS", 0.05)
+    monkeypatch.setenv(TIMING_VARIABLE, "0.05")
     monkeypatch.setattr(interleaved_timer, "LEAST_CALLS", 10)
-    monkeypatch.setattr(layer_profile, "SECONDS", 0.05)
 
 
 # The report
@@ -217,7 +218,7 @@ def do_shortly(store_url: str, job: Job) -> None:
         store = open_store(store_url)
         store.runs.finish(job, store.runs.get(job.run_id).run)
         return
-    interleaved_timer.SECONDS, layer_profile.SECONDS, worker.CURVE_SECONDS = 0.05, 0.05, 0.0
+    os.environ[TIMING_VARIABLE], worker.CURVE_SECONDS = "0.05", 0.0
     worker.plan = partial(plan, backends=["onnx"], batches=[1, 2])  # type: ignore[attr-defined]
     worker.work(store_url, job)
 

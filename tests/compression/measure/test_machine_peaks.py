@@ -13,7 +13,7 @@ from torch import nn
 
 from compression.export.onnx.float_graph import float_graph
 from compression.export.onnx.int8_graph import int8_graph
-from compression.measure import layer_profile, machine_peaks
+from compression.measure import machine_peaks
 from compression.measure.layer_profile import (
     Cost,
     Spent,
@@ -25,6 +25,7 @@ from compression.measure.layer_profile import (
 from compression.measure.machine_peaks import MachinePeaks
 from compression.models.load import build, count_macs
 from compression.models.parametrize import compressible
+from compression.paths import TIMING_VARIABLE
 from tests.compression.tiny import net
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -33,7 +34,7 @@ IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
-    monkeypatch.setattr(layer_profile, "SECONDS", 0.05)
+    monkeypatch.setenv(TIMING_VARIABLE, "0.05")
     machine_peaks.machine_peaks.cache_clear()
     yield
     machine_peaks.machine_peaks.cache_clear()
