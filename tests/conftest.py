@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,8 +21,12 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Programs that tests start inherit these: nothing of the person's own is read or written.
-_FOLDER = tempfile.mkdtemp(prefix="compression-tests-")
-os.environ["COMPRESSION_DATA"] = os.path.join(_FOLDER, "data")
+# The workers of one call share a cache, so that a model is exported once.
+_FOLDER = os.environ.get("COMPRESSION_TESTS")
+if _FOLDER is None:
+    _FOLDER = os.environ["COMPRESSION_TESTS"] = tempfile.mkdtemp(prefix="compression-tests-")
+    atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+os.environ["COMPRESSION_DATA"] = os.path.join(_FOLDER, f"data-{os.getpid()}")
 os.environ["COMPRESSION_CACHE"] = os.path.join(_FOLDER, "cache")
 
 # Several files are tested at once, and programs are started besides: a thread each, for torch's
@@ -29,7 +35,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = os.environ["COMPRESSION_THREADS"] = "1"
 
 # Wider intervals of latency, and all else as it is.
-os.environ[TIMING_VARIABLE] = "0.2"
+os.environ[TIMING_VARIABLE] = "0.05"
 
 configure_process()
 

@@ -100,7 +100,7 @@ def dashboard(folder: Path, store_url: str | None = None) -> Iterator[Dashboard]
     """
     store_url = store_url or f"sqlite:///{folder / 'runs.sqlite'}"
     port, log = free_port(), folder / "dashboard.log"
-    environment = os.environ | {"COMPRESSION_CACHE": str(folder / "cache")}
+    environment = {"COMPRESSION_CACHE": str(folder / "cache")} | os.environ
     command = [sys.executable, "-m", "dashboard.server.launch", "--headless"]
     command += ["--port", str(port), "--store", store_url]
     with log.open("wb") as output:

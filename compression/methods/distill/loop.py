@@ -80,6 +80,7 @@ class Trainer:
         self.tracker = BestModelTracker(config.validate, calibration, step.early_stopping)
         self.taken = self.validated = 0  # steps
         self.saved, self.reported = time.monotonic(), -math.inf
+        self.writing_seconds = 0.0  # that the last checkpoint took
         self.checkpoint_is_new = False  # since the last report
         self.teacher_logits: Tensor | None = None
         if self.batches.fixed and step.logits_only:
@@ -149,7 +150,8 @@ class Trainer:
             if point:
                 self.history.point(self.taken, self.schedule.rate)
             now = time.monotonic()
-            if not ended and now - self.saved >= config.checkpoint_seconds:
+            interval = checkpoint_interval(config.checkpoint_seconds, self.writing_seconds)
+            if not ended and now - self.saved >= interval:
                 self._save()
             if point or now - self.reported >= config.report_seconds:
                 left = (now - started) / (self.taken - first) * (self.steps - self.taken)
@@ -235,7 +237,12 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint, unless it would keep what is already lost."""
+        started = time.monotonic()
+        self._write()
         self.saved = time.monotonic()
+        self.writing_seconds = self.saved - started
+
+    def _write(self) -> None:
         path = self.config.checkpoint
         self.history.check(self.taken)
         if path is None or not all(bool(p.isfinite().all()) for p in self.student.parameters()):
@@ -263,3 +270,9 @@ class Trainer:
 
 # What keeps its state in a checkpoint, in the order of loading.
 _SAVED = ("student", "optimizer", "schedule", "history", "tracker")
+
+
+def checkpoint_interval(least: float, writing: float) -> float:
+    """Seconds between checkpoints of which one takes `writing` seconds: `least`, or in proportion
+    longer where writing takes more than a third of a second."""
+    return least * max(1.0, 3 * writing)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from contextlib import redirect_stdout
 
 import pytest
 
@@ -21,6 +23,14 @@ def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command(*arguments), capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     return done
+
+
+def call_here(*arguments: str) -> str:
+    """Standard output of a command that is run in this process, as text; its exit code is 0."""
+    with redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    assert caught.value.code == 0
+    return out.getvalue()
 
 
 def output_of(

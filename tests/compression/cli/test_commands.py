@@ -34,7 +34,7 @@ from compression.runs.format import count, digits, percent, points, ratio, size
 from compression.runs.results import Run, State
 from compression.runs.statistics import Interval, Ratio
 from compression.runs.store import Store, new_run, open_store
-from tests.compression.cli.calls import MODEL, call, command, output_of
+from tests.compression.cli.calls import MODEL, call, call_here, command, output_of
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +96,15 @@ def test_runs_and_show_tell_the_same(
 
 @pytest.mark.slow
 def test_certify_measures_on_test_images_once(measured: dict[str, Any], url: str) -> None:
-    first = json.loads(call("certify", measured["id"], "--store", url, "--json").stdout)
+    first = json.loads(call_here("certify", measured["id"], "--store", url, "--json"))
     assert first["environment"]["split"] == "test"
     assert first["compressed"]["top1"]["n"] == 10_000
     assert (first["id"], first["recipe"]) == (measured["id"], measured["recipe"])
-    again = json.loads(call("certify", measured["id"], "--store", url, "--json").stdout)
+    again = json.loads(call_here("certify", measured["id"], "--store", url, "--json"))
     assert again == first
     # the run itself keeps what it was: figures of the validation images
-    assert json.loads(call("show", measured["id"], "--store", url, "--json").stdout) == measured
-    assert "Certified on test images" in call("show", measured["id"], "--store", url).stdout
+    assert json.loads(call_here("show", measured["id"], "--store", url, "--json")) == measured
+    assert "Certified on test images" in call_here("show", measured["id"], "--store", url)
 
 
 def test_only_finished_runs_are_certified(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,15 +225,17 @@ def test_bad_names_are_one_line_and_code_2(
 
 
 @pytest.mark.slow
-def test_what_only_the_engine_can_refuse_is_one_line_too(store: Store) -> None:
+def test_what_only_the_engine_can_refuse_is_one_line_too(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     for arguments, line in (
         (["--threshold", "1000000"], "threshold: got"),
         (["--device", "abacus"], "device: got 'abacus', allowed: auto, cpu, cuda"),
     ):
-        done = call("run", MODEL.id, *arguments, "--store", store.url, code=2)
-        assert done.stdout == ""
-        assert line in done.stderr.splitlines()[-1]
-        assert "Traceback" not in done.stderr
+        out, err = output_of(capsys, "run", MODEL.id, *arguments, "--store", store.url, code=2)
+        assert out == ""
+        assert line in err.splitlines()[-1]
+        assert "Traceback" not in err
     assert store.runs.find() == []
 
 

@@ -24,7 +24,7 @@ from compression.runs.statistics import Interval
 from compression.runs.store import Store, open_store
 from tests.compression.cli.calls import (
     MODEL,
-    call,
+    call_here,
     command,
     output_of,
 )
@@ -42,8 +42,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 def swept(url: str) -> dict[str, Any]:
     """A sweep of two real runs, from its JSON on standard output."""
     cells = ["--temperatures", "1,4,1", "--alphas", "0.5"]
-    done = call("sweep", MODEL.id, *cells, *SHORT, "--store", url, "--json")
-    document: dict[str, Any] = json.loads(done.stdout)
+    out = call_here("sweep", MODEL.id, *cells, *SHORT, "--store", url, "--json")
+    document: dict[str, Any] = json.loads(out)
     return document
 
 

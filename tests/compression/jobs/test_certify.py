@@ -21,7 +21,7 @@ from compression.runs.store import Store, new_run
 pytestmark = pytest.mark.slow
 
 
-MODEL, DATA = "fashion-mnist/squeezenet1_1", "fashion-mnist"
+MODEL, DATA = "fashion-mnist/shufflenet_v2_x0_5", "fashion-mnist"
 RECIPE = Recipe(steps=(Quantize(bits=2),))
 
 
@@ -29,22 +29,33 @@ def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def done(store: Store) -> tuple[Run, bytes]:
-    """A stored run with its file."""
+def execute_recipe(store: Store | None = None) -> tuple[Run, bytes]:
+    """A run and its file."""
     packed: list[bytes] = []
     run = new_run(MODEL, DATA, RECIPE, State.RUNNING)
-    run = execute(run, device="cpu", keep=packed.append, store=store)
+    return execute(run, device="cpu", keep=packed.append, store=store), packed[0]
+
+
+@pytest.fixture(scope="module")
+def executed() -> tuple[Run, bytes]:
+    return execute_recipe()
+
+
+@pytest.fixture
+def done(store: Store, executed: tuple[Run, bytes]) -> tuple[Run, bytes]:
+    """A run that is stored with its file."""
+    run, packed = executed
     store.runs.add(run, "cpu")
-    store.files.put(run.id, packed[0])
-    return run, packed[0]
+    store.files.put(run.id, packed)
+    return executed
 
 
 def test_a_certificate_is_of_the_stored_file_and_not_of_the_recipe(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, done: tuple[Run, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, _ = done(store)
+    run, _ = done
     original = load_model(MODEL)
-    other = pack(original, architecture="squeezenet1_1", classes=10, details={"model": MODEL})
+    other = pack(original, architecture="shufflenet_v2_x0_5", classes=10, details={"model": MODEL})
     store.files.put(run.id, other)
     monkeypatch.setattr(packed_source, "compress", lambda *_, **__: pytest.fail("compressed"))
     certificate = certify(store, run, device="cpu")
@@ -59,8 +70,10 @@ def test_a_certificate_is_of_the_stored_file_and_not_of_the_recipe(
     assert any("not the one that was measured" in note for note in certificate.notes)
 
 
-def test_a_certificate_of_the_measured_file_has_its_sizes(store: Store) -> None:
-    run, packed = done(store)
+def test_a_certificate_of_the_measured_file_has_its_sizes(
+    store: Store, done: tuple[Run, bytes]
+) -> None:
+    run, packed = done
     certificate = certify(store, run, device="cpu")
     assert certificate.environment["artifact_sha256"] == sha(packed)
     assert certificate.environment["artifact_sha256"] == run.environment["artifact_sha256"]
@@ -70,9 +83,9 @@ def test_a_certificate_of_the_measured_file_has_its_sizes(store: Store) -> None:
 
 
 def test_without_its_file_the_recipe_is_applied_again_and_the_certificate_says_so(
-    store: Store,
+    store: Store, done: tuple[Run, bytes]
 ) -> None:
-    run, _ = done(store)
+    run, _ = done
     bare = run.model_copy(update={"id": "0" * len(run.id)})
     store.runs.add(bare, "cpu")
     assert any("the same file to the last bit" in n for n in certify(store, bare).notes)
@@ -84,13 +97,15 @@ def test_without_its_file_the_recipe_is_applied_again_and_the_certificate_says_s
         certify(store, bare.model_copy(update={"state": State.FAILED}))
 
 
-def test_a_recipe_done_again_says_whether_its_bytes_are_the_same(store: Store) -> None:
-    first, _ = done(store)
+def test_a_recipe_done_again_says_whether_its_bytes_are_the_same(
+    store: Store, done: tuple[Run, bytes]
+) -> None:
+    first, _ = done
     assert not any("of the same recipe" in note for note in first.notes)
-    second, _ = done(store)
+    second, _ = execute_recipe(store)
     assert f"Run {first.id} of the same recipe gave the same file to the last bit." in second.notes
     elsewhere = {**second.environment, "artifact_sha256": "0" * 64, "threads": 77}
     store.runs.add(second.model_copy(update={"id": "f" * len(first.id), "environment": elsewhere}))
-    third, _ = done(store)
+    third, _ = execute_recipe(store)
     (note,) = [n for n in third.notes if "of the same recipe" in n]
     assert "gave a different file (threads 77 there, " in note

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compression.catalogue.cards import Weights
@@ -117,6 +117,7 @@ def test_settled_settings_stay_as_they_are(form: Form) -> None:
 
 
 @pytest.mark.slow
+@settings(max_examples=20)  # each looks at every choice of every setting
 @given(FORMS)
 def test_every_choice_that_is_offered_can_be_taken(form: Form) -> None:
     form = settled({**form, "prune": True, "quantize": True, "distill": True})

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from compression.errors import Cancelled, CompressionError, InvalidInput
 from compression.measure.accuracy import predict
 from compression.methods.distill.config import Outcome, TrainingConfig
-from compression.methods.distill.loop import distill
+from compression.methods.distill.loop import checkpoint_interval, distill
 from compression.methods.distill.mixed_precision import arithmetic
 from compression.methods.distill.optimizers import OPTIMIZERS, SCHEDULES, Schedule, make_optimizer
 from compression.methods.distill.student import freeze_dead_channels
@@ -648,6 +648,13 @@ def test_a_resumed_training_equals_the_uninterrupted_one_to_the_last_bit(
     )
     assert left == right
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("writing", "expected"), [(0.0, 10.0), (0.3, 10.0), (2.0, 60.0)])
+def test_checkpoints_take_at_most_a_thirtieth_of_the_time(writing: float, expected: float) -> None:
+    assert checkpoint_interval(10.0, writing) == pytest.approx(expected)
+    assert writing <= expected / 30 + 1e-9
+    assert checkpoint_interval(0.0, writing) == 0.0
 
 
 def test_a_damaged_checkpoint_is_begun_again(tmp_path: Path) -> None:
