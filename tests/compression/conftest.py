@@ -11,6 +11,20 @@ import pytest
 
 from compression.catalogue import examples
 from compression.catalogue.examples import Example
+from compression.methods import step_cache
+from compression.paths import cache_dir
+
+
+@pytest.fixture
+def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the test's own, but for exported graphs: a model's takes seconds."""
+    graphs, folder = cache_dir() / "graphs", tmp_path / "cache"
+    graphs.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
+    (folder / "graphs").symlink_to(graphs, target_is_directory=True)
+    monkeypatch.setenv("COMPRESSION_CACHE", str(folder))
+    step_cache._memory.clear()
+    return folder
 
 
 @pytest.fixture

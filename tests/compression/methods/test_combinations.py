@@ -36,9 +36,8 @@ MODEL, SHUFFLE, DATA = (
 
 
 @pytest.fixture(autouse=True)
-def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
-    step_cache._memory.clear()
+def _fresh(fresh_cache: Path) -> None:
+    """No step is taken from what another test has kept."""
 
 
 def flat(model: nn.Module) -> Tensor:

@@ -34,10 +34,8 @@ SHORT = Distill(epochs=1, learning_rate=0.001)
 
 
 @pytest.fixture(autouse=True)
-def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
-    step_cache._memory.clear()
-    return tmp_path
+def _fresh(fresh_cache: Path) -> None:
+    """No step is taken from what another test has kept."""
 
 
 @pytest.fixture

@@ -36,13 +36,8 @@ BUNDLED = (
 )
 
 
-@pytest.fixture(autouse=True)
-def shared_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path_factory.getbasetemp() / "exported"))
-
-
 @pytest.fixture
-def own_cache(shared_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
     return tmp_path
 

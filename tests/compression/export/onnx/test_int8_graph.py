@@ -48,11 +48,6 @@ BUNDLED = {
 TRANSFORMERS = ("convnext", "vit", "swin")
 
 
-@pytest.fixture(autouse=True)
-def shared_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path_factory.getbasetemp() / "exported"))
-
-
 def compress(
     model: nn.Module,
     bits: int,

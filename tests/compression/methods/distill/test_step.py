@@ -39,10 +39,8 @@ SHORT = Distill(images=640, learning_rate=0.001)
 
 
 @pytest.fixture(autouse=True)
-def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path))
-    step_cache._memory.clear()
-    return tmp_path
+def _fresh(fresh_cache: Path) -> None:
+    """No step is taken from what another test has kept."""
 
 
 def recipe(*steps: Step) -> Recipe:
