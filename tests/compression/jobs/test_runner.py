@@ -442,7 +442,7 @@ def test_two_runners_on_one_store_do_each_run_once(
     entries = store.runs.find()
     assert {e.run.state for e in entries} == {State.DONE}
     assert {e.attempts for e in entries} == {1}
-    assert {e.owner for e in entries} <= {quick.owner, other.owner}
+    assert {e.runner for e in entries} <= {quick.owner, other.owner}
 
 
 def test_memory_limits_are_read_as_people_write_them(tmp_path: Path) -> None:
