@@ -88,7 +88,9 @@ def _reporting(quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield draw
 
 
-def do_and_store(store: Store, run: Run, device: str, quiet: bool, *, keeping: bool = False) -> Run:
+def do_and_store(
+    store: Store, run: Run, device: str, quiet: bool, *, name: str = "", keeping: bool = False
+) -> Run:
     """Do a run on validation images as `execute_here`, and store it with its curves and file.
 
     Raises:
@@ -99,7 +101,7 @@ def do_and_store(store: Store, run: Run, device: str, quiet: bool, *, keeping: b
     done, curves = execute_here(
         run, device, quiet, store=store, keeping=keeping, keep=packed.append
     )
-    store.runs.add(done, device)
+    store.runs.add(done, device, name=name)
     for curve in curves:
         store.curves.put(done.id, curve)
     for file in packed:

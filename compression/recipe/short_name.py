@@ -11,7 +11,7 @@ from compression.recipe.recipe import Recipe
 
 ORIGINAL = "Original"
 LONGEST = 40
-_KEY_DIGITS = 8
+_KEY_DIGITS = 6
 _SEPARATOR = " · "
 _LONGEST_SLUG = 60
 # Signs that would be lost among lower-case letters and digits.
@@ -24,8 +24,8 @@ def short_name(recipe: Recipe, images: bool = True) -> str:
 
     Recipes that differ in how much a step does (how much is pruned, bits, epochs, temperature)
     never have the same name. The method is left out where it is custom, where every preset comes
-    to the same, and where there is no room. What is longer still ends in digits of the recipe's
-    key.
+    to the same, and where there is no room. Of many steps the first ones and the last are named,
+    and digits of the recipe's key stand for the others.
 
     Args:
         recipe: what was, or will be, done.
@@ -42,12 +42,15 @@ def short_name(recipe: Recipe, images: bool = True) -> str:
     """
     if not recipe.steps:
         return ORIGINAL
-    amounts = _SEPARATOR.join(step.headline() for step in recipe.steps)
-    for name in (amounts + _method(recipe, images), amounts):
-        if len(name) <= LONGEST:
-            return name
-    ending = f" … {recipe.key[:_KEY_DIGITS]}"
-    return amounts[: LONGEST - len(ending)].rstrip(_SEPARATOR + ",") + ending
+    headlines = [step.headline() for step in recipe.steps]
+    amounts, key = _SEPARATOR.join(headlines), recipe.key[:_KEY_DIGITS]
+    shortened = (
+        f"{_SEPARATOR.join(headlines[:first])} … {headlines[-1]}{_SEPARATOR}{key}"
+        for first in range(len(headlines) - 1, 0, -1)
+    )
+    names = (amounts + _method(recipe, images), amounts, *shortened)
+    fitting = next((name for name in names if len(name) <= LONGEST), None)
+    return fitting or f"{_whole_words(amounts, LONGEST - len(key) - 3)} … {key}"
 
 
 def slug(name: str) -> str:
@@ -69,6 +72,11 @@ def slug(name: str) -> str:
     text = re.sub(r"(?<=\d)\s+(?=(?:pct|bit|points?|epochs?)\b)", "", text)
     text = re.sub(r"(?<!\d)\.|\.(?!\d)|[^a-z0-9.]+", "-", text)
     return re.sub(r"-+", "-", text)[:_LONGEST_SLUG].strip("-.") or "run"
+
+
+def _whole_words(text: str, longest: int) -> str:
+    """The beginning of a text without the word that has no room: half a number is another one."""
+    return text[: longest + 1].rpartition(" ")[0].rstrip(_SEPARATOR + ",") or text[:longest]
 
 
 def _method(recipe: Recipe, images: bool) -> str:

@@ -141,7 +141,11 @@ def test_what_has_no_room_loses_the_method_first_and_then_ends_in_the_key() -> N
     distill["alpha"] = 0.5
     assert short_name(by("better", PRUNE, FOUR, distill)) == "95 % · 4 bit · 16 epochs, T 2, α 0.5"
     long = by("better", PRUNE, FOUR, PRUNE, FOUR, PRUNE, FOUR)
-    assert short_name(long) == f"95 % · 4 bit · 95 % · 4 bit … {long.key[:8]}"
+    assert short_name(long) == f"95 % · 4 bit · 95 % … 4 bit · {long.key[:6]}"
+    exact = of(Distill(temperature=1.2345678901234567, alpha=0.12345678901234567, student="m/vgg"))
+    assert short_name(exact) == f"into vgg, 1 epoch, T … {exact.key[:6]}"
+    student = of(Distill(student=f"m/{'x' * 99}"))
+    assert short_name(student) == f"into … {student.key[:6]}"
 
 
 @pytest.mark.parametrize(
