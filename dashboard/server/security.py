@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import sys
 from collections.abc import Callable
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dashboard.state.people import COOKIE
 
 # Streamlit's own page needs inline styles and scripts; nothing may come from another host.
 _POLICY = {
@@ -28,6 +31,7 @@ _POLICY = {
     "form-action": "'self'",
     "frame-ancestors": "'none'",
 }
+_COOKIE_RULES = "Path=/; Max-Age=31536000; HttpOnly; SameSite=Strict"
 HEADERS = {
     "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
     "X-Frame-Options": "DENY",
@@ -38,7 +42,7 @@ HEADERS = {
 }
 
 
-class Headers:
+class SecurityHeaders:
     """ASGI middleware that adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -55,6 +59,29 @@ class Headers:
         await self._app(scope, receive, send_with_headers)
 
 
+class PersonCookie:
+    """ASGI middleware that gives a browser an id of its own with its first page, so that a run
+    is known as its person's. It says nothing about the person, and scripts cannot read it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known = scope["type"] != "http" or COOKIE in cookie_parser(_cookies(scope))
+
+        async def send_with_cookie(message: Message) -> None:
+            if not known and message["type"] == "http.response.start":
+                value = f"{COOKIE}={secrets.token_hex(8)}; {_COOKIE_RULES}"
+                MutableHeaders(scope=message).append("Set-Cookie", value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_cookie)
+
+
+def _cookies(scope: Scope) -> str:
+    return Headers(scope=scope).get("cookie", "")
+
+
 def allowed_hosts(host: str) -> list[str]:
     """Host names of requests that are answered; any, if it listens on every address."""
     try:
@@ -68,7 +95,8 @@ def allowed_hosts(host: str) -> list[str]:
 def middleware(host: str) -> list[Middleware]:
     """Security headers, and no response to other host names (DNS rebinding)."""
     return [
-        Middleware(Headers),
+        Middleware(SecurityHeaders),
+        Middleware(PersonCookie),
         Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(host)),
     ]
 

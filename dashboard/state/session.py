@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -17,8 +17,8 @@ from compression.errors import CompressionError
 from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import available
 from compression.recipe.recipe import Recipe
-from compression.recipe.short_name import short_name
 from compression.runs.store import Store, StoredRun, new_run, open_store
+from dashboard.state import people
 from dashboard.state.defaults import first_form, first_method
 from dashboard.state.form import (
     CUSTOM,
@@ -39,6 +39,7 @@ _READ = "url_read"
 _PAGE = "page_state"
 _PROBLEMS = "url_problems"
 _MESSAGE = "message"
+_REMOVED = "removed_run"
 # What of the URL is no setting of the form.
 _KEPT = ("run", "compare", "x", "y", "colour", "tab")
 # A select box takes None for no choice, so bits that are unset go by 0 there.
@@ -280,9 +281,9 @@ def keep(name: str, value: str) -> None:
 
 
 def name_of(entry: StoredRun) -> str:
-    """What a run is called: by its settings, unless somebody gave it a name."""
+    """What a run is called: as somebody named it, as the example it is, or by its settings."""
     example = example_of(entry.run.id)
-    return example.title if example else short_name(entry.run.recipe, entry.run.dataset is not None)
+    return example.title if example and not entry.name else entry.title
 
 
 def compared() -> tuple[str, ...]:
@@ -339,12 +340,48 @@ def _explain_missing(run_id: str) -> None:
 
 
 def queue(card: Card, recipe: Recipe, device: str) -> None:
-    """Put a run in the queue and select it. For callbacks."""
+    """Put a run in the queue and select it; one that somebody else has asked for already is not
+    done twice. For callbacks."""
     run = new_run(card.id, card.dataset, recipe)
     try:
-        store().runs.add(run, device)
+        entry = store().runs.add_once(run, device, people.person())
     except CompressionError as error:
         add_problem(str(error))
-    else:
-        select(run.id)
-        say("Queued.")
+        return
+    select(entry.run.id)
+    say("Queued." if entry.run.id == run.id else "Just this is being measured already.")
+
+
+def change(what: Callable[[], None]) -> None:
+    """Change something in the store; what is in the way becomes a line on the page. For
+    callbacks."""
+    try:
+        what()
+    except CompressionError as error:
+        add_problem(str(error))
+
+
+def remove(run_id: str) -> None:
+    """Delete a run; `removed` names it until something else is done, so that it can come back."""
+
+    def act() -> None:
+        store().runs.remove(run_id)
+        st.session_state[_REMOVED] = run_id
+        select(None)
+
+    change(act)
+
+
+def removed() -> str | None:
+    """The run that was deleted last and can be restored."""
+    run_id: str | None = st.session_state.get(_REMOVED)
+    return run_id
+
+
+def restore() -> None:
+    """Bring back the run that was deleted last."""
+    run_id = removed()
+    if run_id is not None:
+        change(lambda: store().runs.restore(run_id))
+        st.session_state.pop(_REMOVED)
+        select(run_id)

@@ -14,7 +14,7 @@ from compression.runs.store import StoredRun
 from dashboard.figures import training_curves
 from dashboard.numbers import format as fmt
 from dashboard.numbers.training_history import training_history
-from dashboard.state import session
+from dashboard.state import people, session
 from dashboard.views.recipe import run_progress
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
@@ -64,7 +64,8 @@ def _list(active: list[StoredRun]) -> None:
                 key="cancel_waiting",
                 icon=":material/stop_circle:",
                 on_click=run_progress.cancel,
-                args=tuple(e.run.id for e in rest),
+                args=tuple(e.run.id for e in rest if people.owns(e)),
+                disabled=not any(people.owns(e) for e in rest),
                 width="content",
             )
 
@@ -72,7 +73,7 @@ def _list(active: list[StoredRun]) -> None:
 def _one(entry: StoredRun) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
-            st.markdown(f"**{session.name_of(entry)}**")
+            st.markdown(f"**{session.name_of(entry)}**{_whose(entry)}")
             run_progress.bar(entry)
         run_progress.stop_button(entry, f"cancel_{entry.run.id}")
     point = entry.progress.point if entry.progress else None
@@ -80,6 +81,12 @@ def _one(entry: StoredRun) -> None:
         _figures(point)
     if entry.run.recipe.trains and point is not None:
         _curve(entry.run)
+
+
+def _whose(entry: StoredRun) -> str:
+    if people.owns(entry):
+        return ""
+    return f" :small[:gray[asked for by {people.name_of(session.store(), entry.owner)}]]"
 
 
 def figures(point: Point) -> list[tuple[str, str]]:

@@ -16,14 +16,18 @@ from compression.runs.results import Run
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import timing_of
-from dashboard.state import session
+from dashboard.state import people, session
 
 _TABLE = "runs"
+_PIN = "\N{PUSHPIN} "
 
 
 def frame(entries: list[StoredRun]) -> pd.DataFrame:
-    """One row a run, newest first, in base units: what the table shows and the CSV holds."""
-    return pd.DataFrame([_row(e) for e in reversed(entries)])
+    """One row a run, pinned ones first and then the newest, in base units: what the table shows
+    and the CSV holds."""
+    newest_first = entries[::-1]
+    pinned = [e for e in newest_first if e.pinned]
+    return pd.DataFrame([_row(e) for e in [*pinned, *(e for e in newest_first if not e.pinned)]])
 
 
 def _row(entry: StoredRun) -> dict[str, object]:
@@ -33,7 +37,7 @@ def _row(entry: StoredRun) -> dict[str, object]:
     return {
         "run": run.id,
         "state": run.state.value,
-        "name": session.name_of(entry),
+        "name": f"{_PIN if entry.pinned else ''}{session.name_of(entry)}",
         "recipe": run.recipe.sentence(),
         "method": _method(run.recipe, run.dataset is not None),
         "accuracy_percent": 100 * top1.value if top1 else None,
@@ -87,6 +91,14 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
     """The table and its filters; clicking a row selects its run, and the selected one is ticked."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.markdown(f"## All runs of {card.title}", width="stretch")
+        _you()
+        whose = st.segmented_control(
+            "Whose", ["All", "Mine"], key="whose", default="All", required=True
+        )
+        if whose == "Mine":
+            entries = [e for e in entries if people.owns(e)]
+        if any(e.hidden for e in entries) and not st.toggle("Show hidden", key="show_hidden"):
+            entries = [e for e in entries if not e.hidden]
         present = sorted({e.run.state.value for e in entries})
         states = st.multiselect("State", present, key="filter_states", placeholder="All", width=260)
         words = st.text_input("Recipe or notes contain", key="filter_words", width=220)
@@ -117,6 +129,22 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
         placeholder=fmt.DASH,
         alt=f"All runs of {card.title}",
     )
+
+
+def _you() -> None:
+    """The person's name, for others to see whose runs are waiting; asked for only here."""
+    store = session.store()
+    with st.popover("You", icon=":material/person:", type="tertiary", width="content"):
+        st.session_state["own_name"] = people.own_name(store)
+        st.text_input(
+            "Your name",
+            key="own_name",
+            max_chars=60,
+            help="Others who share this page see it beside your runs. It stays with this browser.",
+            on_change=lambda: session.change(
+                lambda: people.call_me(store, st.session_state["own_name"])
+            ),
+        )
 
 
 def narrowed(table: pd.DataFrame, states: list[str], words: str) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from tests.browser.steps import (
     wait_for,
     wait_until_measured,
 )
+from tests.dashboard.runs import done, recipe
 
 pytestmark = pytest.mark.timeout(600)
 # Long, and nothing is trained that could be kept.
@@ -149,12 +150,13 @@ def test_a_run_is_seen_in_every_tab(page: Page, served: Dashboard) -> None:
 @pytest.mark.slow
 def test_csv_holds_every_run(page: Page, served: Dashboard, tmp_path: Path) -> None:
     model = quickest().id
+    served.store.runs.add(done(recipe(bits=4), model=model))
     page.goto(f"/?model={model}")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
     download.value.save_as(tmp_path / "runs.csv")
     lines = (tmp_path / "runs.csv").read_text().splitlines()
-    assert lines[0].startswith("run,state,recipe,method,accuracy_percent")
+    assert lines[0].startswith("run,state,name,recipe,method,accuracy_percent")
     assert len(lines) == 1 + len(served.store.runs.find(model))
 
 

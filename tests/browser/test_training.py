@@ -41,6 +41,7 @@ def test_watch_training_stop_and_keep(page: Page, served: Dashboard) -> None:
     expect(page.locator(".st-key-cards")).to_contain_text("smaller")
     badge = page.locator(".stMarkdownBadge").filter(has_text="stopped early")
     expect(badge).to_be_visible()
+    page.get_by_role("tab", name="Training").click()
     learned = page.locator(".st-key-learned")
     expect(learned).to_contain_text("Validation accuracy")
     expect(learned).to_contain_text(re.compile(r"It was stopped at epoch [\d.]+ of 100\."))
@@ -55,7 +56,7 @@ def test_two_trainings_beside_each_other(page: Page, served: Dashboard) -> None:
         served.store.runs.add(run)
         served.store.curves.put(run.id, curve((0.5, 0.85, top)))
     first, second = (e.run.id for e in served.store.runs.find(model)[-2:])
-    page.goto(f"/?model={model}&run={second}")
+    page.goto(f"/?model={model}&run={second}&tab=Training")
 
     learned = page.locator(".st-key-learned")
     expect(learned).to_contain_text("Validation accuracy")

@@ -24,7 +24,7 @@ _CHART = "trade_off"
 
 def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None:
     """Draw the chart of all finished runs, or what to start with while there are none."""
-    done = [e for e in entries if e.run.state is State.DONE]
+    done = [e for e in entries if e.run.state is State.DONE and not e.hidden]
     if done:
         with st.container(border=True, key="trade_off_card", gap="xsmall"):
             _trade_off(done, chosen.run.id if chosen else None)

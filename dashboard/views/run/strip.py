@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -13,7 +14,7 @@ from compression.runs.statistics import Ratio
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import timing_of
-from dashboard.state import session
+from dashboard.state import people, session
 from dashboard.state.form import from_recipe
 from dashboard.views.run.details import ICONS
 
@@ -30,6 +31,10 @@ HELP = {
 
 def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None:
     """Draw the strip of the selected run; nothing while none is selected."""
+    if session.removed() is not None:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption("The run was deleted.")
+            st.button("Undo", key="undo", type="tertiary", on_click=session.restore)
     if chosen is None:
         return
     with st.container(border=True, key="strip", gap="xsmall"):
@@ -61,6 +66,43 @@ def _head(chosen: StoredRun) -> None:
             if fits
             else "The sliders cannot express a recipe with this order or number of steps.",
         )
+        with st.popover("More", icon=":material/more_vert:", type="tertiary", width="content"):
+            _menu(chosen)
+
+
+def _menu(chosen: StoredRun) -> None:
+    """What can be done with the run itself."""
+    run_id, runs = chosen.run.id, session.store().runs
+    st.session_state["run_name"] = chosen.name
+    st.text_input(
+        "Name",
+        key="run_name",
+        placeholder=chosen.title,
+        max_chars=60,
+        on_change=lambda: session.change(lambda: runs.rename(run_id, st.session_state["run_name"])),
+    )
+    for key, on, verb, undo, icon, act in (
+        ("pin", chosen.pinned, "Pin to the top", "Unpin", "keep", runs.pin),
+        ("hide", chosen.hidden, "Hide", "Show again", "visibility_off", runs.hide),
+    ):
+        st.button(
+            undo if on else verb,
+            key=f"{key}_run",
+            icon=f":material/{icon}:",
+            on_click=session.change,
+            args=(partial(act, run_id, not on),),
+            width="stretch",
+        )
+    st.button(
+        "Delete",
+        key="delete_run",
+        icon=":material/delete:",
+        on_click=session.remove,
+        args=(run_id,),
+        disabled=not people.owns(chosen),
+        help=None if people.owns(chosen) else "Only who asked for a run can delete it.",
+        width="stretch",
+    )
 
 
 def _body(card: Card, chosen: StoredRun) -> None:

@@ -138,7 +138,9 @@ def test_what_collapsed_does_not_press_the_others_together() -> None:
     chart = chart_of(runs)
     assert [p.run_id for p in chart.collapsed] == [runs[2].id]
     assert -0.1 < (chart.floor or 0) < -0.02
-    arrows = next(t for t in trade_off_figure(chart, runs[2].id).data if "Collapsed" in (t.name or ""))
+    arrows = next(
+        t for t in trade_off_figure(chart, runs[2].id).data if "Collapsed" in (t.name or "")
+    )
     assert arrows.marker.symbol == "triangle-down"
     assert "72.0" in arrows.hovertext[0]
     assert chart_of(runs[2:]).floor is None  # nothing else to make room for
