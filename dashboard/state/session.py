@@ -13,6 +13,7 @@ import streamlit as st
 
 from compression.catalogue.cards import Card, Weights, cards
 from compression.catalogue.examples import Example, examples, put_examples
+from compression.catalogue.starting_points import starting_points
 from compression.errors import CompressionError
 from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import available
@@ -155,7 +156,8 @@ def read_url() -> None:
         model = known[0]
     st.session_state["model"] = model
     card = cards()[model]
-    form, wrong = from_params(params, first_form(weights_of(card), images()), images())
+    start = first_form(weights_of(card), images(), starting_points(model))
+    form, wrong = from_params(params, start, images())
     if form["student"] not in (None, *students()):
         unknown = (
             f"student: {form['student']!r} has other images or classes; "
@@ -310,9 +312,9 @@ def message() -> str:
     return text
 
 
-def selected(entries: Sequence[StoredRun]) -> StoredRun | None:
-    """The run the address names; if it names none, the newest finished one, which it names from
-    then on: a run that somebody else finishes later never takes its place.
+def selected(entries: Sequence[StoredRun], best: str | None = None) -> StoredRun | None:
+    """The run the address names; if it names none, the best or else the newest finished one, which
+    it names from then on: a run that somebody else finishes later never takes its place.
 
     A run the URL names that is not there is reported, once.
     """
@@ -322,11 +324,12 @@ def selected(entries: Sequence[StoredRun]) -> StoredRun | None:
         if named:
             return named[0]
         _explain_missing(run_id)
-    done = [e for e in entries if e.run.state == "done"]
+    done = [e for e in entries if e.run.state == "done" and not e.hidden]
     if not done:
         return None
-    select(done[-1].run.id)
-    return done[-1]
+    first = next((e for e in done if e.run.id == best), done[-1])
+    select(first.run.id)
+    return first
 
 
 def _explain_missing(run_id: str) -> None:

@@ -9,7 +9,7 @@ from compression.catalogue.cards import Card, cards
 from compression.errors import CompressionError
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
-from dashboard.numbers.headline import headline
+from dashboard.numbers.headline import headline, smallest_within_a_point
 from dashboard.state import session
 from dashboard.state.defaults import round_threshold
 from dashboard.views import activity, runs_table
@@ -42,7 +42,8 @@ def _page() -> None:
 
 def _contents(state: session.PageState, panel: DeltaGenerator, main: DeltaGenerator) -> None:
     card, entries = state.card, list(state.runs)
-    chosen = session.selected(entries)
+    best = smallest_within_a_point([e.run for e in entries])
+    chosen = session.selected(entries, best.id if best else None)
     with main:
         _headline(card, entries)
         _problems()

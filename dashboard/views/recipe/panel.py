@@ -15,6 +15,7 @@ from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers import run_duration
+from dashboard.numbers.warnings import warning
 from dashboard.state import session
 from dashboard.state.defaults import refusal
 from dashboard.state.form import (
@@ -165,6 +166,9 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
     refused = _refused(form, card, weights)
     if refused:
         st.error(refused, icon=":material/block:")
+    warned = warning(recipe, [e.run for e in page.runs])
+    if warned and not refused:
+        st.caption(f":orange[:material/warning: {warned}]")
     same = _same(known, recipe)
     if same is not None and same.run.state in ACTIVE:
         _under_way(same)

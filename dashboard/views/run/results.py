@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from compression.catalogue.cards import Card
+from compression.catalogue.starting_points import starting_points
 from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
 from dashboard.figures.style import CONFIG
@@ -33,7 +34,12 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
 
 
 def _empty(card: Card) -> None:
-    starts = first_runs(session.page().form, session.weights_of(card), session.images())
+    starts = first_runs(
+        session.page().form,
+        session.weights_of(card),
+        session.images(),
+        starting_points(card.id),
+    )
     with st.container(border=True, key="empty", horizontal_alignment="center"):
         st.space("small")
         st.markdown("#### Nothing measured for this model yet", width="content")
@@ -43,18 +49,18 @@ def _empty(card: Card) -> None:
             f"the model gets{cost}.",
             width="content",
         )
-        with st.grid(3, min_column_width=190):
-            for name, form in starts.items():
-                _start(card, name, form)
+        with st.grid(len(starts), min_column_width=190):
+            for place, (name, form) in enumerate(starts.items()):
+                _start(card, place, name, form)
 
 
-def _start(card: Card, name: str, form: Form) -> None:
+def _start(card: Card, place: int, name: str, form: Form) -> None:
     recipe = to_recipe(form)
     with st.container(border=True, height="stretch", vertical_alignment="distribute"):
         st.markdown(f"**{name}**  \n{fmt.shortened(recipe.sentence())}")
         st.button(
-            f"Run {name.lower()}",
-            key=f"first_{name.lower()}",
+            "Run this",
+            key=f"first_{place}",
             icon=":material/play_arrow:",
             on_click=session.queue,
             args=(card, recipe, form["device"]),
