@@ -26,11 +26,15 @@ from compression.export.onnx.float_graph import float_graph, ordinary
 from compression.export.onnx.int8_graph import Int8, int8_graph
 from compression.export.onnx.sessions import check
 from compression.measure.cpu_pinning import torch_threads
-from compression.measure.interleaved_timer import TimingSession, on_cuda, on_wall
+from compression.measure.interleaved_timer import (
+    TimingSession,
+    on_cuda,
+    on_wall,
+    time_undisturbed,
+)
 from compression.measure.layer_profile import costs
 from compression.measure.machine_peaks import MachinePeaks
 from compression.measure.speedup_analysis import SpeedupCase, Workload, analyse_speedup
-from compression.measure.undisturbed_timing import time_undisturbed
 from compression.models.hooks import hooked, leaves
 from compression.models.load import parameter_bytes
 from compression.models.placement import evaluated, placed

@@ -17,8 +17,8 @@ from compression.errors import ArtifactError, InvalidInput
 from compression.export.handlers import model_of, open_data
 from compression.export.open_file import Opened
 from compression.measure.accuracy import Predictions, compare, original_predictions
+from compression.measure.interleaved_timer import time_undisturbed
 from compression.measure.machine_peaks import cpu_name
-from compression.measure.undisturbed_timing import time_undisturbed
 from compression.models.data import (
     BATCH,
     DATASETS,

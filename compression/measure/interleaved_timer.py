@@ -19,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from compression.measure.machine_load import LoadMeter, MachineLoad, strain
+from compression.measure.cpu_pinning import (
+    LoadMeter,
+    MachineLoad,
+    least_disturbed,
+    pinned,
+    strain,
+)
 from compression.paths import timing_seconds
 from compression.runs.results import Latency
 from compression.runs.statistics import Ratio
@@ -152,6 +158,47 @@ def time_interleaved(
     ends = np.cumsum([0, *counts])
     samples = tuple(tuple(each[a:b]) for a, b in pairwise(ends))
     return TimingSession(samples, replace(load, control=_control(samples)))
+
+
+def time_undisturbed(
+    models: Sequence[Sequence[Call]],
+    threads: int,
+    *,
+    clock: Clock = on_wall,
+    report: Callable[[float], None] | None = None,
+) -> TimingSession:
+    """Time models interleaved, on the cores that are least used just now.
+
+    If the machine is busy meanwhile, it is done again, `TAKES` times in all, on the cores that are
+    least used by then. Calls are not made ready again.
+
+    Args:
+        models: one or more calls for each, as `time_interleaved` takes them.
+        threads: that a call may use: as many cores.
+        clock: gives the milliseconds that a call takes.
+        report: gets the fraction done, which never falls.
+
+    Returns:
+        The first take on a quiet machine; if there is none, that of the least busy one.
+    """
+    tell = _rising(report) if report else None
+
+    def take() -> TimingSession:
+        with pinned(threads) as cores:
+            return replace(time_interleaved(models, clock=clock, report=tell), cores=cores)
+
+    return least_disturbed(take, lambda session: session.load, timing_seconds() / 2)
+
+
+def _rising(report: Callable[[float], None]) -> Callable[[float], None]:
+    highest = 0.0
+
+    def tell(done: float) -> None:
+        nonlocal highest
+        highest = max(highest, done)
+        report(highest)
+
+    return tell
 
 
 def _control(samples: Sequence[Sequence[CallTimes]]) -> float:

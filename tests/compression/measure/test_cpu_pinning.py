@@ -13,9 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.measure.interleaved_timer import CallTimes, TimingSession, time_interleaved
-from compression.measure.machine_load import LIMITS, LoadMeter, MachineLoad, strain
-from compression.measure.undisturbed_timing import TAKES, least_disturbed, time_undisturbed
+from compression.measure.cpu_pinning import (
+    LIMITS,
+    TAKES,
+    LoadMeter,
+    MachineLoad,
+    least_disturbed,
+    strain,
+)
+from compression.measure.interleaved_timer import (
+    CallTimes,
+    TimingSession,
+    time_interleaved,
+    time_undisturbed,
+)
 from compression.paths import TIMING_VARIABLE
 
 READINGS = tuple(asdict(LIMITS))
@@ -73,7 +84,7 @@ def test_a_disturbed_timing_is_taken_again_until_it_is_not_three_times_in_all(
     waiting: list[float], kept: float, takes: int
 ) -> None:
     left = [session(each) for each in waiting]
-    best = least_disturbed(lambda: left.pop(0), 0.0)
+    best = least_disturbed(lambda: left.pop(0), lambda session: session.load, 0.0)
     assert best.load.waiting == kept
     assert len(waiting) - len(left) == takes <= TAKES
     assert best.latency(0, "b", 1, 1).on_busy_machine is (kept > 0.05)
