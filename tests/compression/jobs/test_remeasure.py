@@ -13,6 +13,7 @@ from compression.jobs import worker
 from compression.measure import cpu_pinning
 from compression.measure.cpu_pinning import MachineLoad
 from compression.runs.format import BUSY, busy_note
+from compression.runs.progress import Progress
 from compression.runs.results import Latency, Measurement, Run, State
 from compression.runs.store import Kind, Store, new_run
 from tests.compression.cli.calls import call_here, output_of
@@ -150,7 +151,7 @@ def test_a_request_to_stop_ends_it_and_changes_nothing(
 ) -> None:
     def stopped(_store: Store, _run: Run, *, device: str, report: Any) -> None:
         store.jobs.cancel(run.id, Kind.REMEASURE)
-        report(worker.Progress(stage="Measuring latency", fraction=0.5))
+        report(Progress(stage="Measuring latency", fraction=0.5))
         pytest.fail("it went on")
 
     monkeypatch.setattr(worker, "_prepare", lambda _: store)
