@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -25,11 +25,12 @@ from compression.cli.flags import (
     recipe_of,
     with_step_flags,
 )
-from compression.cli.output import print_json, print_table, show_run
+from compression.cli.output import document, print_json, print_table, show_run
 from compression.recipe.presets import PRESETS, WHOLE, as_flags
 from compression.runs.records import require_done
 from compression.runs.results import State
 from compression.runs.store import new_run, open_store
+from compression.runs.stored_run import one_line
 
 
 @app.command()
@@ -84,6 +85,9 @@ def run(
     dataset: Annotated[str | None, typer.Option(help="The model's own if not given.")] = None,
     recipe: RecipeFile = None,
     preset: PresetName = None,
+    name: Annotated[
+        str, typer.Option(help="What to call the run; by its recipe if not given.")
+    ] = "",
     device: Device = "auto",
     seed: Seed = None,
     store: StoreUrl = None,
@@ -97,19 +101,34 @@ def run(
     default = card(model).dataset
     chosen = recipe_of(model, flags, recipe, seed, preset, images=default is not None)
     require_dataset(model, dataset, default)
+    name = one_line("name", name)
     opened = open_store(store)
     started = new_run(model, default, chosen, State.RUNNING)
-    show_run(do_and_store(opened, started, device, as_json, keeping=True), None, as_json)
+    done = do_and_store(opened, started, device, as_json, name=name, keeping=True)
+    show_run(opened.runs.get(done.id), None, as_json)
 
 
 @app.command()
-def runs(store: StoreUrl = None, as_json: AsJson = False) -> None:
+def runs(
+    *,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Hidden ones too.")] = False,
+    removed: Annotated[
+        bool, typer.Option("--removed", help="Instead, those that can be restored.")
+    ] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
     """List the runs, oldest first."""
-    entries = open_store(store).runs.find()
+    known = open_store(store).runs.find(removed=removed)
+    entries = [entry for entry in known if hidden or removed or not entry.hidden]
     if as_json:
-        print_json([json.loads(e.run.to_json()) for e in entries])
+        print_json([document(entry) for entry in entries])
     elif entries:
         print_table(tables.runs(entries))
+    elif removed:
+        print("No run was removed within a day.")
+    elif known:
+        print("All runs are hidden. List them: compression runs --hidden")
     else:
         print("No runs yet. Start one: compression run fashion-mnist/resnet18 --bits 4")
 
@@ -118,8 +137,8 @@ def runs(store: StoreUrl = None, as_json: AsJson = False) -> None:
 def show(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show one run's figures beside the original's."""
     opened = open_store(store)
-    stored = opened.runs.get(run).run
-    show_run(stored, opened.certificates.get(stored.id), as_json)
+    entry = opened.runs.get(run)
+    show_run(entry, opened.certificates.get(entry.run.id), as_json)
 
 
 @app.command()
@@ -132,4 +151,57 @@ def certify(run: RunId, store: StoreUrl = None, as_json: AsJson = False) -> None
     if certificate is None:
         certificate = certify_here(opened, entry.run, entry.device, as_json)
         opened.certificates.put(entry.run.id, certificate)
-    show_run(certificate, None, as_json)
+    show_run(replace(entry, run=certificate), None, as_json)
+
+
+@app.command()
+def rename(
+    run: RunId,
+    name: Annotated[str, typer.Argument(help="One line; empty for the name by its recipe.")],
+    store: StoreUrl = None,
+) -> None:
+    """Give a run a name."""
+    opened = open_store(store)
+    opened.runs.rename(run, name)
+    entry = opened.runs.get(run)
+    print(f"Run {entry.run.id} is now called: {entry.title}")
+
+
+@app.command()
+def pin(run: RunId, store: StoreUrl = None) -> None:
+    """Mark a run as pinned."""
+    open_store(store).runs.pin(run, True)
+
+
+@app.command()
+def unpin(run: RunId, store: StoreUrl = None) -> None:
+    """Take the mark of `pin` away."""
+    open_store(store).runs.pin(run, False)
+
+
+@app.command()
+def hide(run: RunId, store: StoreUrl = None) -> None:
+    """Leave a run out of the list of runs."""
+    open_store(store).runs.hide(run, True)
+
+
+@app.command()
+def unhide(run: RunId, store: StoreUrl = None) -> None:
+    """List a hidden run again."""
+    open_store(store).runs.hide(run, False)
+
+
+@app.command()
+def remove(run: RunId, store: StoreUrl = None) -> None:
+    """Remove a run; within a day, `compression restore` brings it back."""
+    opened = open_store(store)
+    entry = opened.runs.get(run)
+    opened.runs.remove(entry.run.id)
+    print(f"Removed: {entry.title}")
+    print(f"Within a day, this brings it back: compression restore {entry.run.id}")
+
+
+@app.command()
+def restore(run: RunId, store: StoreUrl = None) -> None:
+    """Bring back a removed run."""
+    open_store(store).runs.restore(run)

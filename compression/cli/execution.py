@@ -81,7 +81,7 @@ def certify_here(store: Store, run: Run, device: str, quiet: bool) -> Run:
         return certify(store, run, device=device, report=draw)
 
 
-def remeasure_here(store: Store, run: Run, device: str, quiet: bool) -> Run:
+def remeasure_here(store: Store, run: Run, device: str, quiet: bool) -> None:
     """Measure a finished run's latency again, and store it in the run and its certificate.
 
     Raises:
@@ -94,7 +94,6 @@ def remeasure_here(store: Store, run: Run, device: str, quiet: bool) -> Run:
     store.runs.replace(again)
     if certificate:
         store.certificates.put(again.id, certificate)
-    return again
 
 
 @contextlib.contextmanager
@@ -104,7 +103,9 @@ def _reporting(quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield draw
 
 
-def do_and_store(store: Store, run: Run, device: str, quiet: bool, *, keeping: bool = False) -> Run:
+def do_and_store(
+    store: Store, run: Run, device: str, quiet: bool, *, name: str = "", keeping: bool = False
+) -> Run:
     """Do a run on validation images as `execute_here`, and store it with its curves and file.
 
     Raises:
@@ -115,7 +116,7 @@ def do_and_store(store: Store, run: Run, device: str, quiet: bool, *, keeping: b
     done, curves = execute_here(
         run, device, quiet, store=store, keeping=keeping, keep=packed.append
     )
-    store.runs.add(done, device)
+    store.runs.add(done, device, name=name)
     for curve in curves:
         store.curves.put(done.id, curve)
     for file in packed:

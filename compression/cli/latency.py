@@ -53,8 +53,8 @@ def latency(
         for field, given in (("backends", backends), ("batches", batches), ("threads", threads)):
             if given is not None:
                 raise InvalidInput(field, given, "none with --again, which measures as the run did")
-        run_again = remeasure_here(opened, entry.run, entry.device, as_json)
-        show_run(run_again, opened.certificates.get(run_again.id), as_json)
+        remeasure_here(opened, entry.run, entry.device, as_json)
+        show_run(opened.runs.get(entry.run.id), opened.certificates.get(entry.run.id), as_json)
         return
     numbers = _numbers("batches", batches), _numbers("threads", threads)
     names = None if backends is None else _parts(backends)

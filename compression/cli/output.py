@@ -11,14 +11,17 @@ from rich.console import Console
 from compression.cli import tables
 from compression.runs.format import percent
 from compression.runs.results import Run
+from compression.runs.stored_run import StoredRun
 
 
-def show_run(run: Run, certificate: Run | None, as_json: bool) -> None:
+def show_run(entry: StoredRun, certificate: Run | None, as_json: bool) -> None:
     """Print one run: its figures, where they were measured, and what there is to say."""
     if as_json:
-        print(run.to_json(indent=2))
+        print_json(document(entry))
         return
-    print(f"Run {run.id} ({tables.state(run)}) · {run.model}\n{run.recipe.sentence()}")
+    run = entry.run
+    print(f"{entry.title}\nRun {run.id} ({tables.state(entry)}) · {run.model}")
+    print(run.recipe.sentence())
     if run.compressed:
         print_table(tables.figures(run))
         if run.accounts:
@@ -30,9 +33,15 @@ def show_run(run: Run, certificate: Run | None, as_json: bool) -> None:
         print(f"- {note}")
 
 
-def print_json(document: Any) -> None:
+def document(entry: StoredRun) -> dict[str, Any]:
+    """A run as JSON, with what persons say of it."""
+    said = ("name", "title", "owner", "pinned", "hidden", "removed")
+    return {**json.loads(entry.run.to_json()), **{name: getattr(entry, name) for name in said}}
+
+
+def print_json(value: Any) -> None:
     """Print a document."""
-    print(json.dumps(document, indent=2))
+    print(json.dumps(value, indent=2))
 
 
 def print_table(table: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from compression.catalogue.cards import Card, cards
 from compression.catalogue.examples import Example
@@ -122,23 +123,29 @@ def _timed(run: Run) -> Latency | None:
     return run.compressed.latency if run.compressed else None
 
 
-def state(run: Run) -> str:
-    """Where a run is in its life, in words."""
-    return f"{run.state}, stopped early" if run.stopped_early else run.state.value
+def state(entry: StoredRun) -> str:
+    """Where a run is in its life and how it is marked, in words."""
+    marks = {
+        "stopped early": entry.run.stopped_early,
+        "pinned": entry.pinned,
+        "hidden": entry.hidden,
+    }
+    return ", ".join([entry.run.state.value, *(mark for mark, on in marks.items() if on)])
 
 
 def runs(entries: Iterable[StoredRun]) -> Table:
     """One line a run, oldest first."""
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("run", "state", "model", "recipe"):
-        table.add_column(title, no_wrap=title != "recipe")
+    for title in ("run", "name", "state", "model", "recipe"):
+        table.add_column(title, no_wrap=title in ("run", "state", "model"))
     for title in ("top-1 (95 % interval)", "file", "smaller", "faster"):
         table.add_column(title, justify="right", no_wrap=True)
-    for run in (entry.run for entry in entries):
-        done, delta = run.compressed, run.delta
+    for entry in entries:
+        run, done, delta = entry.run, entry.run.compressed, entry.run.delta
         table.add_row(
             run.id,
-            state(run),
+            Text(entry.title),
+            state(entry),
             run.model,
             run.recipe.sentence(),
             percent(done.top1) if done else NONE,

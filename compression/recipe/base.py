@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -33,6 +34,13 @@ class BaseStep(BaseModel):
 
     def sentence(self) -> str:
         """What this step does, as a clause in plain words."""
+        raise NotImplementedError
+
+    def headline(self) -> str:
+        """How much this step does, in a few characters: what its run is called by.
+
+        Two steps that differ in how much they do never have the same.
+        """
         raise NotImplementedError
 
     def remarks(self, *names: str) -> list[str]:
@@ -77,6 +85,12 @@ REPAIR: dict[str, Any] = {
         ),
     },
 }
+
+
+def plain(value: float, power: int = 0) -> str:
+    """A number times ten to a power, in as few digits as tell it from every other: 95, 0.01."""
+    number = Decimal(repr(float(value) + 0.0)).scaleb(power).normalize()
+    return f"{number:f}" if -5 < number.adjusted() < 7 else f"{number:e}"
 
 
 def in_brackets(remarks: Iterable[str]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from compression.recipe.base import BaseStep, as_set, in_brackets
+from compression.recipe.base import BaseStep, as_set, in_brackets, plain
 from compression.recipe.fields import Choice, Inactive, Shown, Values, setting, with_trait
 
 Layers = Annotated[tuple[str, ...], BeforeValidator(as_set)]
@@ -425,3 +426,16 @@ class Distill(BaseStep):
             usual = Distill.model_fields["alpha"].default
             text += "" if self.alpha == usual else f", alpha {self.alpha:.3g}"
         return text + in_brackets(self.remarks("loss", "initial", "grid"))
+
+    def headline(self) -> str:
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        usual = {name: type(self).model_fields[name].default for name in ("temperature", "alpha")}
+        parts = [epochs]
+        if self.student is not None:
+            name = re.sub(r"[^\w.-]+", "-", self.student.rpartition("/")[2])
+            parts = [f"into {name}", epochs]
+        if self.temperature != usual["temperature"]:
+            parts.append(f"T {plain(self.temperature)}")
+        if self.alpha != usual["alpha"]:
+            parts.append(f"α {plain(self.alpha)}")
+        return ", ".join(parts)

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from compression.recipe.base import REPAIR, BaseStep, Repairs, in_brackets
+from compression.recipe.base import REPAIR, BaseStep, Repairs, in_brackets, plain
 from compression.recipe.fields import Choice, Inactive, Shown, Values, setting, with_trait
 
 
@@ -212,3 +212,16 @@ class Prune(BaseStep):
         share = f"the {which} {100 * (self.sparsity or 0):.3g} %"
         where = {"global": "", "layer": " of every layer", "allocated": ", where it costs least"}
         return f"{verb} {share} of {what}{where[self.scope]}"
+
+    def headline(self) -> str:
+        channels = self.pattern == "channels"
+        if self.threshold is not None:
+            return f"threshold {plain(self.threshold)}"
+        if self.fixed_pattern:
+            return self.pattern
+        if self.max_drop is not None:
+            points = "1 point" if self.max_drop == 1 else f"{plain(self.max_drop)} points"
+            return f"≤ {points}" + (", channels" if channels else "")
+        if channels and self.sparsity == 0.5:
+            return "Half the channels"
+        return f"{plain(self.sparsity or 0, 2)} %" + (" of channels" if channels else "")

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from compression.recipe.base import REPAIR, BaseStep, Repairs, in_brackets
+from compression.recipe.base import REPAIR, BaseStep, Repairs, in_brackets, plain
 from compression.recipe.fields import Choice, Inactive, Shown, Values, setting
 
 
@@ -283,3 +283,27 @@ class Quantize(BaseStep):
             return f"as a lambda of {self.rd_lambda:.3g} mnat/kB allows"
         text = f"as keep {100 * self.keep_accuracy:.4g} % of the accuracy"
         return text + (" at the confidence bound" if self.margin == "interval" else "")
+
+    def headline(self) -> str:
+        uniform = not self.rate_distortion and self.average_bits is None
+        if uniform and self.activation_bits is not None:
+            parts = [f"W{self.bits} A{self.activation_bits}"]
+        elif uniform:
+            parts = [f"{self.bits} bit"]
+        else:
+            parts = self._mixed()
+        if self.edge_bits is not None and not self.rate_distortion:
+            parts.append(f"ends {self.edge_bits}")
+        return ", ".join(parts)
+
+    def _mixed(self) -> list[str]:
+        """The headline of bits that differ by layer, in parts."""
+        if self.keep_accuracy is not None:
+            goal = f"keeps {plain(self.keep_accuracy, 2)} %"
+        elif self.rate_distortion:
+            goal = f"λ {plain(self.rd_lambda)}"
+        else:
+            goal = f"~{plain(self.average_bits or self.bits)} bit"
+        capped = self.bits != type(self).model_fields["bits"].default
+        most = [f"≤ {self.bits} bit"] if capped else []
+        return [goal, *most, *([f"A{self.activation_bits}"] if self.activation_bits else [])]

@@ -17,8 +17,11 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from compression.errors import StoreError
 
+# Of a name of a run or of an owner.
+MOST_CHARACTERS = 60
 metadata = sa.MetaData()
-# What does not change once a run is queued but for its figures; how far it is, its job says.
+# What was asked for and, once it is measured, its figures; then what persons say of it, and when it
+# was removed. How far it is, its job says.
 runs = sa.Table(
     "runs",
     metadata,
@@ -28,6 +31,11 @@ runs = sa.Table(
     sa.Column("device", sa.String(16), nullable=False),
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+    sa.Column("name", sa.String(MOST_CHARACTERS), nullable=False, server_default=""),
+    sa.Column("owner", sa.String(MOST_CHARACTERS), nullable=False, server_default=""),
+    sa.Column("pinned", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("hidden", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("removed", sa.Float, index=True),
 )
 # One row for everything that is, was or will be done for a run; see `compression.runs.jobs`.
 jobs = sa.Table(

@@ -187,6 +187,12 @@ def put_fact(c: sa.Connection, kind: str, name: str, text: str) -> None:
         _insert_fact(c, kind, name, text)
 
 
+def lock_fact(c: sa.Connection, kind: str, name: str) -> None:
+    """Wait within a transaction until nobody else has locked that document; locked to its end."""
+    query = sa.select(facts.c.body).where(facts.c.kind == kind, facts.c.name == name)
+    c.execute(query.with_for_update()).all()
+
+
 def _insert_fact(c: sa.Connection, kind: str, name: str, text: str) -> bool:
     try:
         with c.begin_nested():

@@ -184,6 +184,12 @@ def end(c: sa.Connection, job: Job, state: State, **values: Any) -> bool:
     return _change(c, _mine(job), state=state, **_ENDED, **values)
 
 
+def cancel_all(c: sa.Connection, run_id: str) -> None:
+    """End all that is queued or running for a run, at once: it is no longer its owner's."""
+    active = (jobs.c.run == run_id) & jobs.c.state.in_(ACTIVE)
+    _change(c, active, state=State.CANCELLED, **_ENDED)
+
+
 def to_job(row: Any) -> Job:
     """A row of the table of jobs as a value.
 

@@ -12,7 +12,7 @@ from compression.runs.documents import parse_fact, put_fact
 from compression.runs.jobs import Kind
 from compression.runs.results import State
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def bring_up_to_date(database: Database) -> None:
@@ -113,4 +113,17 @@ def _requests_from_1(c: sa.Connection) -> None:
         )
 
 
-_STEPS: dict[int, Callable[[sa.Connection], None]] = {1: _from_1}
+def _from_2(c: sa.Connection) -> None:
+    """Runs get what persons say of them: a name, an owner, whether it is pinned, hidden, removed.
+
+    A store of version 1 has these columns by now, for its table of runs was just made.
+    """
+    there = {column["name"] for column in sa.inspect(c).get_columns(runs.name)}
+    for column in (column for column in runs.columns if column.name not in there):
+        declared = sa.schema.CreateColumn(column).compile(dialect=c.dialect)
+        c.exec_driver_sql(f"ALTER TABLE {runs.name} ADD COLUMN {declared}")
+    for index in runs.indexes:
+        index.create(c, checkfirst=True)
+
+
+_STEPS: dict[int, Callable[[sa.Connection], None]] = {1: _from_1, 2: _from_2}

@@ -1,12 +1,9 @@
-"""Runs as they are stored, each with how far its job is."""
+"""The runs in a store: put in, found, named, pinned, hidden, removed and brought back."""
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,28 +11,21 @@ import sqlalchemy as sa
 from compression.errors import InvalidInput
 from compression.recipe.recipe import Recipe
 from compression.runs.database import Database, facts, files, jobs, runs
-from compression.runs.documents import Files, documents_of, parse_document
-from compression.runs.jobs import Job, Jobs, Kind, end, put_job, to_job
-from compression.runs.progress import Progress
+from compression.runs.documents import Files, documents_of, lock_fact
+from compression.runs.jobs import Job, Jobs, Kind, cancel_all, end, put_job
 from compression.runs.results import ACTIVE, Run, State
+from compression.runs.stored_run import (
+    STORED,
+    StoredRun,
+    is_removed,
+    one_line,
+    row_of,
+    to_stored_run,
+    under_way,
+)
 
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A run as stored, with what only the store knows about it. Times are seconds since 1970.
-
-    `owner` is the runner that has it, `traceback` why it failed, for whoever mends it.
-    """
-
-    run: Run
-    device: str
-    created: float
-    updated: float
-    attempts: int
-    cancelling: bool
-    progress: Progress | None
-    owner: str | None = None
-    traceback: str = ""
+# How long a removed run can be brought back.
+REMOVED_SECONDS = 24 * 3600.0
 
 
 def new_run(model: str, dataset: str | None, recipe: Recipe, state: State = State.QUEUED) -> Run:
@@ -89,43 +79,140 @@ class Runs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, run: Run, device: str = "auto") -> None:
-        """Put a run in: queued for a worker, or finished by the caller itself."""
-        values = {"id": run.id, "model": run.model, "recipe_key": run.recipe_key}
-        body, now = run.to_json(), time.time()
+    def add(self, run: Run, device: str = "auto", owner: str = "", name: str = "") -> None:
+        """Put a run in: queued for a worker, or finished by the caller itself.
+
+        Args:
+            run: as `new_run` or `execute` gives it.
+            device: `auto`, `cpu` or `cuda`.
+            owner: whose it is; nobody's if empty.
+            name: what to call it; its short name if empty.
+
+        Raises:
+            InvalidInput: owner or name is too long, or more than a line of text.
+        """
         with self._database.write() as c:
-            c.execute(runs.insert().values(**values, device=device, created=now, body=body))
-            put_job(c, run.id, Kind.RUN, run.state)
+            _add(c, run, device, owner, name)
+
+    def add_once(self, run: Run, device: str = "auto", owner: str = "") -> StoredRun:
+        """Queue a run unless there is one under way that will come to the same.
+
+        However many people ask at once: it is computed once, and each of them is given the same.
+
+        Args:
+            run: a new one.
+            device: `auto`, `cpu` or `cuda`.
+            owner: whose it is if it is added.
+
+        Returns:
+            The run that was under way, as `under_way` finds it, or the new one.
+
+        Raises:
+            InvalidInput: owner is too long, or more than a line of text.
+        """
+        with self._database.write_alone() as c:
+            lock_fact(c, "store", "schema")
+            row = c.execute(under_way(run.model, run.recipe_key, device)).first()
+            if row is None:
+                _add(c, run, device, owner)
+                row = c.execute(STORED.where(runs.c.id == run.id)).one()
+        return to_stored_run(row)
+
+    def under_way(self, model: str, recipe_key: str, device: str = "auto") -> StoredRun | None:
+        """The oldest run of a recipe on a model that is queued or running, if there is one.
+
+        One that was asked to stop, or whose training was stopped early, does not count.
+
+        Args:
+            model: the model's id.
+            recipe_key: `Recipe.key`.
+            device: where it is to run; `auto` takes any.
+        """
+        with self._database.read() as c:
+            row = c.execute(under_way(model, recipe_key, device)).first()
+        return None if row is None else to_stored_run(row)
 
     def get(self, run_id: str) -> StoredRun:
-        """The run with that id, or whose id begins so if only one does.
+        """The run with that id, or whose id begins so if only one does. None that was removed.
 
         Raises:
             InvalidInput: there is no such run, or several.
             StoreError: it is damaged, or another version of this program wrote it.
         """
-        rows: list[Any] = []
-        if re.fullmatch("[0-9A-Za-z-]+", run_id):
-            with self._database.read() as c:
-                rows = list(c.execute(_STORED.where(runs.c.id.like(f"{run_id}%")).limit(2)))
-        if len(rows) != 1:
-            what = "one run" if rows else "an id listed by `compression runs`"
-            raise InvalidInput("run", run_id, what)
-        return _stored(rows[0])
+        with self._database.read() as c:
+            return to_stored_run(row_of(c, run_id))
 
-    def find(self, model: str | None = None, states: tuple[State, ...] = ()) -> list[StoredRun]:
+    def find(
+        self, model: str | None = None, states: tuple[State, ...] = (), *, removed: bool = False
+    ) -> list[StoredRun]:
         """Runs, oldest first; of one model and in some states only, if given.
+
+        Args:
+            model: the model's id.
+            states: all of them if empty.
+            removed: those that were removed and can be brought back, in place of the others.
 
         Raises:
             StoreError: one is damaged, or another version of this program wrote it.
         """
-        query = _STORED.order_by(runs.c.created, runs.c.id)
+        query = STORED.where(is_removed(removed))
         if model is not None:
             query = query.where(runs.c.model == model)
         if states:
             query = query.where(jobs.c.state.in_(states))
         with self._database.read() as c:
-            return [_stored(row) for row in c.execute(query)]
+            return [to_stored_run(row) for row in c.execute(query)]
+
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run a name; an empty one gives it back its short name.
+
+        Args:
+            run_id: as `get` takes it.
+            name: one line of at most 60 characters; the space around it goes.
+
+        Raises:
+            InvalidInput: there is no such run, or the name is not of that form.
+        """
+        self._change(run_id, name=one_line("name", name))
+
+    def pin(self, run_id: str, on: bool) -> None:
+        """Pin a run, or no longer.
+
+        Raises:
+            InvalidInput: there is no such run.
+        """
+        self._change(run_id, pinned=on)
+
+    def hide(self, run_id: str, on: bool) -> None:
+        """Hide a run, or no longer. It is found as before, and says that it is hidden.
+
+        Raises:
+            InvalidInput: there is no such run.
+        """
+        self._change(run_id, hidden=on)
+
+    def remove(self, run_id: str) -> None:
+        """Take a run away, so that only `restore` finds it; what is done for it is cancelled.
+
+        At once, even while it runs: its worker is told so at its next report. When the store is
+        opened a day later or more, it is deleted.
+
+        Raises:
+            InvalidInput: there is no such run.
+        """
+        with self._database.write() as c:
+            run_id = row_of(c, run_id).id
+            cancel_all(c, run_id)
+            _set(c, run_id, removed=time.time())
+
+    def restore(self, run_id: str) -> None:
+        """Bring back a removed run, as it was; one that was queued or running is cancelled.
+
+        Raises:
+            InvalidInput: there is no such run that was removed.
+        """
+        with self._database.write() as c:
+            _set(c, row_of(c, run_id, removed=True).id, removed=None)
 
     def finish(self, job: Job, run: Run) -> bool:
         """End a claimed job with the measured run. False if it was no longer its owner's."""
@@ -154,44 +241,44 @@ class Runs:
     def replace(self, run: Run) -> None:
         """Store a finished run in place of the one with its id. No such run, nothing stored."""
         with self._database.write() as c:
-            c.execute(runs.update().where(runs.c.id == run.id).values(body=run.to_json()))
+            _set(c, run.id, body=run.to_json())
 
     def delete(self, run_id: str) -> None:
         """Remove a run for good, with all that is kept of it and all that is to be done for it."""
         with self._database.write() as c:
-            c.execute(runs.delete().where(runs.c.id == run_id))
-            c.execute(jobs.delete().where(jobs.c.run == run_id))
-            c.execute(files.delete().where(files.c.run == run_id))
-            c.execute(facts.delete().where(documents_of(run_id)))
+            _delete(c, runs.c.id == run_id)
+
+    def delete_removed(self, before: float) -> None:
+        """Delete the runs that were removed before a time, in seconds since 1970."""
+        old = runs.c.removed < before
+        with self._database.read() as c:
+            none = c.execute(sa.select(runs.c.id).where(old)).first() is None
+        if not none:
+            with self._database.write_alone() as c:
+                _delete(c, old)
+
+    def _change(self, run_id: str, **values: Any) -> None:
+        with self._database.write() as c:
+            _set(c, row_of(c, run_id).id, **values)
 
 
-_STORED = (
-    sa.select(jobs, runs.c.id, runs.c.device, runs.c.body)
-    .join_from(runs, jobs, jobs.c.run == runs.c.id)
-    .where(jobs.c.kind == Kind.RUN)
-)
+def _add(c: sa.Connection, run: Run, device: str, owner: str, name: str = "") -> None:
+    values = {"id": run.id, "model": run.model, "recipe_key": run.recipe_key, "device": device}
+    person = {"owner": one_line("owner", owner), "name": one_line("name", name)}
+    body, now = run.to_json(), time.time()
+    c.execute(runs.insert().values(**values, **person, created=now, body=body))
+    put_job(c, run.id, Kind.RUN, run.state)
 
 
-@lru_cache(maxsize=4096)
-def _parse_run(run_id: str, body: str) -> Run:
-    # pages read the same runs every second
-    return parse_document(Run, body, f"run {run_id}")
+def _set(c: sa.Connection, run_id: str, **values: Any) -> None:
+    c.execute(runs.update().where(runs.c.id == run_id).values(**values))
 
 
-def _stored(row: Any) -> StoredRun:
-    run, job = _parse_run(row.id, row.body), to_job(row)
-    if run.state is not job.state:
-        # its body is as it was put in: how far it is since, and why it failed, its job says
-        notes = (*run.notes, job.message) if job.message else run.notes
-        run = run.model_copy(update={"state": job.state, "notes": notes})
-    return StoredRun(
-        run=run,
-        device=row.device,
-        created=job.created,
-        updated=job.updated,
-        attempts=job.attempts,
-        cancelling=job.cancelling,
-        progress=job.progress,
-        owner=job.owner,
-        traceback=job.traceback,
-    )
+def _delete(c: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    # one that is brought back meanwhile stays
+    gone = c.execute(sa.select(runs.c.id).where(which).with_for_update()).scalars().all()
+    for run_id in gone:
+        c.execute(runs.delete().where(runs.c.id == run_id))
+        c.execute(jobs.delete().where(jobs.c.run == run_id))
+        c.execute(files.delete().where(files.c.run == run_id))
+        c.execute(facts.delete().where(documents_of(run_id)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from compression.errors import StoreError
 from compression.paths import data_dir
 from compression.runs.database import Database, connect
@@ -9,8 +11,9 @@ from compression.runs.documents import Curves, Documents, Facts, Files
 from compression.runs.jobs import Job, Jobs, Kind
 from compression.runs.latency_reports import LatencyReports
 from compression.runs.migrations import bring_up_to_date
-from compression.runs.records import Runs, StoredRun, new_run
+from compression.runs.records import REMOVED_SECONDS, Runs, new_run
 from compression.runs.results import Run
+from compression.runs.stored_run import StoredRun
 
 __all__ = ["Job", "Kind", "Store", "StoredRun", "default_url", "new_run", "open_store"]
 
@@ -40,6 +43,8 @@ class Store:
 def open_store(url: str | None = None) -> Store:
     """Open a store, making it first if it is new, or bringing it up to date if it is older.
 
+    Runs that were removed more than a day ago are deleted.
+
     Args:
         url: an SQLAlchemy URL; the SQLite file in the data folder if not given.
 
@@ -63,4 +68,6 @@ def open_store(url: str | None = None) -> Store:
     except StoreError:
         # Two processes may make the tables of a new store at once: then they are there by now.
         bring_up_to_date(database)
-    return Store(database)
+    store = Store(database)
+    store.runs.delete_removed(time.time() - REMOVED_SECONDS)
+    return store

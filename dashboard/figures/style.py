@@ -11,7 +11,7 @@ CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"
 
 # Readable on white and on near-black, and ordered for every common form of colour blindness.
 SCALE = ((0.0, "#2b7bba"), (0.5, "#7fa3a8"), (1.0, "#e69f00"))
-STAR, FRONT, RING = "#d55e00", "#7d8894", "#d55e00"
+STAR, FRONT, RING = "#d55e00", "#7d8894", "#cc3f8f"
 ORIGINAL, COMPRESSED = FRONT, SCALE[0][1]
 # Of the palette of Okabe and Ito (2008), which every form of colour blindness tells apart.
 ORANGE, GREEN, PINK, SKY, VERMILION = "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"

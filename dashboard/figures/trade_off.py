@@ -2,53 +2,82 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
 
 from dashboard.figures.style import COMPRESSED, FRONT, LEGEND, RING, SCALE, STAR, error_bars
 from dashboard.numbers.measures import MEASURES, Measure
-from dashboard.numbers.trade_off import Point, TradeOff, logarithmic, shown_x
+from dashboard.numbers.trade_off import Point, TradeOff, logarithmic
 
 _FEW_DECADES = 100.0
+_RIGHT = 0.75  # of the width: names of points beyond it are on their left
+_BESIDE = "\N{EM SPACE}"  # from the middle of a point to beside it
 # Streamlit fades what is not selected; the ring shows the selection here.
 _NEVER_FADED = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
 
 
-def trade_off_figure(chart: TradeOff, selected: str | None) -> go.Figure:
+def trade_off_figure(chart: TradeOff, selected: str | None, large: bool = False) -> go.Figure:
     """The scatter plot; a click on a point gives the run's id as `customdata`.
 
     Args:
         selected: the id of the run that gets a ring.
+        large: for a room: larger type, and more height.
     """
-    traces = [*_front(chart), *_runs(chart), *_original(chart), *_ring(chart, selected)]
+    traces = [
+        *_front(chart),
+        *_runs(chart),
+        *_collapsed(chart),
+        *_original(chart),
+        *_ring(chart, selected),
+    ]
     layout = {
-        "height": 430,
-        "margin": {"l": 64, "r": 8, "t": 40, "b": 56},
+        "height": 640 if large else 360,
+        "margin": {"l": 64, "r": 8, "t": 28, "b": 52},
         "legend": LEGEND,
         "hoverlabel": {"align": "left"},
         "clickmode": "event+select",
         "dragmode": "zoom",
-        "xaxis": {"title": _x_title(chart), **_x_axis(chart)},
-        "yaxis": {"title": chart.y.label, "zeroline": False},
+        "xaxis": _axis(chart.x, _xs(chart)),
+        "yaxis": _axis(chart.y, _ys(chart)) | _range(chart),
+        "meta": chart.title,
     }
+    if large:
+        layout |= {"font": {"size": 18}}
     return go.Figure(traces, layout)
 
 
-def _x_title(chart: TradeOff) -> str:
-    scale = ", logarithmic scale" if logarithmic(chart) else ""
-    return f"{chart.x.title} ({chart.x.unit_in_full}{scale})"
+def _xs(chart: TradeOff) -> list[float]:
+    return [p.x for p in (*chart.points, *([chart.original] if chart.original else []))]
 
 
-def _x_axis(chart: TradeOff) -> dict[str, Any]:
-    if not logarithmic(chart):
-        return {"zeroline": False}
-    shown = shown_x(chart)
+def _ys(chart: TradeOff) -> list[float]:
+    return [p.y for p in (*chart.points, *([chart.original] if chart.original else []))]
+
+
+def _axis(measure: Measure, values: Sequence[float]) -> dict[str, Any]:
+    """Its title, with the unit, and its scale."""
+    if not logarithmic(measure, values):
+        return {"title": measure.label, "zeroline": False}
     # 1, 2 and 5 of every decade, or where there are many, each decade alone
-    ticks = "D2" if max(shown) < _FEW_DECADES * min(shown) else 1
-    return {"type": "log", "dtick": ticks, "minor": {"showgrid": False}, "tickformat": "~r"}
+    ticks = "D2" if max(values) < _FEW_DECADES * min(values) else 1
+    title = f"{measure.title} ({measure.unit_in_full}, logarithmic scale)"
+    scale = {"type": "log", "dtick": ticks, "minor": {"showgrid": False}, "tickformat": "~r"}
+    return {"title": title, **scale}
+
+
+def _range(chart: TradeOff) -> dict[str, Any]:
+    """From a little below the floor to a little above the best; as Plotly likes without a floor."""
+    if chart.floor is None:
+        return {}
+    low = chart.floor * chart.y.scale
+    high = max(0.0, *(p.y for p in chart.points)) * chart.y.scale
+    room = 0.06 * (high - low)
+    return {"range": [low - room, high + 2 * room]}
 
 
 def _scatter(chart: TradeOff, points: Sequence[Point], **more: Any) -> dict[str, Any]:
@@ -62,34 +91,78 @@ def _scatter(chart: TradeOff, points: Sequence[Point], **more: Any) -> dict[str,
 
 
 def _front(chart: TradeOff) -> Iterator[dict[str, Any]]:
-    if len(chart.front) < 2:
-        return
-    yield _scatter(
-        chart,
-        chart.front,
-        mode="lines",
-        # The corner lies on the side where a run would be worse on both: nothing is promised.
-        line={"color": FRONT, "width": 2, "shape": "hv", "dash": "dot"},
-        name="Best so far (Pareto front)",
-        hoverinfo="skip",
-    )
+    shown = [p for p in chart.front if p not in chart.collapsed]
+    if len(shown) > 1:
+        yield _scatter(
+            chart,
+            shown,
+            mode="lines",
+            # The corner is on the side where a run would be worse on both: nothing is promised.
+            line={"color": FRONT, "width": 2, "shape": "hv", "dash": "dot"},
+            name="Best so far (Pareto front)",
+            hoverinfo="skip",
+        )
+    if chart.labelled:
+        yield _scatter(
+            chart,
+            chart.labelled,
+            mode="text",
+            text=[f"{_BESIDE}{p.name}{_BESIDE}" for p in chart.labelled],
+            textposition=[_label_side(chart, p) for p in chart.labelled],
+            textfont={"size": 13},
+            hoverinfo="skip",
+            showlegend=False,
+            cliponaxis=False,
+        )
+
+
+def _label_side(chart: TradeOff, point: Point) -> str:
+    """To the right, where nothing is better on both; to the left of points at the right edge."""
+    values = _xs(chart)
+    if logarithmic(chart.x, values):
+        position = math.log(point.x / min(values)) / math.log(max(values) / min(values))
+    else:
+        position = (point.x - min(values)) / ((max(values) - min(values)) or 1.0)
+    return "top left" if position > _RIGHT else "top right"
 
 
 def _runs(chart: TradeOff) -> Iterator[dict[str, Any]]:
-    if not chart.points:
+    points = [p for p in chart.points if p not in chart.collapsed]
+    if not points:
         return
     yield _scatter(
         chart,
-        chart.points,
-        error_x=_bars(chart.points, chart.x, lambda p: p.x, lambda p: p.x_bounds),
-        error_y=_bars(chart.points, chart.y, lambda p: p.y, lambda p: p.y_bounds),
+        points,
+        error_x=_bars(points, chart.x, lambda p: p.x, lambda p: p.x_bounds),
+        error_y=_bars(points, chart.y, lambda p: p.y, lambda p: p.y_bounds),
         mode="markers",
-        marker=_marker(chart),
-        customdata=[[p.run_id] for p in chart.points],
-        hovertext=[_hover(p, chart) for p in chart.points],
-        hoverinfo="text",
+        marker=_marker(chart, points),
         name="Run, with 95 % interval",
+        **_clickable(chart, points),
+    )
+
+
+def _clickable(chart: TradeOff, points: Sequence[Point]) -> dict[str, Any]:
+    return {
+        "customdata": [[p.run_id] for p in points],
+        "hovertext": [_hover(p, chart) for p in points],
+        "hoverinfo": "text",
         **_NEVER_FADED,
+    }
+
+
+def _collapsed(chart: TradeOff) -> Iterator[dict[str, Any]]:
+    """What lies below the floor, as arrows at the edge that say how far down it is."""
+    if not chart.collapsed:
+        return
+    drawn = [replace(p, y=chart.floor or 0.0) for p in chart.collapsed]
+    yield _scatter(
+        chart,
+        drawn,
+        mode="markers",
+        marker={"symbol": "triangle-down", "size": 13, "color": FRONT, "line": {"width": 1}},
+        name="Collapsed, below the chart",
+        **_clickable(chart, chart.collapsed),
     )
 
 
@@ -99,11 +172,15 @@ def _original(chart: TradeOff) -> Iterator[dict[str, Any]]:
     yield _scatter(
         chart,
         [chart.original],
-        mode="markers",
+        mode="markers+text",
         marker={"symbol": "star", "size": 18, "color": STAR, "line": {"width": 1}},
+        text=[f"{_BESIDE}Original"],
+        textposition="bottom right",
+        textfont={"size": 13},
         hovertext=[_hover(chart.original, chart)],
         hoverinfo="text",
         name="Original",
+        showlegend=False,
         **_NEVER_FADED,
     )
 
@@ -111,17 +188,24 @@ def _original(chart: TradeOff) -> Iterator[dict[str, Any]]:
 def _ring(chart: TradeOff, selected: str | None) -> Iterator[dict[str, Any]]:
     for point in chart.points:
         if point.run_id == selected:
+            at = replace(point, y=max(point.y, chart.floor)) if chart.floor else point
             ring = {"symbol": "circle-open", "size": 24, "color": RING, "line": {"width": 2.5}}
             yield _scatter(
-                chart, [point], mode="markers", marker=ring, hoverinfo="skip", name="Selected"
+                chart,
+                [at],
+                mode="markers",
+                marker=ring,
+                hoverinfo="skip",
+                name="Selected",
+                showlegend=False,
             )
 
 
-def _marker(chart: TradeOff) -> dict[str, Any]:
+def _marker(chart: TradeOff, points: Sequence[Point]) -> dict[str, Any]:
     """Coloured by the third measure where every run has it and they differ; else all alike."""
     marker: dict[str, Any] = {"size": 14, "color": COMPRESSED, "line": {"width": 1.5}}
-    values = [p.colour * chart.colour.scale for p in chart.points if p.colour is not None]
-    if len(values) < len(chart.points) or min(values) == max(values):
+    values = [p.colour * chart.colour.scale for p in points if p.colour is not None]
+    if len(values) < len(points) or min(values) == max(values):
         return marker
     bar = {
         "title": {"text": f"{chart.colour.title}<br>{chart.colour.unit}"},
@@ -149,7 +233,7 @@ def _bars(
 
 
 def _hover(point: Point, chart: TradeOff) -> str:
-    lines = textwrap.wrap(point.label, 44)
+    lines = [f"<b>{point.name}</b>", *textwrap.wrap(point.label, 44)]
     values = {chart.y.name: point.y, chart.x.name: point.x}
     if point.colour is not None:
         values.setdefault(chart.colour.name, point.colour)

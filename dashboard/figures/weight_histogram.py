@@ -68,7 +68,6 @@ def cut_figure(numbers: Cut) -> go.Figure:
         "line": {"color": STAR, "width": 2},
     }
     magnitude = {
-        "title": {"text": "Magnitude of a weight, |w|", "standoff": 4},
         "range": [0, width * len(numbers.magnitudes)],
         "fixedrange": True,
         "nticks": 5,
@@ -78,8 +77,8 @@ def cut_figure(numbers: Cut) -> go.Figure:
     return go.Figure(
         [bars],
         {
-            "height": 118,
-            "margin": {"l": 4, "r": 4, "t": 4, "b": 34},
+            "height": 80,
+            "margin": {"l": 4, "r": 12, "t": 2, "b": 22},
             "showlegend": False,
             "bargap": 0,
             "shapes": [line],

@@ -70,6 +70,12 @@ def points(difference: float) -> str:
     return f"{_signed(value)} points" if value else "0 points"
 
 
+def lost_points(difference: float) -> str:
+    """A loss of a fraction, in percentage points, without a sign."""
+    value = round(100 * difference, 2)
+    return f"{value:g} {'point' if value == 1 else 'points'}"
+
+
 def _signed(value: float) -> str:
     text = f"{abs(value):.2f}" if abs(value) < 10 else number(abs(value))
     return f"+{text}" if value > 0 else f"{_MINUS}{text}" if value < 0 else text
@@ -88,6 +94,20 @@ def seconds(value: float) -> str:
 def ratio(value: float) -> str:
     """Original / compressed, as a factor."""
     return f"{number(value)}{TIMES}"
+
+
+def times_smaller(value: float) -> str:
+    """How many times smaller, or larger, than the original."""
+    return _times(value, "smaller", "larger")
+
+
+def times_faster(value: float) -> str:
+    """How many times faster, or slower, than the original."""
+    return _times(value, "faster", "slower")
+
+
+def _times(value: float, gain: str, loss: str) -> str:
+    return f"{ratio(value)} {gain}" if value >= 1 else f"{ratio(1 / value)} {loss}"
 
 
 def duration(seconds: float) -> str:
@@ -136,5 +156,4 @@ def factor(speedup: Ratio) -> str:
     """How much faster or slower, or that neither is clear, in words."""
     if speedup.low <= 1 <= speedup.high:
         return "neither clearly faster nor slower"
-    value = speedup.value
-    return f"{ratio(value)} faster" if value >= 1 else f"{ratio(1 / value)} slower"
+    return times_faster(speedup.value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from compression.catalogue.backends import INT8
-from compression.runs.results import Latency, Measurement, Run, Timing
+from compression.runs.results import Measurement, Run, Timing
 from compression.runs.statistics import Ratio
 from dashboard.numbers import format as fmt
 
@@ -28,6 +28,8 @@ class Measure:
         superlative: what the best run is, as in "the smallest".
         bounds: the 95 % interval of the compressed model's value, in the base unit.
         spread: whether runs may be so far apart that the axis has to be logarithmic.
+        neutral: the original's value where the figure is against the original: a run whose
+            interval holds it has no colour of its own.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Measure:
     bounds: Callable[[Run], Bounds | None] = lambda run: None
     spread: bool = False
     of_what: str = ""
+    neutral: float | None = None
 
     @property
     def unit_in_full(self) -> str:
@@ -58,27 +61,51 @@ class Measure:
         return one < other if self.better == "low" else one > other
 
 
-def _accuracy_bounds(run: Run) -> Bounds | None:
-    top1 = run.compressed.top1 if run.compressed else None
-    return (top1.low, top1.high) if top1 else None
+def timing_of(run: Run, backend: str) -> Timing | None:
+    """How the run did in one backend, if it was timed there."""
+    return next((t for t in run.timings if t.backend == backend), None)
 
 
-def _latency_bounds(run: Run) -> Bounds | None:
-    """From the interval of the ratio to the original, whose calls were interleaved."""
-    ratio = run.delta.latency_ratio if run.delta else None
-    original = run.baseline.latency if run.baseline else None
-    return _from_ratio(original, ratio)
+def _change(run: Run) -> Pair:
+    change = run.delta.top1 if run.delta else None
+    return (0.0, change.value) if change else (None, None)
 
 
-def _int8_bounds(run: Run) -> Bounds | None:
+def _change_bounds(run: Run) -> Bounds | None:
+    change = run.delta.top1 if run.delta else None
+    return (change.low, change.high) if change else None
+
+
+def _times(ratio: Callable[[Run], float | None]) -> Callable[[Run], Pair]:
+    """A ratio of original to compressed: the original's own is 1."""
+
+    def of(run: Run) -> Pair:
+        value = ratio(run)
+        return (None, None) if value is None else (1.0, value)
+
+    return of
+
+
+def _speedup(run: Run) -> Ratio | None:
+    return run.delta.latency_ratio if run.delta else None
+
+
+def _int8_speedup(run: Run) -> Ratio | None:
     timing = timing_of(run, INT8)
-    return _from_ratio(timing.baseline, timing.ratio) if timing else None
+    return timing.ratio if timing else None
 
 
-def _from_ratio(original: Latency | None, ratio: Ratio | None) -> Bounds | None:
-    if ratio is None or original is None or ratio.low <= 0:
-        return None
-    return original.p50_ms / ratio.high, original.p50_ms / ratio.low
+def _value(ratio: Ratio | None) -> float | None:
+    return ratio.value if ratio else None
+
+
+def _bounds(ratio: Ratio | None) -> Bounds | None:
+    return (ratio.low, ratio.high) if ratio else None
+
+
+def _lighter(run: Run) -> float | None:
+    before, after = (m.macs if m else None for m in (run.baseline, run.compressed))
+    return before / after if before and after else None
 
 
 def _each(figure: Callable[[Measurement], float | None]) -> Callable[[Run], Pair]:
@@ -91,86 +118,80 @@ def _each(figure: Callable[[Measurement], float | None]) -> Callable[[Run], Pair
     return of
 
 
-def timing_of(run: Run, backend: str) -> Timing | None:
-    """How the run did in one backend, if it was timed there."""
-    return next((t for t in run.timings if t.backend == backend), None)
-
-
-def _accuracy(m: Measurement) -> float | None:
-    return m.top1.value if m.top1 else None
-
-
-def _latency(m: Measurement) -> float | None:
-    return m.latency.p50_ms if m.latency else None
-
-
-def _int8(run: Run) -> Pair:
-    timing = timing_of(run, INT8)
-    return (timing.baseline.p50_ms, timing.compressed.p50_ms) if timing else (None, None)
-
-
+# Figures of speed and accuracy are against the original that was measured in the same session, on
+# the same images: milliseconds of different sessions or machines never share an axis.
 MEASURES: dict[str, Measure] = {
-    "accuracy": Measure(
-        "accuracy",
-        "Accuracy",
-        "%",
+    "change": Measure(
+        "change",
+        "Accuracy change",
+        "points",
         100,
         "high",
-        _each(_accuracy),
-        fmt.percent,
+        _change,
+        fmt.points,
         "most accurate",
-        "Share of the validation images that get the right label.",
-        _accuracy_bounds,
-        of_what="validation images",
+        "Change of validation accuracy from the original's on the same images, in percentage "
+        "points.",
+        _change_bounds,
+        neutral=0.0,
     ),
-    "size": Measure(
-        "size",
+    "smaller": Measure(
+        "smaller",
         "File size",
-        "MB",
-        1e-6,
-        "low",
-        _each(lambda m: m.artifact_bytes),
-        fmt.size,
+        "times smaller",
+        1,
+        "high",
+        _times(lambda run: run.delta.size_ratio if run.delta else None),
+        fmt.times_smaller,
         "smallest",
-        "Bytes of the packed file, which loads back as exactly the same model.",
+        "Bytes of the original in float32 / bytes of the packed file, which loads back as exactly "
+        "the same model.",
         spread=True,
+        neutral=1.0,
     ),
-    "latency": Measure(
-        "latency",
-        "Latency",
-        "ms per image",
+    "speedup": Measure(
+        "speedup",
+        "Speed",
+        "times faster",
         1,
-        "low",
-        _each(_latency),
-        fmt.milliseconds,
+        "high",
+        _times(lambda run: _value(_speedup(run))),
+        fmt.times_faster,
         "fastest",
-        "Median time of one forward pass, as it was actually run.",
-        _latency_bounds,
+        "Latency of the original / latency of the compressed model, their calls interleaved in one "
+        "session.",
+        lambda run: _bounds(_speedup(run)),
+        spread=True,
+        neutral=1.0,
     ),
-    "int8": Measure(
-        "int8",
-        "Latency, int8",
-        "ms per image",
+    "int8_speedup": Measure(
+        "int8_speedup",
+        "Speed as int8",
+        "times faster",
         1,
-        "low",
-        _int8,
-        fmt.milliseconds,
+        "high",
+        _times(lambda run: _value(_int8_speedup(run))),
+        fmt.times_faster,
         "fastest",
-        "Median time of one forward pass as an int8 graph: 8-bit weights and activations. The "
-        "original runs in float32 in the same engine.",
-        _int8_bounds,
+        "The same for the int8 graph: 8-bit weights and activations. The original runs in float32 "
+        "in the same engine.",
+        lambda run: _bounds(_int8_speedup(run)),
+        spread=True,
+        neutral=1.0,
     ),
-    "macs": Measure(
-        "macs",
-        "Multiply-accumulates",
-        "million MACs",
-        1e-6,
-        "low",
-        _each(lambda m: m.macs),
-        fmt.count,
+    "lighter": Measure(
+        "lighter",
+        "Compute",
+        "times fewer MACs",
+        1,
+        "high",
+        _times(_lighter),
+        fmt.ratio,
         "lightest",
-        "Multiply-accumulate operations (MACs) per image. Zeros still count: they are multiplied "
-        "too.",
+        "Multiply-accumulate operations (MACs) of the original / of the compressed model. Zeros "
+        "still count: they are multiplied too.",
+        spread=True,
+        neutral=1.0,
     ),
     "sparsity": Measure(
         "sparsity",
@@ -185,6 +206,6 @@ MEASURES: dict[str, Measure] = {
         of_what="weights",
     ),
 }
-HORIZONTAL = ("size", "latency", "int8", "macs", "sparsity")
-VERTICAL = ("accuracy", "latency", "int8", "size")
-COLOURS = ("latency", "size", "int8", "sparsity", "accuracy")
+HORIZONTAL = ("smaller", "speedup", "int8_speedup", "lighter", "sparsity")
+VERTICAL = ("change", "speedup", "int8_speedup", "smaller")
+COLOURS = ("speedup", "int8_speedup", "smaller", "sparsity")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compression.runs.results import Run, State
 from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import MEASURES, Measure
 
-CLOSE = 0.01
+CLOSE = 0.01  # one percentage point
+COLLAPSED = -0.1  # a model that has lost more than this is of no use to anybody
+LABELLED = 6
 _SPREAD = 8.0
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run, or the original, in the base units of the chart's measures."""
+    """One run, or the original, in the base units of the chart's measures. `colour` is the
+    measure's neutral value where the run's interval does not tell it from that."""
 
     run_id: str
+    name: str
     label: str
     x: float
     y: float
@@ -40,8 +44,33 @@ class TradeOff:
 
     @property
     def title(self) -> str:
-        against = self.x.title.lower()
-        return f"{self.y.title} against {against}, coloured by {self.colour.title.lower()}"
+        return f"{self.y.title} against {self.x.title.lower()}"
+
+    @property
+    def floor(self) -> float | None:
+        """Where the y axis ends although runs lie below: what collapsed would press all others
+        together. None where nothing did, or everything."""
+        if self.y.name != "change":
+            return None
+        kept = [p.y for p in self.points if p.y >= COLLAPSED]
+        if not kept or len(kept) == len(self.points):
+            return None
+        return min(1.5 * min(kept), -2 * CLOSE)
+
+    @property
+    def collapsed(self) -> tuple[Point, ...]:
+        """The points below the floor."""
+        floor = self.floor
+        return () if floor is None else tuple(p for p in self.points if p.y < floor)
+
+    @property
+    def labelled(self) -> tuple[Point, ...]:
+        """Runs of the front whose names are written beside them; of many, evenly chosen ones."""
+        runs = [p for p in self.front if p.run_id and p not in self.collapsed]
+        if len(runs) <= LABELLED:
+            return tuple(runs)
+        last = len(runs) - 1
+        return tuple(runs[round(i * last / (LABELLED - 1))] for i in range(LABELLED))
 
 
 def dominates(one: Point, other: Point, x: Measure, y: Measure) -> bool:
@@ -64,16 +93,19 @@ def pareto_front(points: Sequence[Point], x: Measure, y: Measure) -> tuple[Point
     return tuple(front)
 
 
-def trade_off(runs: Sequence[Run], x: str, y: str, colour: str) -> TradeOff:
+def trade_off(
+    runs: Sequence[Run], x: str, y: str, colour: str, names: Mapping[str, str] | None = None
+) -> TradeOff:
     """The finished runs on two measures; those without one of the two are counted, not shown.
 
     Args:
         runs: of one model, oldest first; the original is that of the newest.
         x: a key of `MEASURES`, as are `y` and `colour`.
+        names: what runs are called, by id.
     """
     axes = MEASURES[x], MEASURES[y], MEASURES[colour]
     done = [r for r in runs if r.state is State.DONE and r.compressed is not None]
-    points = tuple(p for r in done if (p := _point(r, axes)) is not None)
+    points = tuple(p for r in done if (p := _point(r, axes, names or {})) is not None)
     originals = (_original(r, axes) for r in reversed(done))
     original = next((p for p in originals if p is not None), None)
     everything = [*points, original] if original else points
@@ -85,26 +117,32 @@ def _label(run: Run) -> str:
     return run.recipe.sentence() + (" Stopped early." if run.stopped_early else "")
 
 
-def _point(run: Run, axes: tuple[Measure, Measure, Measure]) -> Point | None:
+def _point(
+    run: Run, axes: tuple[Measure, Measure, Measure], names: Mapping[str, str]
+) -> Point | None:
     x, y, colour = (m.of(run)[1] for m in axes)
     if x is None or y is None:
         return None
-    return Point(run.id, _label(run), x, y, axes[0].bounds(run), axes[1].bounds(run), colour)
+    bounds = axes[2].bounds(run)
+    if bounds is not None and axes[2].neutral is not None:
+        colour = axes[2].neutral if bounds[0] <= axes[2].neutral <= bounds[1] else colour
+    name = names.get(run.id, run.id[:6])
+    return Point(run.id, name, _label(run), x, y, axes[0].bounds(run), axes[1].bounds(run), colour)
 
 
 def _original(run: Run, axes: tuple[Measure, Measure, Measure]) -> Point | None:
     x, y, colour = (m.of(run)[0] for m in axes)
     if x is None or y is None:
         return None
-    return Point("", "The original", x, y, None, None, colour)
+    return Point("", "Original", "The original", x, y, None, None, colour)
 
 
 def notice(chart: TradeOff) -> str:
     """One sentence on what to notice in the chart."""
     if not chart.points:
         return "No finished run has both figures yet."
-    if chart.y.name == "accuracy" and chart.original is not None:
-        return _within_a_point(chart, chart.original)
+    if chart.y.name == "change":
+        return _within_a_point(chart)
     best = [p for p in chart.front if p.run_id]
     if not best:
         return f"The original is not beaten on {_both(chart)} by any run."
@@ -119,31 +157,30 @@ def _both(chart: TradeOff) -> str:
     return f"both {chart.x.title.lower()} and {chart.y.title.lower()}"
 
 
-def _within_a_point(chart: TradeOff, original: Point) -> str:
-    close = [p for p in chart.points if p.y >= original.y - CLOSE]
+def _within_a_point(chart: TradeOff) -> str:
+    close = [p for p in chart.points if p.y >= -CLOSE]
     if not close:
         nearest = max(chart.points, key=lambda p: p.y)
         return (
             "No run stays within 1 point of the original's accuracy yet: the closest is at "
-            f"{fmt.points(nearest.y - original.y)}, with {chart.x.show(nearest.x)}."
+            f"{fmt.points(nearest.y)}, {chart.x.show(nearest.x)}."
         )
-    best = min(close, key=lambda p: p.x if chart.x.better == "low" else -p.x)
-    against = chart.x.show(original.x)
-    if best.x == original.x:
-        return f"No run differs from the original ({against}) on {chart.x.title.lower()}."
-    change = fmt.points(best.y - original.y)
+    best = max(close, key=lambda p: p.x)
     return (
-        f"Within 1 point of the original's accuracy, the {chart.x.superlative} run has "
-        f"{chart.x.show(best.x)} against {against}, at {change}."
+        f"Within 1 point of the original's accuracy, the {chart.x.superlative} run is "
+        f"{chart.x.show(best.x)}, at {fmt.points(best.y)}{_collapsed(chart)}."
     )
 
 
-def logarithmic(chart: TradeOff) -> bool:
-    """Whether the x axis needs a logarithmic scale to tell the runs apart."""
-    shown = shown_x(chart)
-    return chart.x.spread and bool(shown) and min(shown) > 0 and max(shown) > _SPREAD * min(shown)
+def _collapsed(chart: TradeOff) -> str:
+    count = len(chart.collapsed)
+    if not count:
+        return ""
+    return f"; {count} that collapsed {'is' if count == 1 else 'are'} drawn at the lower edge"
 
 
-def shown_x(chart: TradeOff) -> list[float]:
-    """Where every run and the original lie on the x axis, in the measure's base unit."""
-    return [p.x for p in (*chart.points, *([chart.original] if chart.original else []))]
+def logarithmic(measure: Measure, values: Sequence[float]) -> bool:
+    """Whether an axis needs a logarithmic scale to tell these values of a measure apart."""
+    return (
+        measure.spread and bool(values) and min(values) > 0 and max(values) > _SPREAD * min(values)
+    )

@@ -17,6 +17,7 @@ from compression.errors import CompressionError
 from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import available
 from compression.recipe.recipe import Recipe
+from compression.recipe.short_name import short_name
 from compression.runs.store import Store, StoredRun, new_run, open_store
 from dashboard.state.defaults import first_form, first_method
 from dashboard.state.form import (
@@ -39,7 +40,7 @@ _PAGE = "page_state"
 _PROBLEMS = "url_problems"
 _MESSAGE = "message"
 # What of the URL is no setting of the form.
-_KEPT = ("run", "compare")
+_KEPT = ("run", "compare", "x", "y", "colour", "tab")
 # A select box takes None for no choice, so bits that are unset go by 0 there.
 _UNSET = [name for name, value in PLAIN.items() if value is None]
 _BITS = [name for name, setting in SETTINGS.items() if setting.shown.offered]
@@ -267,6 +268,23 @@ def select(run_id: str | None) -> None:
         st.query_params["run"] = run_id
 
 
+def kept(name: str) -> str | None:
+    """A choice that the address keeps beside the settings: an axis, the open tab."""
+    value: str | None = st.query_params.get(name)
+    return value
+
+
+def keep(name: str, value: str) -> None:
+    """Put such a choice in the address."""
+    st.query_params[name] = value
+
+
+def name_of(entry: StoredRun) -> str:
+    """What a run is called: by its settings, unless somebody gave it a name."""
+    example = example_of(entry.run.id)
+    return example.title if example else short_name(entry.run.recipe, entry.run.dataset is not None)
+
+
 def compared() -> tuple[str, ...]:
     """The ids of the runs whose curves are drawn beside the selected one's."""
     return tuple(dict.fromkeys(filter(None, st.query_params.get("compare", "").split(","))))
@@ -292,7 +310,8 @@ def message() -> str:
 
 
 def selected(entries: Sequence[StoredRun]) -> StoredRun | None:
-    """The run the URL names, or else the newest finished one.
+    """The run the address names; if it names none, the newest finished one, which it names from
+    then on: a run that somebody else finishes later never takes its place.
 
     A run the URL names that is not there is reported, once.
     """
@@ -303,7 +322,10 @@ def selected(entries: Sequence[StoredRun]) -> StoredRun | None:
             return named[0]
         _explain_missing(run_id)
     done = [e for e in entries if e.run.state == "done"]
-    return done[-1] if done else None
+    if not done:
+        return None
+    select(done[-1].run.id)
+    return done[-1]
 
 
 def _explain_missing(run_id: str) -> None:

@@ -15,6 +15,7 @@ from dashboard.figures import training_curves
 from dashboard.numbers import format as fmt
 from dashboard.numbers.training_history import training_history
 from dashboard.state import session
+from dashboard.views.recipe import run_progress
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
 _MOST_WAITING = 2
@@ -62,57 +63,23 @@ def _list(active: list[StoredRun]) -> None:
                 "Cancel these",
                 key="cancel_waiting",
                 icon=":material/stop_circle:",
-                on_click=_cancel,
+                on_click=run_progress.cancel,
                 args=tuple(e.run.id for e in rest),
                 width="content",
             )
 
 
 def _one(entry: StoredRun) -> None:
-    fraction, text = _progress(entry)
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
-            st.markdown(entry.run.recipe.sentence())
-            st.progress(fraction, text=text)
-        _stop(entry)
+            st.markdown(f"**{session.name_of(entry)}**")
+            run_progress.bar(entry)
+        run_progress.stop_button(entry, f"cancel_{entry.run.id}")
     point = entry.progress.point if entry.progress else None
     if point is not None:
         _figures(point)
     if entry.run.recipe.trains and point is not None:
         _curve(entry.run)
-
-
-def _stop(entry: StoredRun) -> None:
-    """A button that cancels the run, or stops its training and keeps the best model."""
-    keeps = entry.progress is not None and entry.progress.keeps
-    label = "Stopping" if entry.cancelling else "Stop and keep" if keeps else "Cancel"
-    st.button(
-        label,
-        key=f"cancel_{entry.run.id}",
-        icon=":material/stop_circle:",
-        on_click=_keep if keeps else _cancel,
-        args=(entry.run.id,),
-        disabled=entry.cancelling,
-        width="content",
-        help="Ends training, restores the best model so far, finishes the recipe and measures the "
-        "result."
-        if keeps
-        else None,
-    )
-
-
-def _progress(entry: StoredRun) -> tuple[float, str]:
-    """How much of the stage is done, from 0 to 1, and in words."""
-    progress = entry.progress
-    if entry.run.state is State.QUEUED:
-        return 0.0, "Waiting for its turn"
-    if progress is None:
-        return 0.0, "Starting"
-    fraction = min(max(progress.fraction, 0.0), 1.0)
-    text = f"{progress.stage} · {100 * fraction:.0f} %"
-    if progress.seconds_left is not None and progress.seconds_left >= 1:
-        text += f" · about {fmt.duration(progress.seconds_left)} left"
-    return fraction, text
 
 
 def figures(point: Point) -> list[tuple[str, str]]:
@@ -156,23 +123,3 @@ def _curve(run: Run) -> None:
                 config={"displayModeBar": False},
                 alt=f"{name.title()} so far, by epoch",
             )
-
-
-def _keep(run_id: str) -> None:
-    """Stop training, unless it has ended meanwhile: then the measuring would be cancelled."""
-    try:
-        entry = session.store().runs.get(run_id)
-        if entry.progress is not None and entry.progress.keeps:
-            session.store().jobs.cancel(run_id)
-        else:
-            session.say("Training has just ended on its own; the model is being measured now.")
-    except CompressionError as error:
-        session.add_problem(str(error))
-
-
-def _cancel(*run_ids: str) -> None:
-    try:
-        for run_id in run_ids:
-            session.store().jobs.cancel(run_id)
-    except CompressionError as error:
-        session.add_problem(str(error))

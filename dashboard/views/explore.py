@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from compression.catalogue.cards import Card, cards
 from compression.errors import CompressionError
+from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
+from dashboard.numbers.headline import headline
 from dashboard.state import session
 from dashboard.state.defaults import round_threshold
 from dashboard.views import activity, runs_table
 from dashboard.views.recipe import panel as panel_module
-from dashboard.views.run import results
+from dashboard.views.run import details_tabs, results, strip
 
 PANEL = 336  # pixels
+_ABOUT = "Move the sliders and press Run to measure more."
 
 
 def show() -> None:
@@ -26,33 +30,45 @@ def show() -> None:
 
 def _page() -> None:
     session.read_url()
-    _header()
+    with st.container(horizontal=True, gap="medium", key="page"):
+        # a width of its own: what is in it reads the same at every width of the window
+        panel = st.container(width=PANEL, key="panel", gap="small")
+        main = st.container(width="stretch", key="main", gap="small")
+    with panel:
+        _model()
     with session.drawing() as state:
-        _contents(state)
+        _contents(state, panel, main)
 
 
-def _contents(state: session.PageState) -> None:
+def _contents(state: session.PageState, panel: DeltaGenerator, main: DeltaGenerator) -> None:
     card, entries = state.card, list(state.runs)
     chosen = session.selected(entries)
-    _problems()
-    with st.container(horizontal=True, gap="medium"):
-        # a width of its own: what is in it reads the same at every width of the window
-        panel, main = st.container(width=PANEL), st.container(width="stretch")
+    with main:
+        _headline(card, entries)
+        _problems()
+        strip.show(card, entries, chosen)
+        results.show(card, entries, chosen)
+        activity.show(card, entries)
+        if chosen is not None:
+            details_tabs.show(entries, chosen)
+        if entries:
+            with st.container(border=True):
+                runs_table.show(card, entries, chosen)
     with panel:
         panel_module.show()
-    with main:
-        activity.show(card, entries)
-        results.show(card, entries, chosen)
-    if entries:
-        with st.container(border=True):
-            runs_table.show(card, entries)
 
 
-def _header() -> None:
+def _headline(card: Card, entries: list[StoredRun]) -> None:
+    """What was found and how sure that is, and what the page is for."""
+    sentence, interval = headline(card, [e.run for e in entries])
+    with st.container(gap="xsmall", key="headline"):
+        st.markdown(f"# {sentence}")
+        st.caption(f"{interval} {_ABOUT}".strip())
+
+
+def _model() -> None:
     catalogue = cards()
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        left, right = st.container(width=PANEL), st.container(width="stretch")
-    with left:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.selectbox(
             "Model",
             session.model_ids(),
@@ -60,37 +76,27 @@ def _header() -> None:
             persist_state="session",
             format_func=lambda m: catalogue[m].title,
             on_change=_model_changed,
-            help="The bundled models come first; they and their images need no network. "
-            "The others are downloaded when they first run.",
+            width="stretch",
+            label_visibility="collapsed",
         )
-    card = catalogue[st.session_state["model"]]
-    with right, st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        for figure, what in _key_figures(card):
-            st.markdown(f"**{figure}**  \n:small[:gray[{what}]]", width="content")
-        with st.popover("About", icon=":material/info:", type="tertiary"):
-            _about(card)
-
-
-def _key_figures(card: Card) -> list[tuple[str, str]]:
-    figures = [(fmt.count(card.parameters), "parameters")]
-    if card.macs is not None:
-        figures.append((fmt.count(card.macs), "MACs per image"))
-    figures.append((fmt.size(card.dense_bytes), "in float32"))
-    if card.test_top1 is not None:
-        figures.append((fmt.percent(card.test_top1.value), "test accuracy"))
-    elif card.published_top1 is not None:
-        figures.append((fmt.percent(card.published_top1), "published accuracy"))
-    return figures
+        with st.popover("About", icon=":material/info:", type="tertiary", width="content"):
+            _about(catalogue[st.session_state["model"]])
 
 
 def _about(card: Card) -> None:
-    lines = [f"**{card.title}**", f"Architecture: torchvision `{card.architecture}`"]
+    figures = [f"{fmt.count(card.parameters)} parameters"]
+    figures.append(f"{fmt.size(card.dense_bytes)} in float32")
+    if card.macs is not None:
+        figures.append(f"{fmt.count(card.macs)} multiply-accumulates (MACs) per image")
+    lines = [f"**{card.title}**", ", ".join(figures)]
+    lines.append(f"Architecture: torchvision `{card.architecture}`")
     shape = f" {fmt.TIMES} ".join(map(str, card.input_shape))
     lines.append(f"Input: {shape} (channels, height, width); {card.classes:,} classes")
-    lines.append("MAC: a multiply-accumulate operation, the usual unit of compute")
     if card.test_top1 is not None:
         shown = fmt.accuracy_interval(card.test_top1)
-        lines.append(f"Test accuracy: {fmt.percent(card.test_top1.value)} ({shown})")
+        lines.append(f"Accuracy on test images: {fmt.percent(card.test_top1.value)} ({shown})")
+    elif card.published_top1 is not None:
+        lines.append(f"Published accuracy: {fmt.percent(card.published_top1)}")
     lines += [f"Training: {card.training}"] if card.training else []
     lines += [f"Licence: {card.licence}"] if card.licence else []
     lines += [f"Date: {card.date}"] if card.date else []

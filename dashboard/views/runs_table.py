@@ -33,6 +33,7 @@ def _row(entry: StoredRun) -> dict[str, object]:
     return {
         "run": run.id,
         "state": run.state.value,
+        "name": session.name_of(entry),
         "recipe": run.recipe.sentence(),
         "method": _method(run.recipe, run.dataset is not None),
         "accuracy_percent": 100 * top1.value if top1 else None,
@@ -82,10 +83,10 @@ def _method(recipe: Recipe, images: bool) -> str | None:
     return PRESETS[name].title if name else "Custom"
 
 
-def show(card: Card, entries: list[StoredRun]) -> None:
-    """The table and its filters; clicking a row selects its run."""
+def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None:
+    """The table and its filters; clicking a row selects its run, and the selected one is ticked."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.markdown(f"#### All runs of {card.title}", width="stretch")
+        st.markdown(f"## All runs of {card.title}", width="stretch")
         present = sorted({e.run.state.value for e in entries})
         states = st.multiselect("State", present, key="filter_states", placeholder="All", width=260)
         words = st.text_input("Recipe or notes contain", key="filter_words", width=220)
@@ -102,6 +103,8 @@ def show(card: Card, entries: list[StoredRun]) -> None:
         st.caption("No run matches this filter.")
         return
     ids = list(shown["run"])
+    if chosen is not None and chosen.run.id in ids:
+        st.session_state[_TABLE] = {"selection": {"rows": [ids.index(chosen.run.id)]}}
     early = shown["stopped_early"].astype(bool)
     st.dataframe(
         shown.assign(state=shown["state"].where(~early, shown["state"] + ", stopped early")),
@@ -135,9 +138,8 @@ def _picked(ids: list[str]) -> None:
 
 _number = st.column_config.NumberColumn
 _COLUMNS = {
-    "state": st.column_config.TextColumn("State", width=136),
-    "recipe": st.column_config.TextColumn("Recipe", width="large"),
-    "method": st.column_config.TextColumn("Method", width="small"),
+    "name": st.column_config.TextColumn("Run", width=220, pinned=True),
+    "state": st.column_config.TextColumn("State", width=90),
     "accuracy_percent": _number("Accuracy", format="%.1f %%"),
     "change_points": _number("Change", format="%+.2f points", width=100),
     "size_mb": _number("Size", format="%.3g MB", width=84),
@@ -152,6 +154,7 @@ _COLUMNS = {
     "int8_ratio": _number("Faster in int8", format=f"%.3g{fmt.TIMES}"),
     "agreement_percent": _number("Agreement", format="%.3g %%"),
     "sparsity_percent": _number("Sparsity", format="%.3g %%"),
+    "recipe": st.column_config.TextColumn("Recipe", width="large"),
     "started": st.column_config.DatetimeColumn("Started", format="D MMM, HH:mm"),
     "notes": st.column_config.TextColumn("Notes", width="medium"),
 }

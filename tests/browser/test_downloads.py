@@ -22,8 +22,8 @@ def test_take_the_packed_file_and_have_onnx_made(
     page.goto(f"/?model={run.model}&run={run.id}")
     expect(page.locator(".st-key-cards")).to_contain_text("smaller")
 
-    section = page.locator(".st-key-downloads")
-    section.locator("summary").click()
+    page.get_by_role("tab", name="Download").click()
+    section = page.locator(".st-key-details")
     with page.expect_download() as download:
         section.locator(".st-key-download_packed button").click()
     download.value.save_as(tmp_path / "packed")

@@ -38,8 +38,13 @@ def shown(at: AppTest) -> set[str]:
 
 def unfolded(at: AppTest) -> AppTest:
     """The page with the finer settings of every step in sight."""
-    for key in OPEN.values():
-        at.session_state[key] = True
+    at.session_state[OPEN] = True
+    return healthy(at.run())
+
+
+def open_tab(at: AppTest, title: str) -> AppTest:
+    """The page with that tab of the selected run open."""
+    at.query_params["tab"] = title
     return healthy(at.run())
 
 

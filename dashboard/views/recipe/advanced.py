@@ -1,11 +1,11 @@
-"""The finer settings under each slider, as their declarations place them.
+"""The finer settings of every step, as their declarations place them.
 
 A setting that has no effect beside the others is not shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
@@ -14,33 +14,46 @@ from dashboard.state import session
 from dashboard.state.form import KEYS, SETTINGS, Form, choices, without_effect
 from dashboard.views.recipe import widgets
 
-OPEN = {step: f"finer_{step}" for step in KEYS}
-_TITLES = {"prune": "pruning", "quantize": "bit width", "distill": "distillation"}
+OPEN = "finer"
+TITLES = {"prune": "Pruning", "quantize": "Bit width", "distill": "Distillation"}
 _LAST = "More"
 
 
-def show(form: Form, step: str, off: bool) -> None:
-    """The expander of one step; its contents are drawn when it is open, values are kept anyway."""
-    title = f"Finer settings for {_TITLES.get(step, step)}"
-    expander = st.expander(title, type="compact", key=OPEN[step], on_change="rerun")
+def show(form: Form, more: Mapping[str, Callable[[], None]]) -> None:
+    """The expander with a tab for each step; drawn when it is open, values are kept anyway.
+
+    Args:
+        form: the settings as they are.
+        more: what else belongs into a tab, below its settings, by step; or a tab of its own.
+    """
+    expander = st.expander("Finer settings", type="compact", key=OPEN, on_change="rerun")
     if not expander.open:
         return
     with expander:
-        if step == "prune" and form["amount"] == "threshold":
-            st.caption(
-                "A threshold compares single weights, alike in every layer. Choose Sparsity above "
-                "for other patterns and scores."
-            )
-        _groups(form, step, off)
-        if step != "distill" and not session.images():
-            st.caption("Settings that need images are left out: this model has none here.")
-        st.space("small")
+        steps = [*KEYS, *(name for name in more if name not in KEYS)]
+        for step, tab in zip(steps, st.tabs([TITLES.get(s, s) for s in steps]), strict=True):
+            with tab:
+                if step in KEYS:
+                    _step(form, step)
+                if step in more:
+                    more[step]()
 
 
-def open_all() -> None:
-    """Open the expanders of the steps that are on, so that there is something to set by hand."""
-    for step in ("prune", "quantize"):
-        st.session_state[OPEN[step]] = bool(st.session_state[step])
+def _step(form: Form, step: str) -> None:
+    off = not form[step] or (step == "distill" and not session.images())
+    if step == "prune" and form["amount"] == "threshold":
+        st.caption(
+            "A threshold compares single weights, alike in every layer. Choose Sparsity for other "
+            "patterns and scores."
+        )
+    _groups(form, step, off)
+    if step != "distill" and not session.images():
+        st.caption("Settings that need images are left out: this model has none here.")
+
+
+def unfold() -> None:
+    """Open it, so that there is something to set by hand."""
+    st.session_state[OPEN] = True
 
 
 def groups(step: str) -> dict[str, list[list[str]]]:

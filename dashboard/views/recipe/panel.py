@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from compression.catalogue.cards import Card, Weights, cards
@@ -12,6 +14,7 @@ from compression.recipe.recipe import Recipe
 from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
+from dashboard.numbers import run_duration
 from dashboard.state import session
 from dashboard.state.defaults import refusal
 from dashboard.state.form import (
@@ -21,8 +24,10 @@ from dashboard.state.form import (
     student_of,
     to_recipe,
 )
-from dashboard.views.recipe import advanced, pruning, widgets
+from dashboard.views.recipe import advanced, pruning, run_progress, widgets
 from dashboard.views.recipe.temperature_button import button
+
+_PROGRESS_SECONDS = 1.0
 
 
 def show() -> None:
@@ -40,19 +45,23 @@ def _panel() -> None:
         # a student's weights change when it is trained
         weights = page.weights if student_of(form) is None else None
         known = [e for e in page.runs if e.run.state in (State.DONE, *ACTIVE)]
-        with st.container(border=True, key="recipe"):
-            _method(card)
-            pruning.show(form, weights)
-            _quantize(form)
-            _distill(page, weights, known)
+        with st.container(border=True, key="recipe", gap="small"):
+            # scrolls by itself where the window is low, so that Run stays in sight
+            with st.container(key="settings", gap="small"):
+                _method()
+                pruning.show(form, weights)
+                _quantize(form)
+                _distill(page)
+                advanced.show(form, _more(page, weights, known))
             session.write_url(card.id, form)
-            _act(page, weights, known)
+            with st.container(key="act", gap="xsmall"):
+                _act(page, weights, known)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
 
 
-def _method(card: Card) -> None:
-    """How the steps work, in one choice, and what it takes where that was measured."""
+def _method() -> None:
+    """How the steps work, in one choice."""
     images = session.images()
     titles = {name: PRESETS[name].title for name in available(images)} | {CUSTOM: "Custom"}
     described = [f"- **{PRESETS[n].title}**: {PRESETS[n].description}" for n in PRESETS]
@@ -67,26 +76,17 @@ def _method(card: Card) -> None:
         width="stretch",
         help="\n".join(["How pruning and rounding work.", *described, f"- **Custom**: {_CUSTOM}"]),
     )
-    st.caption(_described(card, st.session_state[session.METHOD], images))
+    if not images:
+        lacking = " and ".join(p.title for p in PRESETS.values() if p.name not in available(images))
+        st.caption(f"{lacking} need calibration images, and this model has none here.")
 
 
 _CUSTOM = "Set the finer settings below yourself."
 
 
-def _described(card: Card, method: str, images: bool) -> str:
-    text = PRESETS[method].description if method in PRESETS else _CUSTOM
-    seconds = costs().of(card.id, method)
-    if seconds is not None:
-        text += f" Takes about {fmt.duration(max(seconds, 1))}."
-    if not images:
-        lacking = [p.title for p in PRESETS.values() if p.name not in available(images)]
-        text += f" {' and '.join(lacking)} need calibration images, and this model has none here."
-    return text
-
-
 def _method_changed() -> None:
     if st.session_state[session.METHOD] == CUSTOM:
-        advanced.open_all()
+        advanced.unfold()
     session.adapt()
 
 
@@ -103,7 +103,6 @@ def _quantize(form: Form) -> None:
     widgets.slider("bits", disabled=off, on_change=session.adapt)
     if form["mixed"] and not off:
         st.caption(f"**{form['average_bits']:g} bits** on average over all weights.")
-    advanced.show(form, "quantize", off)
 
 
 def _refused(form: Form, card: Card, weights: Weights | None) -> str | None:
@@ -111,8 +110,8 @@ def _refused(form: Form, card: Card, weights: Weights | None) -> str | None:
     return refusal(form, weights, (cards()[student] if student else card).architecture)
 
 
-def _distill(page: session.PageState, weights: Weights | None, known: list[StoredRun]) -> None:
-    card, form, possible = page.card, page.form, page.images
+def _distill(page: session.PageState) -> None:
+    form, possible = page.form, page.images
     st.toggle(
         "**Distillation temperature**",
         key="distill",
@@ -124,40 +123,53 @@ def _distill(page: session.PageState, weights: Weights | None, known: list[Store
     widgets.slider("temperature", disabled=off)
     if not possible:
         st.caption("Off: distillation needs training images, and this model has none here.")
-    advanced.show(form, "distill", off)
-    if possible:
-        button(card, form, known, _refused(form, card, weights))
+
+
+def _more(
+    page: session.PageState, weights: Weights | None, known: list[StoredRun]
+) -> dict[str, Callable[[], None]]:
+    """What stands among the finer settings and is no setting of a step."""
+    refused = _refused(page.form, page.card, weights)
+    grid = {"distill": lambda: button(page.card, page.form, known, refused)}
+    return (grid if page.images else {}) | {"Run": _seed_and_device}
+
+
+def _seed_and_device() -> None:
+    st.number_input(
+        "Seed",
+        0,
+        2**31 - 1,
+        step=1,
+        key="seed",
+        help="Fixes all randomness of a run.",
+        persist_state="session",
+    )
+    st.selectbox(
+        "Run on",
+        list(DEVICES),
+        key="device",
+        persist_state="session",
+        format_func=DEVICES.__getitem__,
+    )
 
 
 def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun]) -> None:
+    """What Run will do, and Run; while just that is being measured, how far it is."""
     card, form = page.card, page.form
-    with st.expander("Seed and device", type="compact"):
-        st.number_input(
-            "Seed",
-            0,
-            2**31 - 1,
-            step=1,
-            key="seed",
-            help="Fixes all randomness of a run.",
-            persist_state="session",
-        )
-        st.selectbox(
-            "Run on",
-            list(DEVICES),
-            key="device",
-            persist_state="session",
-            format_func=DEVICES.__getitem__,
-        )
     recipe = to_recipe(form)
     sentence = fmt.shortened(recipe.sentence())
     st.markdown(sentence, help="What Run will do, in this order, by the method chosen above.")
+    st.caption(_estimated(page, recipe))
     if card.dataset is None:
         st.caption("Accuracy needs a data set: this run measures size and latency only.")
     refused = _refused(form, card, weights)
     if refused:
         st.error(refused, icon=":material/block:")
     same = _same(known, recipe)
-    if same and not refused:
+    if same is not None and same.run.state in ACTIVE:
+        _under_way(same)
+        return
+    if same is not None and not refused:
         _already(same)
     if st.button(
         "Run again" if same else "Run",
@@ -171,6 +183,29 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
         st.rerun()
 
 
+def _estimated(page: session.PageState, recipe: Recipe) -> str:
+    runs = [e.run for e in page.runs]
+    preset = costs().of(page.card.id, st.session_state[session.METHOD])
+    seconds = run_duration.estimate(recipe, runs, preset)
+    if seconds is None:
+        return "How long it takes is not known before the first run like it."
+    return f"Takes about {fmt.duration(max(seconds, 1))}, measuring included."
+
+
+def _under_way(entry: StoredRun) -> None:
+    """In the place of Run. Its end redraws the whole page, which the list of runs looks after."""
+    st.fragment(_progress, run_every=_PROGRESS_SECONDS, key="progress_of_settings")(entry.run.id)
+
+
+def _progress(run_id: str) -> None:
+    try:
+        entry = session.store().runs.get(run_id)
+    except CompressionError:
+        return  # deleted meanwhile
+    run_progress.bar(entry)
+    run_progress.stop_button(entry, "stop", stretch=True)
+
+
 def _same(known: list[StoredRun], recipe: Recipe) -> StoredRun | None:
     """The newest run of this very recipe that is finished or under way."""
     same = [e for e in known if e.run.recipe_key == recipe.key]
@@ -178,11 +213,9 @@ def _same(known: list[StoredRun], recipe: Recipe) -> StoredRun | None:
 
 
 def _already(same: StoredRun) -> None:
-    under_way = same.run.state in ACTIVE
-    text = "These settings are being measured now." if under_way else _measured(same)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.info(text)
-        if st.button("Show it", key="show_same"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(_measured(same), width="stretch")
+        if st.button("Show it", key="show_same", type="tertiary"):
             session.select(same.run.id)
             st.rerun()
 

@@ -10,7 +10,7 @@ from dashboard.numbers import format as fmt
 from dashboard.state import session
 from dashboard.state.defaults import cuts_by_magnitude, round_threshold
 from dashboard.state.form import AMOUNTS, SETTINGS, Form, student_of
-from dashboard.views.recipe import advanced, widgets
+from dashboard.views.recipe import widgets
 
 
 def show(form: Form, weights: Weights | None) -> None:
@@ -48,7 +48,6 @@ def show(form: Form, weights: Weights | None) -> None:
             widgets.slider(amount, disabled=off)
         if not off:
             _cut(form, weights)
-    advanced.show(form, "prune", off)
 
 
 def _switch(weights: Weights | None, before: str) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import streamlit as st
 
 from compression.catalogue.file_formats import FORMATS
 from compression.runs.results import Exported, Measurement, Run
-from compression.runs.store import Store
 from dashboard.numbers import format as fmt
 from dashboard.state import session
 from dashboard.state.export_jobs import FILES, Making, file_name
@@ -66,8 +64,11 @@ def _about(run: Run, name: str) -> list[str]:
 
 
 def _button(run: Run, name: str) -> None:
-    if name == "packed" and _stored(session.store().url, run.id):
-        _download(name, file_name(run, name), partial(_packed, session.store(), run.id))
+    packed = session.store().files.get(run.id) if name == "packed" else None
+    if packed is not None:
+        # Bytes keep their address when the page is drawn again; a callable's is good only once,
+        # and a click just then would fail. Packed files are small enough.
+        _download(name, file_name(run, name), packed)
         return
     making = FILES.state_of(session.store().url, run.id, name)
     if making is None or making.state == "failed":
@@ -79,7 +80,7 @@ def _button(run: Run, name: str) -> None:
         wait(run.id, name)
 
 
-def _download(name: str, download_name: str, data: Callable[[], bytes]) -> None:
+def _download(name: str, download_name: str, data: bytes | Callable[[], bytes]) -> None:
     st.download_button(
         "Download",
         data,
@@ -118,17 +119,3 @@ def _wait(run_id: str, name: str) -> None:
     if making.state == "waiting":
         status = "Waiting for another file"
     st.markdown(f":material/hourglass_top: {status}")
-
-
-_STORED: set[tuple[str, str]] = set()
-
-
-def _stored(store_url: str, run_id: str) -> bool:
-    """Whether the file is kept with the run. Once it is, it stays: it is looked up until then."""
-    if (store_url, run_id) not in _STORED and session.store().files.get(run_id) is not None:
-        _STORED.add((store_url, run_id))
-    return (store_url, run_id) in _STORED
-
-
-def _packed(store: Store, run_id: str) -> bytes:
-    return store.files.get(run_id) or b""

@@ -36,6 +36,16 @@ from compression.runs.statistics import Interval, Ratio
 from compression.runs.store import Store, new_run, open_store
 from tests.compression.cli.calls import MODEL, call, call_here, command, output_of
 
+# What persons say of a run, in its JSON beside its figures, before they do.
+SAID = {
+    "name": "",
+    "title": "Original",
+    "owner": "",
+    "pinned": False,
+    "hidden": False,
+    "removed": None,
+}
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -64,7 +74,8 @@ def measured(url: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_run_prints_its_json_and_nothing_else(measured: dict[str, Any], url: str) -> None:
-    run = Run.model_validate(measured)
+    run = Run.model_validate({k: v for k, v in measured.items() if k not in SAID})
+    assert {k: measured[k] for k in SAID} == {**SAID, "title": "50 % · 5 bit"}
     assert (run.state, run.model, run.environment["split"]) == (State.DONE, MODEL.id, "validation")
     assert run.recipe == Recipe(steps=(Prune(sparsity=0.5), Quantize(bits=5)))
     assert run.compressed is not None
@@ -84,8 +95,9 @@ def test_runs_and_show_tell_the_same(
     out, _ = output_of(capsys, "show", measured["id"][:6], "--store", url, "--json")
     assert json.loads(out) == measured
     out, _ = output_of(capsys, "runs", "--store", url)
-    assert measured["id"] in out
+    assert measured["id"] in out and "50 % · 5 bit" in out
     out, _ = output_of(capsys, "show", measured["id"], "--store", url)
+    assert out.startswith("50 % · 5 bit\n")
     top1 = Interval.model_validate(measured["compressed"]["top1"])
     assert percent(top1) in out
     assert size(measured["compressed"]["artifact_bytes"]) in out
@@ -105,6 +117,56 @@ def test_certify_measures_on_test_images_once(measured: dict[str, Any], url: str
     # the run itself keeps what it was: figures of the validation images
     assert json.loads(call_here("show", measured["id"], "--store", url, "--json")) == measured
     assert "Certified on test images" in call_here("show", measured["id"], "--store", url)
+
+
+@pytest.fixture
+def listed(store: Store) -> Run:
+    run = new_run(MODEL.id, MODEL.dataset, Recipe(steps=(Quantize(bits=4),)))
+    store.runs.add(run, owner="Ada")
+    return run
+
+
+def test_a_run_is_renamed_pinned_and_hidden(
+    listed: Run, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--store", store.url)
+
+    def table(*flags: str) -> str:
+        return output_of(capsys, "runs", *flags, *where)[0]
+
+    out, _ = output_of(capsys, "rename", listed.id[:6], " [red]Best · 4 bit ", *where)
+    assert out == f"Run {listed.id} is now called: [red]Best · 4 bit\n"
+    assert "[red]Best · 4 bit" in table()
+    assert output_of(capsys, "pin", listed.id, *where) == ("", "")
+    assert "queued, pinned" in table()
+    (entry,) = json.loads(output_of(capsys, "runs", *where, "--json")[0])
+    said = {"name": "[red]Best · 4 bit", "title": "[red]Best · 4 bit", "owner": "Ada"}
+    assert {k: entry[k] for k in SAID} == {**SAID, **said, "pinned": True}
+    output_of(capsys, "unpin", listed.id, *where)
+    output_of(capsys, "hide", listed.id, *where)
+    assert "compression runs --hidden" in table()
+    assert "queued, hidden" in table("--hidden")
+    output_of(capsys, "unhide", listed.id, *where)
+    output_of(capsys, "rename", listed.id, "", *where)
+    assert "4 bit" in table() and "Best" not in table()
+
+
+def test_a_removed_run_can_be_restored(
+    listed: Run, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--store", store.url)
+    out, _ = output_of(capsys, "remove", listed.id[:6], *where)
+    assert out.splitlines()[0] == "Removed: 4 bit"
+    assert out.splitlines()[1].endswith(f"compression restore {listed.id}")
+    assert "No runs yet" in output_of(capsys, "runs", *where)[0]
+    assert listed.id in output_of(capsys, "runs", "--removed", *where)[0]
+    (entry,) = json.loads(output_of(capsys, "runs", "--removed", "--json", *where)[0])
+    assert entry["removed"] > 0
+    output_of(capsys, "restore", listed.id, *where)
+    assert "cancelled" in output_of(capsys, "runs", *where)[0]
+    assert "No run was removed" in output_of(capsys, "runs", "--removed", *where)[0]
+    _, err = output_of(capsys, "restore", listed.id, *where, code=2)
+    assert "an id listed by `compression runs --removed`" in err
 
 
 def test_only_finished_runs_are_certified(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,6 +248,7 @@ BAD: list[tuple[list[str], str]] = [
     (["--recipe", "/dev/null", "--preset", "best"], "a file alone, without --preset"),
     (["--store", "nothing"], "store: got 'nothing'"),
     (["--store", "sqlite:////dev/null/runs.sqlite"], "cannot be opened"),
+    (["--name", "a\nb"], "name: got 'a\\nb', allowed: one line of at most 60 characters"),
     (["--speed", "1"], "--speed"),
     (["more"], "more"),
 ]
@@ -212,6 +275,8 @@ def test_bad_input_is_one_line_and_code_2(
         (["fly"], "fly"),
         (["show", "zzzz"], "run: got 'zzzz'"),
         (["show", "zzzz", "--json"], "run: got 'zzzz'"),
+        (["rename", "zzzz", "x"], "run: got 'zzzz'"),
+        (["remove", "zzzz"], "run: got 'zzzz'"),
         (["certify", "zzzz"], "run: got 'zzzz'"),
     ],
     ids=lambda v: " ".join(v),

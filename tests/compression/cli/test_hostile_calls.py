@@ -37,7 +37,15 @@ NOT_UTF8 = "run-\udcff"  # as Python reads a byte that is no text from the comma
 
 @pytest.mark.parametrize(
     "arguments",
-    [["show"], ["certify"], ["curves"], ["latency"], ["export", "-o", "model.safetensors"]],
+    [
+        ["show"],
+        ["rename", "x"],
+        ["restore"],
+        ["certify"],
+        ["curves"],
+        ["latency"],
+        ["export", "-o", "model.safetensors"],
+    ],
     ids=lambda v: v[0],
 )
 @pytest.mark.parametrize("run", [NOT_UTF8, "nul\0", "a\nb", "%", "'; drop table runs"])

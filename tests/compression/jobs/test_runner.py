@@ -416,13 +416,18 @@ def test_a_cancelled_training_that_keeps_what_there_is_is_not_stopped_the_hard_w
     assert quick.store.facts.get("tries", run.id) == {"n": 1}
 
 
-def test_a_run_deleted_while_it_runs_harms_nothing(quick: Runner) -> None:
+@pytest.mark.parametrize("how", ["delete", "remove"])
+def test_a_run_taken_away_while_it_runs_harms_nothing(quick: Runner, how: str) -> None:
     quick.work = crash
     run = queue(quick.store, SHORT)
     quick.tick()
-    quick.store.runs.delete(run.id)
+    getattr(quick.store.runs, how)(run.id)
     quick.work = finish_at_once
     assert tick_until_ended(quick, queue(quick.store, SHORT)).run.state is State.DONE
+    if how == "remove":
+        quick.store.runs.restore(run.id)
+        entry = quick.store.runs.get(run.id)
+        assert (entry.run.state, entry.run.notes) == (State.CANCELLED, ())
 
 
 def test_a_latency_is_measured_again_once_no_run_is_under_way(quick: Runner) -> None:
@@ -458,7 +463,7 @@ def test_two_runners_on_one_store_do_each_run_once(
     entries = store.runs.find()
     assert {e.run.state for e in entries} == {State.DONE}
     assert {e.attempts for e in entries} == {1}
-    assert {e.owner for e in entries} <= {quick.owner, other.owner}
+    assert {e.runner for e in entries} <= {quick.owner, other.owner}
 
 
 def test_memory_limits_are_read_as_people_write_them(tmp_path: Path) -> None:

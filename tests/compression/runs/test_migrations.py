@@ -1,6 +1,6 @@
-"""A store of the version before is brought up to date when it is opened, and loses nothing.
+"""A store of a version before is brought up to date when it is opened, and loses nothing.
 
-`store_version_1.md` says how the store was made.
+`store_versions.md` says how the stores were made; they hold the same runs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,19 +19,28 @@ import pytest
 import sqlalchemy as sa
 
 from compression.errors import StoreError
+from compression.recipe.short_name import short_name
 from compression.runs import migrations
 from compression.runs.migrations import SCHEMA_VERSION
 from compression.runs.results import Run, State
 from compression.runs.store import Kind, Store, open_store
+from tests.compression.runs.test_names import ask
 
 BEFORE = Path(__file__).with_name("store_version_1.sqlite")
+VERSIONS = {1: BEFORE, 2: BEFORE.with_name("store_version_2.sqlite")}
 DONE = "c674197d5d8a"
 NOBODY = 65534
 
 
+@pytest.fixture(params=VERSIONS, ids="version {}".format)
+def version(request: pytest.FixtureRequest) -> int:
+    chosen: int = request.param
+    return chosen
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return Path(shutil.copy(BEFORE, tmp_path / "runs.sqlite"))
+def path(version: int, tmp_path: Path) -> Path:
+    return Path(shutil.copy(VERSIONS[version], tmp_path / "runs.sqlite"))
 
 
 @pytest.fixture
@@ -57,6 +67,18 @@ def test_every_run_is_there_as_it_was(old: Store) -> None:
     assert failed.run.notes == ("It broke.",) and failed.traceback == "Traceback: here"
     assert old.runs.get("eeeeeeeeeeee").run.stopped_early
     assert [e.created for e in after] == sorted(e.created for e in after)
+
+
+def test_nobody_has_said_anything_of_a_run_yet_and_now_can(old: Store) -> None:
+    for entry in old.runs.find():
+        said = (entry.name, entry.owner, entry.pinned, entry.hidden, entry.removed)
+        assert said == ("", "", False, False, None)
+        assert entry.title == short_name(entry.run.recipe)
+    old.runs.rename(DONE, "The best so far")
+    old.runs.remove("a" * 12)
+    again = open_store(old.url)
+    assert again.runs.get(DONE).title == "The best so far"
+    assert len(again.runs.find()) == 11 and len(again.runs.find(removed=True)) == 1
 
 
 def test_what_was_kept_of_a_run_is_there(old: Store) -> None:
@@ -121,7 +143,7 @@ def test_it_happens_once_and_nothing_of_the_old_tables_is_left(old: Store, path:
     tables = [str(row[0]) for row in rows(path, "select name from sqlite_master order by name")]
     assert [t for t in tables if "autoindex" not in t] == [
         *("facts", "files", "ix_jobs_state", "ix_runs_model", "ix_runs_recipe_key"),
-        *("jobs", "runs"),
+        *("ix_runs_removed", "jobs", "runs"),
     ]
     assert old.facts.get("store", "schema") == {"version": SCHEMA_VERSION}
     kinds = {row[0] for row in rows(path, "select kind from facts")}
@@ -131,16 +153,21 @@ def test_it_happens_once_and_nothing_of_the_old_tables_is_left(old: Store, path:
     assert (rows(path, "select * from jobs"), rows(path, "select * from runs")) == before
 
 
+@pytest.mark.parametrize("step", [1, 2])
 def test_one_that_breaks_off_leaves_the_store_as_it_was(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, path: Path, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if step < version:
+        pytest.skip("this store is beyond that step")
     before = rows(path, "select * from sqlite_master"), rows(path, "select * from facts")
+    whole = migrations._STEPS[step]
 
-    def break_off(_connection: object) -> None:
+    def break_off(connection: sa.Connection) -> None:
+        whole(connection)
         raise StoreError("store: the power is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(migrations, "_requests_from_1", break_off)
+        patched.setitem(migrations._STEPS, step, break_off)
         with pytest.raises(StoreError, match="power"):
             open_store(f"sqlite:///{path}")
     assert (rows(path, "select * from sqlite_master"), rows(path, "select * from facts")) == before
@@ -200,10 +227,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-def copy_to(url: str) -> None:
-    """The store of version 1, in another database."""
+def copy_to(url: str, version: int) -> None:
+    """The store of an earlier version, in another database."""
     tables = sa.MetaData()
-    source, target = sa.create_engine(f"sqlite:///{BEFORE}"), sa.create_engine(url)
+    source, target = sa.create_engine(f"sqlite:///{VERSIONS[version]}"), sa.create_engine(url)
     tables.reflect(source)
     for column in (c for t in tables.tables.values() for c in t.columns):
         column.type = column.type.as_generic()
@@ -214,8 +241,10 @@ def copy_to(url: str) -> None:
 
 
 @pytest.mark.slow
-def test_postgresql_is_brought_up_to_date_too(postgres: str, old: Store) -> None:
-    copy_to(postgres)
+def test_postgresql_is_brought_up_to_date_too(postgres: str, old: Store, version: int) -> None:
+    copy_to(postgres, version)
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert pool.map(count_runs, [postgres] * 6, chunksize=1) == [12] * 6
     store = open_store(postgres)
     assert store.runs.find() == old.runs.find()
     for kind in Kind:
@@ -232,3 +261,20 @@ def test_postgresql_is_brought_up_to_date_too(postgres: str, old: Store) -> None
         assert store.runs.finish(job, store.runs.get(job.run_id).run)
     assert claimed == ["a", "b", "1", "2"]
     assert len(open_store(postgres).runs.find()) == 12
+    store.runs.rename(DONE, "The best so far")
+    store.runs.pin(DONE, True)
+    store.runs.remove(DONE)
+    assert len(store.runs.find()) == 11
+    store.runs.restore(DONE)
+    assert (store.runs.get(DONE).title, store.runs.get(DONE).pinned) == ("The best so far", True)
+    store.runs.remove("f" * 12)
+    store.runs.delete_removed(time.time() + 1)
+    assert len(store.runs.find()) == 11 and store.runs.find(removed=True) == []
+
+
+@pytest.mark.slow
+def test_on_postgresql_too_what_many_ask_for_at_once_is_computed_once(postgres: str) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        asked = pool.starmap(ask, [(postgres, f"person {i}") for i in range(16)], chunksize=1)
+    (entry,) = open_store(postgres).runs.find()
+    assert set(asked) == {entry.run.id}

@@ -288,7 +288,7 @@ def test_a_checkpoint_of_another_owner_does_not_count(store: Store) -> None:
     assert not store.jobs.resume(other)
     assert store.jobs.resume(job)
     entry = store.runs.get(run.id)
-    assert (entry.run.state, entry.owner, entry.progress) == (State.QUEUED, None, None)
+    assert (entry.run.state, entry.runner, entry.progress) == (State.QUEUED, None, None)
 
 
 def test_a_run_resumes_only_if_it_got_further_and_is_still_wanted(store: Store) -> None:
@@ -378,6 +378,18 @@ class Life(RuleBasedStateMachine):
             after = self.store.runs.get(entry.run.id)
             if entry.run.state in ACTIVE:
                 assert after.run.state is State.CANCELLED or after.cancelling
+
+    @rule(at=st.integers(0, 20))
+    def remove_and_restore(self, at: int) -> None:
+        known = self.store.runs.find()
+        if known:
+            before = known[at % len(known)].run
+            self.store.runs.remove(before.id)
+            assert before.id not in {e.run.id for e in self.store.runs.find()}
+            self.store.runs.restore(before.id)
+            after = self.store.runs.get(before.id).run
+            cancelled = before.model_copy(update={"state": State.CANCELLED})
+            assert after == (cancelled if before.state in ACTIVE else before)
 
     @invariant()
     def ended_runs_stay_as_they_are(self) -> None:

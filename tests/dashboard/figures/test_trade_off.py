@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from dashboard.figures.trade_off import trade_off_figure
 from dashboard.figures.weight_histogram import cut, cut_figure
 from dashboard.numbers import trade_off
 from dashboard.numbers.measures import HORIZONTAL, MEASURES, VERTICAL
-from tests.dashboard.runs import DENSE, done, recipe
+from tests.dashboard.runs import done, recipe
 
 RUNS = st.lists(
     st.tuples(st.integers(30, 96), st.integers(1, 45), st.integers(5, 15), st.integers(0, 99)),
@@ -31,7 +32,7 @@ AXES = st.sampled_from([(x, y) for x in HORIZONTAL for y in VERTICAL if x != y])
 
 @given(RUNS, AXES)
 def test_no_shown_front_point_is_dominated(runs: list[Run], axes: tuple[str, str]) -> None:
-    chart = trade_off.trade_off(runs, *axes, "latency")
+    chart = trade_off.trade_off(runs, *axes, "speedup")
     everything = [*chart.points, *([chart.original] if chart.original else [])]
     for point in chart.front:
         assert not any(trade_off.dominates(o, point, chart.x, chart.y) for o in everything)
@@ -41,7 +42,7 @@ def test_no_shown_front_point_is_dominated(runs: list[Run], axes: tuple[str, str
 def test_what_is_not_on_the_front_is_matched_or_dominated(
     runs: list[Run], axes: tuple[str, str]
 ) -> None:
-    chart = trade_off.trade_off(runs, *axes, "latency")
+    chart = trade_off.trade_off(runs, *axes, "speedup")
     for point in chart.points:
         if point not in chart.front:
             assert any(
@@ -55,7 +56,7 @@ def test_what_is_not_on_the_front_is_matched_or_dominated(
 def test_front_gets_better_in_y_as_it_gets_worse_in_x(
     runs: list[Run], axes: tuple[str, str]
 ) -> None:
-    chart = trade_off.trade_off(runs, *axes, "latency")
+    chart = trade_off.trade_off(runs, *axes, "speedup")
     for one, other in itertools.pairwise(chart.front):
         assert chart.x.betters(one.x, other.x)
         assert chart.y.betters(other.y, one.y)
@@ -65,12 +66,20 @@ def test_front_gets_better_in_y_as_it_gets_worse_in_x(
 def test_every_chart_has_a_title_a_notice_and_axis_units(
     runs: list[Run], axes: tuple[str, str]
 ) -> None:
-    chart = trade_off.trade_off(runs, *axes, "latency")
+    chart = trade_off.trade_off(runs, *axes, "speedup")
     figure = trade_off_figure(chart, None)
     assert chart.title
     assert trade_off.notice(chart).endswith(".")
     assert chart.x.unit in figure.layout.xaxis.title.text
     assert chart.y.unit in figure.layout.yaxis.title.text
+
+
+def chart_of(runs: list[Run], x: str = "smaller", y: str = "change") -> trade_off.TradeOff:
+    return trade_off.trade_off(runs, x, y, "speedup", {r.id: f"run {r.id[:3]}" for r in runs})
+
+
+def clickable(figure: go.Figure) -> list[str]:
+    return [row[0] for t in figure.data if t.customdata is not None for row in t.customdata]
 
 
 def test_notice_names_the_smallest_run_within_a_point() -> None:
@@ -79,52 +88,92 @@ def test_notice_names_the_smallest_run_within_a_point() -> None:
         done(recipe(bits=4), 0.912, 5_000_000),
         done(recipe(bits=2), 0.8, 1_000_000),
     ]
-    text = trade_off.notice(trade_off.trade_off(runs, "size", "accuracy", "latency"))
-    assert "5.00\N{NO-BREAK SPACE}MB against 44.8\N{NO-BREAK SPACE}MB" in text
+    text = trade_off.notice(chart_of(runs))
+    assert "the smallest run is 8.95× smaller, at" in text
     assert "0.80 points" in text
+    assert "1 that collapsed is drawn at the lower edge" in text
 
 
 def test_notice_when_all_runs_lose_more_than_a_point() -> None:
-    chart = trade_off.trade_off([done(recipe(bits=2), 0.8)], "size", "accuracy", "latency")
-    assert trade_off.notice(chart).startswith("No run stays within 1 point")
+    text = trade_off.notice(chart_of([done(recipe(bits=2), 0.8)]))
+    assert text.startswith("No run stays within 1 point")
 
 
 def test_clicking_gives_the_run_and_bars_are_the_intervals() -> None:
     run = done(recipe(bits=4), 0.91)
-    figure = trade_off_figure(trade_off.trade_off([run], "latency", "accuracy", "size"), run.id)
+    figure = trade_off_figure(chart_of([run], "speedup"), run.id)
     points = next(t for t in figure.data if t.customdata is not None)
     assert points.customdata[0][0] == run.id
-    assert points.error_y.array[0] == pytest.approx(0.7)
-    assert points.error_y.arrayminus[0] == pytest.approx(0.8)
-    # original / 0.98 of the ratio, at a baseline of 1 ms
-    assert points.error_x.array[0] == pytest.approx(0.9 / 0.98 - 0.9)
+    assert [points.error_y.array[0], points.error_y.arrayminus[0]] == pytest.approx([0.3, 0.3])
+    assert points.error_x.array[0] == pytest.approx(0.02 / 0.9)
     assert "Selected" in [t.name for t in figure.data]
 
 
-def test_original_is_a_star_at_its_dense_size() -> None:
-    chart = trade_off.trade_off([done(recipe(bits=4))], "size", "accuracy", "latency")
-    assert chart.original is not None
-    assert chart.original.x == DENSE
+@given(RUNS, AXES)
+def test_the_original_is_a_star_where_nothing_has_changed(
+    runs: list[Run], axes: tuple[str, str]
+) -> None:
+    chart = chart_of(runs, *axes)
     stars = [t for t in trade_off_figure(chart, None).data if t.name == "Original"]
-    assert stars[0].marker.symbol == "star"
+    assert len(stars) == (chart.original is not None)
+    for measure, values in ((chart.x, "x"), (chart.y, "y")):
+        for star in stars:
+            if measure.neutral is not None:
+                assert list(star[values]) == [measure.neutral * measure.scale]
+
+
+@given(RUNS)
+def test_every_run_is_drawn_once_and_none_below_the_axis(runs: list[Run]) -> None:
+    chart = chart_of(runs)
+    figure = trade_off_figure(chart, None)
+    assert sorted(clickable(figure)) == sorted(p.run_id for p in chart.points)
+    if chart.floor is not None:
+        low = figure.layout.yaxis.range[0]
+        assert all(y >= low for t in figure.data for y in t.y)
+        assert chart.collapsed and len(chart.collapsed) < len(chart.points)
+
+
+def test_what_collapsed_does_not_press_the_others_together() -> None:
+    runs = [done(recipe(bits=8), 0.919), done(recipe(bits=4), 0.90), done(recipe(bits=2), 0.2)]
+    chart = chart_of(runs)
+    assert [p.run_id for p in chart.collapsed] == [runs[2].id]
+    assert -0.1 < (chart.floor or 0) < -0.02
+    arrows = next(t for t in trade_off_figure(chart, runs[2].id).data if "Collapsed" in (t.name or ""))
+    assert arrows.marker.symbol == "triangle-down"
+    assert "72.0" in arrows.hovertext[0]
+    assert chart_of(runs[2:]).floor is None  # nothing else to make room for
 
 
 def test_runs_without_a_figure_are_counted_not_shown() -> None:
     runs = [done(recipe(bits=4)), done(recipe(bits=8), None)]
-    chart = trade_off.trade_off(runs, "size", "accuracy", "latency")
+    chart = chart_of(runs)
     assert (len(chart.points), chart.left_out) == (1, 1)
 
 
 def test_a_missing_colour_leaves_the_points_plain() -> None:
     runs = [done(recipe(bits=4)), done(recipe(bits=8), p50_ms=None)]
-    chart = trade_off.trade_off(runs, "size", "accuracy", "latency")
-    points = next(t for t in trade_off_figure(chart, None).data if t.customdata is not None)
+    points = next(t for t in trade_off_figure(chart_of(runs), None).data if t.customdata)
     assert len(points.x) == 2
     assert not points.marker.showscale
 
 
-def test_latency_interval_needs_both_sides() -> None:
-    assert MEASURES["latency"].bounds(done(recipe(bits=4), p50_ms=None)) is None
+def test_what_may_be_chance_has_the_colour_of_the_original() -> None:
+    noisy, clear = done(recipe(bits=4), p50_ms=0.99), done(recipe(bits=8), p50_ms=0.5)
+    chart = chart_of([noisy, clear])
+    assert [p.colour for p in chart.points] == [1.0, 2.0]
+
+
+def test_the_best_runs_carry_their_names() -> None:
+    runs = [done(recipe(bits=b), 0.92 - (8 - b) / 1000, 10**5 * b) for b in range(2, 9)]
+    chart = chart_of(runs)
+    assert len(chart.front) >= trade_off.LABELLED == len(chart.labelled)
+    assert {chart.front[0], chart.front[-1]} & {*chart.labelled}
+    texts = [t for t in trade_off_figure(chart, None).data if t.mode == "text"]
+    assert [t.strip() for t in texts[0].text] == [p.name for p in chart.labelled]
+
+
+def test_an_interval_needs_both_sides() -> None:
+    assert MEASURES["speedup"].bounds(done(recipe(bits=4), p50_ms=None)) is None
 
 
 WEIGHTS = Weights(

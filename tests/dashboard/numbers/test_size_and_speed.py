@@ -13,7 +13,7 @@ from dashboard.figures import dumbbell
 from dashboard.numbers import size_and_speed, trade_off
 from dashboard.numbers.format import factor
 from dashboard.numbers.measures import MEASURES
-from tests.dashboard.page import Open, healthy, metric_values, text_of
+from tests.dashboard.page import Open, metric_values, open_tab, text_of
 from tests.dashboard.runs import DENSE, done, recipe
 from tests.dashboard.speeds import REASON, with_speeds
 
@@ -121,14 +121,14 @@ def test_what_is_expected_is_drawn_hollow() -> None:
 
 def test_int8_is_a_measure_where_runs_have_it() -> None:
     fast, plain_run = with_speeds(done(recipe(bits=4))), done(recipe(bits=8))
-    chart = trade_off.trade_off([fast, plain_run], "int8", "accuracy", "size")
+    chart = trade_off.trade_off([fast, plain_run], "int8_speedup", "change", "smaller")
     (point,) = chart.points
-    assert (point.run_id, point.x) == (fast.id, 0.88)
+    assert (point.run_id, point.x) == (fast.id, pytest.approx(2.53 / 0.88))
     assert chart.left_out == 1
-    assert chart.original is not None and chart.original.x == 2.53
-    low, high = MEASURES["int8"].bounds(fast) or (0, 0)
-    assert low < 0.88 < high
-    assert MEASURES["int8"].bounds(plain_run) is None
+    assert chart.original is not None and chart.original.x == 1
+    low, high = MEASURES["int8_speedup"].bounds(fast) or (0, 0)
+    assert low < point.x < high
+    assert MEASURES["int8_speedup"].bounds(plain_run) is None
 
 
 def test_nothing_is_drawn_before_it_is_opened(page: Open, store: Store) -> None:
@@ -136,8 +136,7 @@ def test_nothing_is_drawn_before_it_is_opened(page: Open, store: Store) -> None:
     at = page()
     before = len(at.get("plotly_chart"))
     assert "Speed, expected and measured" not in text_of(at)
-    at.session_state["size_and_speed"] = True
-    healthy(at.run())
+    open_tab(at, "Size and speed")
     assert len(at.get("plotly_chart")) == before + 2
     text = plain(text_of(at))
     assert f"What holds ONNX Runtime back: {REASON}" in text
@@ -152,8 +151,7 @@ def test_an_older_run_shows_what_there_is_and_why_there_is_no_more(
     store.runs.add(done(recipe(bits=4)))
     at = page()
     before = len(at.get("plotly_chart"))
-    at.session_state["size_and_speed"] = True
-    text = text_of(healthy(at.run()))
+    text = text_of(open_tab(at, "Size and speed"))
     assert len(at.get("plotly_chart")) == before + 1  # of one speed there is no chart
     assert "ONNX Runtime is 1.11× faster." in text
     assert "measured before expected speeds and ONNX file sizes were recorded" in text
@@ -163,13 +161,13 @@ def test_an_older_run_shows_what_there_is_and_why_there_is_no_more(
 def test_a_run_without_int8_says_why(page: Open, store: Store) -> None:
     store.runs.add(with_speeds(done(recipe(sparsity=0.8)), int8_ms=None))
     at = page()
-    at.session_state["size_and_speed"] = True
-    assert "not quantized, so it has no speed in int8" in text_of(healthy(at.run()))
+    assert "not quantized, so it has no speed in int8" in text_of(open_tab(at, "Size and speed"))
 
 
 def test_the_card_of_latency_has_both_speeds(page: Open, store: Store) -> None:
     store.runs.add(with_speeds(done(recipe(bits=4), p50_ms=2.6)))
     at = page()
-    assert plain(metric_values(at)["Latency"][0]) == "2.60 ms"
-    assert "As int8: 0.880 ms, 2.87× faster" in plain(text_of(at))
-    assert "Latency, int8" in at.selectbox(key="axis_x").options
+    values = {k: (plain(v), d) for k, (v, d) in metric_values(at).items()}
+    assert values["Latency"] == ("2.60 ms", "1.03× slower")
+    assert values["Latency as int8"] == ("0.880 ms", "2.87× faster")
+    assert "Speed as int8" in at.selectbox(key="axis_x").options

@@ -17,7 +17,7 @@ from compression.runs.store import Store
 from dashboard.state import export_jobs
 from dashboard.state.export_jobs import Files, Making
 from dashboard.views.run import downloads
-from tests.dashboard.page import Open, healthy, text_of
+from tests.dashboard.page import Open, healthy, open_tab, text_of
 from tests.dashboard.runs import done, recipe
 from tests.dashboard.speeds import with_speeds
 
@@ -112,8 +112,7 @@ def test_every_format_says_its_size_and_what_it_is_for(page: Open, store: Store)
     store.files.put(run.id, os.urandom(100))
     at = page()
     assert "Packed file" not in text_of(at)
-    at.session_state["downloads"] = True
-    text = text_of(healthy(at.run())).replace("\N{NO-BREAK SPACE}", " ")
+    text = text_of(open_tab(at, "Download")).replace("\N{NO-BREAK SPACE}", " ")
     for kind in FORMATS.values():
         assert f"**{kind.label}**" in text and kind.use in text
     for size in ("1.83 MB", "44.9 MB", "11.4 MB", "About 44.8 MB"):
@@ -127,8 +126,7 @@ def test_every_format_says_its_size_and_what_it_is_for(page: Open, store: Store)
 def test_a_run_without_its_file_has_it_made(page: Open, store: Store) -> None:
     store.runs.add(done(recipe(bits=4)))
     at = page()
-    at.session_state["downloads"] = True
-    healthy(at.run())
+    open_tab(at, "Download")
     assert "make_packed" in {b.key for b in at.button}
     text = text_of(at).replace("\N{NO-BREAK SPACE}", " ")
     assert text.count("About 44.8 MB") == 2 and "About 11.2 MB" in text  # nothing was counted
@@ -141,8 +139,7 @@ def test_asked_for_made_and_offered_or_said_why_not(
     run = done(recipe(bits=4))
     store.runs.add(run)
     at = page()
-    at.session_state["downloads"] = True
-    healthy(at.run())
+    open_tab(at, "Download")
     for form in ("onnx", "pt2"):
         healthy(at.button(key=f"make_{form}").click().run())
         wait(made, run.id, form, store.url)

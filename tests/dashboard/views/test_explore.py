@@ -135,7 +135,7 @@ def test_what_is_asked_for_changes_no_method(page: Open, store: Store) -> None:
 def test_settings_without_effect_are_not_shown(page: Open) -> None:
     at = unfolded(page(threshold="0.01", bits="4"))
     assert not shown(at) & {"score", "scope", "pattern", "round_to", "sensitivity"}
-    assert "Choose Sparsity above" in text_of(at)
+    assert "Choose Sparsity for other" in text_of(at)
     by(at, "sparsity")
     assert {"score", "scope", "pattern", "update", "prune_repair"} <= shown(at)
     assert "Batch-norm scale" not in at.selectbox(key="score").options
@@ -215,7 +215,7 @@ def test_the_cost_of_a_method_is_shown_once_measured(
     monkeypatch.setattr("dashboard.views.recipe.panel.costs", lambda: measured)
     at = page()
     method(at, "best")
-    assert "Takes about 1 min 15 s." in text_of(at)
+    assert "Takes about 1 min 20 s, measuring included." in text_of(at)
 
 
 def test_everything_off_measures_the_original(page: Open) -> None:
@@ -228,11 +228,11 @@ def test_done_run_fills_the_four_cards(page: Open, store: Store) -> None:
     runs = fill(store)
     at = page(run=runs[0].id)
     values = metric_values(at)
-    assert list(values) == ["Accuracy", "File size", "Latency", "Agreement"]
+    assert list(values) == ["Accuracy", "File size", "Latency", "Latency as int8"]
     assert values["Accuracy"] == ("91.5\N{NO-BREAK SPACE}%", "\N{MINUS SIGN}0.50 points")
     assert values["File size"] == ("1.83\N{NO-BREAK SPACE}MB", "24.5× smaller")
     assert values["Latency"] == ("0.930\N{NO-BREAK SPACE}ms", "1.08× faster")
-    assert values["Agreement"][0] == "96.1\N{NO-BREAK SPACE}%"
+    assert "The same label as the original for 96.1\N{NO-BREAK SPACE}% of images" in text_of(at)
     assert "Zeros make the file smaller" in text_of(at)
 
 

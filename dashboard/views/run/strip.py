@@ -1,0 +1,165 @@
+"""The selected run in one strip: its name, accuracy, size and speed, or what became of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from compression.catalogue.backends import INT8
+from compression.catalogue.cards import Card
+from compression.runs.results import ACTIVE, Delta, Measurement, Run, State
+from compression.runs.statistics import Ratio
+from compression.runs.store import StoredRun
+from dashboard.numbers import format as fmt
+from dashboard.numbers.measures import timing_of
+from dashboard.state import session
+from dashboard.state.form import from_recipe
+from dashboard.views.run.details import ICONS
+
+HELP = {
+    "accuracy": "Share of the validation images that get the right label. Beside it, the change "
+    "from the original on the same images; grey when it may be chance.",
+    "size": "Bytes of the packed file, which loads back as exactly the same model.",
+    "speed": "Latency of the original / latency of the compressed model, as it really runs. Calls "
+    "are interleaved. No clear change: the 95 % interval includes 1.",
+    "int8": "The same for the int8 graph: 8-bit weights and activations. The original runs in "
+    "float32 in the same engine.",
+}
+
+
+def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None:
+    """Draw the strip of the selected run; nothing while none is selected."""
+    if chosen is None:
+        return
+    with st.container(border=True, key="strip", gap="xsmall"):
+        _head(chosen)
+        _body(card, chosen)
+
+
+def _head(chosen: StoredRun) -> None:
+    """Which run the figures are about, and a button that sets the sliders to its recipe."""
+    run = chosen.run
+    icon, colour = ICONS[run.state]
+    fits, example = from_recipe(run.recipe, session.page().form), session.example_of(run.id)
+    badges = "" if run.state is State.DONE else f" :{colour}-badge[:material/{icon}: {run.state}]"
+    if run.stopped_early:
+        badges += " :orange-badge[:material/stop_circle: stopped early]"
+    if example is not None:
+        badges += " :violet-badge[:material/bookmark: example]"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"**{session.name_of(chosen)}**{badges}", width="stretch")
+        st.button(
+            "Use these settings",
+            key="use",
+            icon=":material/tune:",
+            type="tertiary",
+            on_click=session.put_form,
+            args=(fits,),
+            disabled=fits is None,
+            help="Sets the sliders to what this run had."
+            if fits
+            else "The sliders cannot express a recipe with this order or number of steps.",
+        )
+
+
+def _body(card: Card, chosen: StoredRun) -> None:
+    run = chosen.run
+    if run.state is State.DONE and run.compressed is not None and run.delta is not None:
+        _figures(run, run.compressed, run.delta)
+    elif run.state in ACTIVE:
+        st.caption("Its figures appear here when it has been measured.")
+    elif run.state is State.FAILED:
+        reason = run.notes[-1] if run.notes else "No reason was stored."
+        st.error(f"**This run failed.** {reason}", icon=":material/error:")
+        _again(card, chosen)
+    elif run.state is State.CANCELLED:
+        st.info("This run was cancelled before it was measured.", icon=":material/cancel:")
+        _again(card, chosen)
+
+
+def _again(card: Card, chosen: StoredRun) -> None:
+    st.button(
+        "Run it again",
+        key="again",
+        icon=":material/replay:",
+        on_click=session.queue,
+        args=(card, chosen.run.recipe, chosen.device),
+    )
+
+
+def _figures(run: Run, measured: Measurement, delta: Delta) -> None:
+    """Accuracy, size and speed beside each other, each against the original."""
+    with st.grid(4, min_column_width=120, gap="small", key="cards"):
+        _accuracy(measured, delta)
+        _size(run, measured, delta)
+        _speed(run, measured, delta)
+        _int8(run)
+
+
+def _accuracy(measured: Measurement, delta: Delta) -> None:
+    if measured.top1 is None:
+        st.metric("Accuracy", fmt.DASH, help=f"{HELP['accuracy']} It needs a data set.")
+        return
+    change: dict[str, Any] = {}
+    help = f"{HELP['accuracy']} {fmt.accuracy_interval(measured.top1).capitalize()}."
+    if delta.top1 is not None:
+        help += f" Change, 95 % interval: {fmt.paired_interval(delta.top1)} points."
+        clear = delta.top1.low > 0 or delta.top1.high < 0
+        change = {
+            "delta": fmt.points(delta.top1.value),
+            "delta_color": ("green" if delta.top1.value > 0 else "red") if clear else "off",
+            "delta_arrow": "off",
+        }
+    st.metric("Accuracy", fmt.percent(measured.top1.value), help=help, **change)
+
+
+def _size(run: Run, measured: Measurement, delta: Delta) -> None:
+    help = HELP["size"]
+    if run.baseline is not None:
+        help += f" From {fmt.size(run.baseline.artifact_bytes)}."
+    change = {}
+    if delta.size_ratio is not None:
+        change = _chip(fmt.times_smaller(delta.size_ratio), delta.size_ratio)
+    st.metric("File size", fmt.size(measured.artifact_bytes), help=help, **change)
+
+
+def _speed(run: Run, measured: Measurement, delta: Delta) -> None:
+    if measured.latency is None:
+        help = f"{HELP['speed']} It could not be measured; see the notes."
+        st.metric("Latency", fmt.DASH, help=help)
+        return
+    _timed("Latency", HELP["speed"], measured, delta.latency_ratio)
+
+
+def _timed(title: str, help: str, measured: Measurement, ratio: Ratio | None) -> None:
+    assert measured.latency is not None
+    help += f" {fmt.how_timed(measured.latency)}."
+    st.metric(title, fmt.milliseconds(measured.latency.p50_ms), **_ratio(help, ratio))
+
+
+def _ratio(help: str, ratio: Ratio | None) -> dict[str, Any]:
+    """What a metric shows beside a latency: the factor where it is clear, its interval in the
+    help."""
+    if ratio is None:
+        return {"help": help}
+    help += f" 95 % interval of the factor: {fmt.ratio_interval(ratio)}."
+    if ratio.low <= 1 <= ratio.high:
+        return {"help": help, **_chip("no clear change", 1.0)}
+    return {"help": help, **_chip(fmt.times_faster(ratio.value), ratio.value)}
+
+
+def _int8(run: Run) -> None:
+    """The latency of the int8 graph, where it was timed."""
+    timing = timing_of(run, INT8)
+    if timing is None:
+        st.metric("Latency as int8", fmt.DASH, help=f"{HELP['int8']} Not timed for this run.")
+        return
+    shown = fmt.milliseconds(timing.compressed.p50_ms)
+    st.metric("Latency as int8", shown, **_ratio(HELP["int8"], timing.ratio))
+
+
+def _chip(text: str, ratio: float) -> dict[str, Any]:
+    """The small coloured text beside a figure: green for a gain, red for a loss, grey for none."""
+    colour = "off" if ratio == 1 else "green" if ratio > 1 else "red"
+    return {"delta": text, "delta_color": colour, "delta_arrow": "off"}
