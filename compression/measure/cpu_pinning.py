@@ -161,13 +161,13 @@ class MachineLoad:
 # graph, a second each; alone, the ratio of their medians is 0.92:
 # - waiting: a core to itself 0.01 to 0.05, ratio 0.917 to 0.922. With 0.15 it is off by 1.5 % at
 #   times, with 0.5 by 3 %, beside one or two programs that never pause (0.6 to 0.85) by 7 %.
-# - switches: 14 to 29 on a core to itself, 40 to 260 on a shared one, and 46,000 to 61,000 where
-#   the two threads of a call had to share one: there the process computes all the time, and yet
-#   the ratio was anything from 0.42 to 0.56.
+# - switches: 14 to 29 on a core to itself, 40 to 260 on a shared one, where `waiting` says so too;
+#   46,000 to 61,000 where the two threads of a call had to share one: there the process computes
+#   all the time, and yet the original's ratio to itself was anything from 0.48 to 1.04.
 # - others: a second core that is busy all the time (0.51 to 0.53) changed nothing.
-# - control: up to 0.02 with a core to itself (where memory happens to lie), up to 0.05 on a shared
-#   one, up to 0.5 with two threads. It comes last: the ratio's interval holds it already.
-LIMITS = MachineLoad(waiting=0.05, switches=100.0, others=0.6, control=0.1)
+# - control: 0.01 with a core to itself, up to 0.05 on a shared one. On a quiet machine it can be
+#   several per cent, by where memory happens to lie, which the ratio's interval holds already.
+LIMITS = MachineLoad(waiting=0.05, switches=1000.0, others=0.6, control=0.1)
 
 
 def strain(load: MachineLoad) -> float:
