@@ -81,6 +81,21 @@ def certify_here(store: Store, run: Run, device: str, quiet: bool) -> Run:
         return certify(store, run, device=device, report=draw)
 
 
+def remeasure_here(store: Store, run: Run, device: str, quiet: bool) -> None:
+    """Measure a finished run's latency again, and store it in the run and its certificate.
+
+    Raises:
+        CompressionError: it cannot be done.
+    """
+    from compression.jobs.remeasure import remeasure
+
+    with _reporting(quiet) as draw:
+        again, certificate = remeasure(store, run, device=device, report=draw)
+    store.runs.replace(again)
+    if certificate:
+        store.certificates.put(again.id, certificate)
+
+
 @contextlib.contextmanager
 def _reporting(quiet: bool) -> Iterator[Callable[[Progress], None]]:
     # what libraries print must not get between the caller and the JSON

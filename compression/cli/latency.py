@@ -11,9 +11,9 @@ import typer
 
 from compression.cli import latency_tables
 from compression.cli.app import app
-from compression.cli.execution import progress_bar
+from compression.cli.execution import progress_bar, remeasure_here
 from compression.cli.flags import AsJson, RunId, StoreUrl
-from compression.cli.output import print_json, print_table
+from compression.cli.output import print_json, print_table, show_run
 from compression.errors import InvalidInput
 from compression.runs.progress import Progress
 from compression.runs.results import LatencyReport, Run
@@ -35,15 +35,27 @@ def latency(
     threads: Annotated[
         str | None, typer.Option(help=f"Threads, {_LIST}; 1 and all cores if not given.")
     ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="No report: measure the latency that the run has again."),
+    ] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Time a finished run against the original: backends, batch sizes, threads, layers.
 
-    It takes a minute or more; the report is kept with the run.
+    It takes a minute or more; the report is kept with the run. With --again, the run's own figures
+    and notes on latency are replaced instead, as after a measurement on a busy machine.
     """
     opened = open_store(store)
     entry = opened.runs.get(run)
+    if again:
+        for field, given in (("backends", backends), ("batches", batches), ("threads", threads)):
+            if given is not None:
+                raise InvalidInput(field, given, "none with --again, which measures as the run did")
+        remeasure_here(opened, entry.run, entry.device, as_json)
+        show_run(opened.runs.get(entry.run.id), opened.certificates.get(entry.run.id), as_json)
+        return
     numbers = _numbers("batches", batches), _numbers("threads", threads)
     names = None if backends is None else _parts(backends)
     with contextlib.redirect_stdout(sys.stderr):

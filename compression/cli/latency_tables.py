@@ -11,6 +11,7 @@ from compression.runs.format import (
     NONE,
     count,
     digits,
+    faster,
     milliseconds,
     percent,
     ratio,
@@ -79,7 +80,7 @@ def _backends(timings: Sequence[Timing]) -> Table:
             milliseconds(t.baseline.p50_ms),
             milliseconds(t.compressed.p50_ms),
             tails,
-            ratio(t.ratio),
+            faster(t.ratio, t.compressed),
             ratio(t.control),
             ready,
             percent(t.busy),
@@ -99,7 +100,7 @@ def _sweep(timings: Sequence[Timing]) -> Table:
             str(compressed.threads),
             milliseconds(t.baseline.p50_ms),
             milliseconds(compressed.p50_ms),
-            ratio(t.ratio),
+            faster(t.ratio, compressed),
             digits(1e3 * compressed.batch / compressed.p50_ms),
         )
     return table

@@ -13,7 +13,17 @@ from compression.catalogue.examples import Example
 from compression.catalogue.preset_timings import Costs
 from compression.recipe.presets import Preset, WholeRecipe, as_flags
 from compression.recipe.recipe import Recipe, parse
-from compression.runs.format import NONE, count, digits, latency, percent, points, ratio, size
+from compression.runs.format import (
+    NONE,
+    count,
+    digits,
+    faster,
+    latency,
+    percent,
+    points,
+    ratio,
+    size,
+)
 from compression.runs.results import (
     Delta,
     Latency,
@@ -47,10 +57,10 @@ _ROWS: dict[str, Callable[[Measurement], str]] = {
     "latency, p90": _latency(lambda t: t.p90_ms),
     "latency, p99": _latency(lambda t: t.p99_ms),
 }
-_CHANGES: dict[str, Callable[[Delta], str]] = {
-    "top-1 accuracy": lambda d: points(d.top1),
-    "file": lambda d: ratio(d.size_ratio),
-    "latency, median": lambda d: ratio(d.latency_ratio),
+_CHANGES: dict[str, Callable[[Delta, Latency | None], str]] = {
+    "top-1 accuracy": lambda d, _: points(d.top1),
+    "file": lambda d, _: ratio(d.size_ratio),
+    "latency, median": lambda d, timed: faster(d.latency_ratio, timed),
 }
 
 
@@ -66,7 +76,7 @@ def figures(run: Run) -> Table:
             title,
             cell(run.baseline) if run.baseline else NONE,
             cell(run.compressed) if run.compressed else NONE,
-            change(run.delta) if change and run.delta else "",
+            change(run.delta, _timed(run)) if change and run.delta else "",
         )
     if run.delta and run.delta.flips:
         flips = run.delta.flips
@@ -90,7 +100,7 @@ def accounts(run: Run) -> Table:
             _milliseconds(timing.baseline.p50_ms),
             _milliseconds(timing.compressed.p50_ms),
             ratio(analysis.expected),
-            ratio(analysis.measured),
+            faster(analysis.measured, timing.compressed),
             " ".join(analysis.reasons),
         )
     return table
@@ -102,12 +112,15 @@ def conditions(run: Run) -> str:
     images = run.compressed.top1.n if run.compressed and run.compressed.top1 else None
     split = "validation" if environment.get("split") == "report" else environment.get("split", "")
     parts = [f"{images} {split} images" if images else ""]
-    timed = run.compressed.latency if run.compressed else None
-    if timed:
+    if timed := _timed(run):
         parts.append(f"latency: {latency(timed)}")
     parts.append(str(environment.get("device", "")))
     parts.append(f"{digits(run.seconds)} s" if run.seconds is not None else "")
     return " · ".join(p for p in parts if p)
+
+
+def _timed(run: Run) -> Latency | None:
+    return run.compressed.latency if run.compressed else None
 
 
 def state(entry: StoredRun) -> str:
@@ -138,7 +151,9 @@ def runs(entries: Iterable[StoredRun]) -> Table:
             percent(done.top1) if done else NONE,
             size(done.artifact_bytes) if done else NONE,
             ratio(delta.size_ratio) if delta else NONE,
-            ratio(delta.latency_ratio.value) if delta and delta.latency_ratio else NONE,
+            faster(delta.latency_ratio.value, _timed(run))
+            if delta and delta.latency_ratio
+            else NONE,
         )
     return table
 

@@ -10,6 +10,7 @@ from compression.catalogue.file_formats import FORMATS
 from compression.export.front_matter import Result, front_matter
 from compression.runs.format import (
     NONE,
+    busy_note,
     digits,
     percent,
     points,
@@ -164,21 +165,22 @@ def _size(after: int, before: int) -> tuple[str, str]:
 def _latency(page: Page) -> str:
     """What was timed of the run, the graph of this file first."""
     run = page.run
+    timings = [t for t in run.timings if t.backend in FORMATS]
+    busy = any(t.compressed.on_busy_machine for t in timings)
     sentences = [
         f"{_timed(t.compressed)}, against {_timed(t.baseline)} for the original: {ratio(t.ratio)}"
-        for t in sorted(run.timings, key=lambda t: t.backend != page.exported.format)
-        if t.backend in FORMATS
+        for t in sorted(timings, key=lambda t: t.backend != page.exported.format)
     ]
     if not sentences and run.compressed and run.compressed.latency and run.baseline:
         before, after = run.baseline.latency, run.compressed.latency
         against = f", against {_timed(before)} for the original" if before else ""
         gain = f": {ratio(run.delta.latency_ratio)}" if run.delta else ""
-        sentences = [f"{_timed(after)}{against}{gain}"]
+        sentences, busy = [f"{_timed(after)}{against}{gain}"], after.on_busy_machine
     if not sentences:
         return "Latency was not measured: `compression evaluate` does, for this file."
-    return (
-        f"Latency on {run.environment.get('device', 'an unnamed machine')}: {'; '.join(sentences)}."
-    )
+    where = run.environment.get("device", "an unnamed machine")
+    said = f"Latency on {where}: {'; '.join(sentences)}."
+    return f"{said} **{busy_note()}**" if busy else said
 
 
 def _timed(latency: Latency) -> str:

@@ -64,6 +64,8 @@ def _configure() -> None:
             # Dask has workers hand freed memory back to the system at once; fetching it again at
             # every training step made distillation more than twice as slow.
             "distributed.nanny.pre-spawn-environ": {},
+            # It stops a worker a hundred times a second to see where it is, also while it is timed.
+            "distributed.worker.profile.enabled": False,
             # These are served to whoever asks, without TLS: logs, tasks, call stacks.
             "distributed.scheduler.http.routes": [],
             "distributed.worker.http.routes": [],

@@ -56,8 +56,7 @@ class _Submitted:
 class Runner:
     """Moves jobs from the store's queue through a cluster, whenever `tick` is called.
 
-    A latency report is made when no run is under way, and no run is started on the worker that
-    makes it.
+    Latency is measured when no run is under way, and no run is started on the worker that does it.
     """
 
     store: Store
@@ -83,8 +82,9 @@ class Runner:
             self._stop_cancelled()
         while len(self._submitted) < self._workers and (job := self.store.jobs.claim(self.owner)):
             self._submit(job)
-        if not self._submitted and (job := self.store.jobs.claim(self.owner, Kind.LATENCY)):
-            self._submit(job)
+        for kind in (Kind.REMEASURE, Kind.LATENCY):
+            if not self._submitted and (job := self.store.jobs.claim(self.owner, kind)):
+                self._submit(job)
 
     def _submit(self, job: Job) -> None:
         # a key of its own: Dask would give back the result of an earlier attempt

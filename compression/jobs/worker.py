@@ -16,10 +16,11 @@ from compression.catalogue.cards import card
 from compression.errors import Cancelled, CompressionError
 from compression.jobs.execute import execute
 from compression.jobs.packed_source import source_of
+from compression.jobs.remeasure import remeasure
 from compression.measure.latency_report import plan
 from compression.measure.latency_report import report as measure_latency
 from compression.models.load import describe_weights, load_model
-from compression.runs.progress import Curve, Progress
+from compression.runs.progress import Curve, Progress, Report
 from compression.runs.results import Run
 from compression.runs.store import Job, Kind, Store, open_store
 
@@ -55,27 +56,49 @@ def _do_run(store: Store, job: Job) -> None:
 
 def _make_latency_report(store: Store, job: Job) -> None:
     """Time a finished run in everything that runs it here."""
-    stored, last = store.runs.get(job.run_id), -math.inf
+    stored, draw = store.runs.get(job.run_id), _drawing(store, job)
+    source = source_of(store, stored.run, stored.device)
+    timings = plan(stored.run.recipe.quantizes, source.target.device)
+    report = measure_latency(
+        stored.run,
+        source.target,
+        source.model(),
+        timings,
+        tell=lambda stage, fraction: draw(Progress(stage=stage, fraction=fraction)),
+    )
+    notes = (*source.notes, *report.notes)
+    store.latency.finish(job, report.model_copy(update={"notes": notes}))
 
-    def tell(stage: str, fraction: float) -> None:
+
+def _measure_latency_again(store: Store, job: Job) -> None:
+    """Replace the latency of a finished run, and of its certificate."""
+    stored = store.runs.get(job.run_id)
+    report = _drawing(store, job)
+    run, certificate = remeasure(store, stored.run, device=stored.device, report=report)
+    if store.runs.finish(job, run) and certificate:
+        store.certificates.put(run.id, certificate)
+
+
+def _drawing(store: Store, job: Job) -> Report:
+    """Carries into the store how far a job is that keeps nothing when it is stopped."""
+    last = -math.inf
+
+    def report(progress: Progress) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < CURVE_SECONDS:
             return
         last = now
-        if store.jobs.report(job, Progress(stage=stage, fraction=fraction)):
+        if store.jobs.report(job, progress):
             raise Cancelled("Cancelled.")  # or the run was deleted
 
-    source = source_of(store, stored.run, stored.device)
-    timings = plan(stored.run.recipe.quantizes, source.target.device)
-    report = measure_latency(stored.run, source.target, source.model(), timings, tell=tell)
-    notes = (*source.notes, *report.notes)
-    store.latency.finish(job, report.model_copy(update={"notes": notes}))
+    return report
 
 
 _DO: dict[Kind, Callable[[Store, Job], None]] = {
     Kind.RUN: _do_run,
     Kind.LATENCY: _make_latency_report,
+    Kind.REMEASURE: _measure_latency_again,
 }
 
 

@@ -25,12 +25,12 @@ from compression.export.backends import (
 from compression.export.onnx.float_graph import float_graph, ordinary
 from compression.export.onnx.int8_graph import Int8, int8_graph
 from compression.export.onnx.sessions import check
-from compression.measure.cpu_pinning import pinned, torch_threads
+from compression.measure.cpu_pinning import torch_threads
 from compression.measure.interleaved_timer import (
     TimingSession,
     on_cuda,
     on_wall,
-    time_interleaved,
+    time_undisturbed,
 )
 from compression.measure.layer_profile import costs
 from compression.measure.machine_peaks import MachinePeaks
@@ -205,10 +205,9 @@ class _Group:
         if not ready:
             return (), missing, ()
         clock = on_cuda if self.device == "cuda" else on_wall
-        with pinned(self.threads) as cores:
-            session = time_interleaved(calls, clock=clock, report=tell)
+        session = time_undisturbed(calls, self.threads, clock=clock, report=tell)
         timings = (self._timing(session, n, i, s) for i, (n, s) in enumerate(ready.items(), 1))
-        return tuple(timings), missing, cores
+        return tuple(timings), missing, session.cores
 
     def _timing(self, session: TimingSession, backend: str, at: int, seconds: float) -> Timing:
         batch = len(self.images)
@@ -221,7 +220,9 @@ class _Group:
             ratio=session.ratio(0, at),
             control=session.control(0),
             ready_seconds=seconds,
-            busy=session.busy,
+            busy=session.load.others,
+            waiting=session.load.waiting,
+            switches=session.load.switches,
         )
 
     def _ready(self, backend: str, model: DeployableModel) -> tuple[list[Call], float]:

@@ -25,9 +25,9 @@ from compression.measure.accuracy import (
     predict,
 )
 from compression.measure.backend_timing import Pair
-from compression.measure.deployed_models import Deployed, deploy, pair_of
+from compression.measure.deployed_models import DeployedLatency, deploy, pair_of
 from compression.measure.machine_peaks import cpu_name
-from compression.measure.notes import notes
+from compression.measure.notes import latency_notes, notes
 from compression.measure.size import Sizes, measure_sizes, original_sizes
 from compression.models.input_quantizers import input_grids
 from compression.models.load import count_macs
@@ -154,7 +154,8 @@ def _measure(
         images=target.measured.images if target.measured else None,
         measured=predictions.compressed if predictions else None,
     )
-    main = deployed.main
+    timed = deployed.latency
+    main = timed.main
     return Figures(
         baseline=_measurement(
             original,
@@ -172,10 +173,13 @@ def _measure(
             deployed.int8_bytes,
         ),
         delta=_delta(accuracy, original.artifact_bytes / sizes.artifact_bytes, main),
-        environment=_environment(target, packed, deployed),
-        notes=(*deployed.notes, *notes(target, recipe, main, deployed.timings)),
-        timings=deployed.timings,
-        speedups=deployed.speedups,
+        environment=_environment(target, packed) | latency_environment(target, timed),
+        notes=(
+            *latency_notes(recipe, main, timed.timings, timed.missing),
+            *notes(target, recipe),
+        ),
+        timings=timed.timings,
+        speedups=timed.speedups,
         exported=deployed.exported,
         packed=packed,
     )
@@ -232,19 +236,25 @@ def _same(a: nn.Module, b: nn.Module) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-def _environment(target: Target, packed: bytes, deployed: Deployed) -> dict[str, Any]:
+def _environment(target: Target, packed: bytes) -> dict[str, Any]:
     weights = f"{target.card.file} {target.card.date}".strip() if target.card else target.name
     return {
         "weights": weights,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "split": target.split,
-        "device": torch.cuda.get_device_name() if target.device == "cuda" else cpu_name(),
-        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
         "artifact_sha256": hashlib.sha256(packed).hexdigest(),
-        "latency_control": deployed.main.control.model_dump(),
-        "latency_cores": list(deployed.cores),
+    }
+
+
+def latency_environment(target: Target, timed: DeployedLatency) -> dict[str, Any]:
+    """Where a run's latency was measured, and what the original gave against itself."""
+    return {
+        "device": torch.cuda.get_device_name() if target.device == "cuda" else cpu_name(),
+        "cores": os.cpu_count(),
+        "onnxruntime": onnxruntime.__version__,
+        "latency_control": timed.main.control.model_dump(),
+        "latency_cores": list(timed.cores),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,17 +35,25 @@ Stage = Callable[[str], ReportFraction]
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """How both models run elsewhere; `main` is the timing that a run's latency is of."""
+class DeployedLatency:
+    """How fast both models run elsewhere; `main` is the timing that a run's latency is of, and
+    `missing` says why a backend has none."""
 
     main: Timing
     timings: tuple[Timing, ...]
     speedups: tuple[SpeedupAnalysis, ...]
+    missing: dict[str, str]
+    cores: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """How both models run elsewhere."""
+
+    latency: DeployedLatency
     exported: tuple[Exported, ...]
     onnx_bytes: Pair[int | None]
     int8_bytes: int | None
-    cores: tuple[int, ...]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -116,10 +124,8 @@ def deploy(
     Raises:
         NotExportable: not even PyTorch can run the models.
     """
-    timed, notes = _timed(pair, image, device, stage("Measuring latency"))
-    main = next(t for t in timed.timings if t.backend != INT8)
-    ran = {t.backend for t in timed.timings}
-    work = works(pair, image, int8=INT8 in ran)
+    latency = time_deployed(pair, image, device=device, stage=stage)
+    ran = {t.backend for t in latency.timings}
     exported = []
     if ONNX in ran:
         exported.append(_float(pair.compressed))
@@ -127,37 +133,52 @@ def deploy(
         exported.append(_int8(pair.compressed, images, measured, stage))
     sizes = {file.format: file.file_bytes for file in exported}
     return Deployed(
-        main=main,
-        timings=timed.timings,
-        speedups=analyse_speedups(
-            timed.timings, work, machine_peaks(1) if device == "cpu" else None
-        ),
+        latency=latency,
         exported=tuple(exported),
         onnx_bytes=Pair(_bytes(pair.original) if ONNX in ran else None, sizes.get(ONNX)),
         int8_bytes=sizes.get(INT8),
-        cores=timed.cores,
-        notes=notes,
     )
 
 
-def _timed(
-    pair: DeployablePair, image: Tensor, device: str, tell: ReportFraction
-) -> tuple[Timed, tuple[str, ...]]:
-    """In ONNX Runtime on a CPU where both models run there as in PyTorch, else in PyTorch."""
+def time_deployed(
+    pair: DeployablePair, image: Tensor, *, device: str, stage: Stage
+) -> DeployedLatency:
+    """Time a pair: in ONNX Runtime on a CPU where both models run there as in PyTorch, else in
+    PyTorch.
+
+    Args:
+        pair: both models, ready to run.
+        image: one prepared image [1, 3, h, w], which is timed.
+        device: `cpu` or `cuda`, where it is timed.
+        stage: begins a stage of that name, and gives what is told the fraction done.
+
+    Raises:
+        NotExportable: not even PyTorch can run the models.
+    """
+    timed = _timed(pair, image, device, stage("Measuring latency"))
+    work = works(pair, image, int8=any(t.backend == INT8 for t in timed.timings))
+    machine = machine_peaks(1) if device == "cpu" else None
+    return DeployedLatency(
+        main=next(t for t in timed.timings if t.backend != INT8),
+        timings=timed.timings,
+        speedups=analyse_speedups(timed.timings, work, machine),
+        missing=timed.missing,
+        cores=timed.cores,
+    )
+
+
+def _timed(pair: DeployablePair, image: Tensor, device: str, tell: ReportFraction) -> Timed:
     wanted = (ONNX, INT8) if pair.quantized else (ONNX,)
-    notes: list[str] = []
     timed = Timed((), {})
     if device == "cpu":
         timed = time_pair(pair.original, pair.compressed, wanted, image, tell=tell)
-        if why := timed.missing.get(ONNX):
-            notes.append(f"Latency was measured in PyTorch, because {why}.")
-        elif why := timed.missing.get(INT8):
-            notes.append(f"It could not be timed in int8, because {why}.")
     if all(t.backend != ONNX for t in timed.timings):
+        missing = timed.missing
         timed = time_pair(pair.original, pair.compressed, (EAGER,), image, device=device, tell=tell)
         if not timed.timings:
             raise NotExportable(f"latency: {timed.missing[EAGER]}")
-    return timed, tuple(notes)
+        timed = replace(timed, missing=missing)
+    return timed
 
 
 def _bytes(model: DeployableModel) -> int:

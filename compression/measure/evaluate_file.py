@@ -17,8 +17,7 @@ from compression.errors import ArtifactError, InvalidInput
 from compression.export.handlers import model_of, open_data
 from compression.export.open_file import Opened
 from compression.measure.accuracy import Predictions, compare, original_predictions
-from compression.measure.cpu_pinning import pinned
-from compression.measure.interleaved_timer import time_interleaved
+from compression.measure.interleaved_timer import time_undisturbed
 from compression.measure.machine_peaks import cpu_name
 from compression.models.data import (
     BATCH,
@@ -30,6 +29,7 @@ from compression.models.data import (
     prepare_raw,
 )
 from compression.models.target import Target, target_of
+from compression.runs.format import busy_note
 from compression.runs.results import Evaluation, Latency
 from compression.runs.statistics import proportion
 
@@ -129,6 +129,8 @@ def evaluate(
         latency = _latency(opened, subject)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
+    if latency.on_busy_machine:
+        accuracy["notes"] = (*accuracy["notes"], busy_note("it"))
     return Evaluation(
         file=path.name,
         format=opened.format,
@@ -212,9 +214,8 @@ def _check_logits(opened: Opened, subject: EvaluationTarget, classes: int) -> No
 
 def _latency(opened: Opened, subject: EvaluationTarget) -> Latency:
     batch = opened.batch or 1
-    with pinned(subject.threads):
-        call = opened.call(subject.images(batch), subject.threads)
-        session = time_interleaved([[call]])
+    call = opened.call(subject.images(batch), subject.threads)
+    session = time_undisturbed([[call]], subject.threads)
     return session.latency(0, opened.engine, subject.threads, batch)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -19,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from compression.measure.cpu_pinning import BackgroundLoad
+from compression.measure.cpu_pinning import (
+    LoadMeter,
+    MachineLoad,
+    least_disturbed,
+    pinned,
+    strain,
+)
 from compression.paths import timing_seconds
 from compression.runs.results import Latency
 from compression.runs.statistics import Ratio
@@ -52,17 +58,29 @@ class CallTimes:
 @dataclass(frozen=True)
 class TimingSession:
     """Times of several models: `samples` of each in the order they were given, one for each of its
-    calls, and `busy`, the share of the machine that other programs used meanwhile."""
+    calls, what the machine did meanwhile, and the cores that it was pinned to."""
 
     samples: tuple[tuple[CallTimes, ...], ...]
-    busy: float | None
+    load: MachineLoad
+    cores: tuple[int, ...] = ()
+
+    @property
+    def on_busy_machine(self) -> bool:
+        """Whether other programs disturbed it."""
+        return strain(self.load) > 1
 
     def latency(self, model: int, backend: str, threads: int, batch: int) -> Latency:
         """Quantiles over all calls of a model."""
         times = np.concatenate([s.times for s in self.samples[model]])
         p50, p90, p99 = (float(q) for q in np.quantile(times, (0.5, 0.9, 0.99)))
         return Latency(
-            backend=backend, threads=threads, batch=batch, p50_ms=p50, p90_ms=p90, p99_ms=p99
+            backend=backend,
+            threads=threads,
+            batch=batch,
+            p50_ms=p50,
+            p90_ms=p90,
+            p99_ms=p99,
+            on_busy_machine=self.on_busy_machine,
         )
 
     def ratio(self, before: int, after: int) -> Ratio:
@@ -124,10 +142,9 @@ def time_interleaved(
     owners = np.repeat(np.arange(len(models)), counts)
     order, shuffle = list(range(len(calls))), random.Random(0).shuffle
     _warm(calls, clock, turn_seconds)
-    load = BackgroundLoad()
+    meter = LoadMeter()
     turns: list[list[list[float]]] = [[] for _ in calls]
     spent = np.zeros((2, len(models)))  # seconds and calls of each model
-    started = time.perf_counter()
     while (done := float((spent / least).min())) < 1:
         if report:
             report(done)
@@ -136,11 +153,57 @@ def time_interleaved(
             times = _turn(calls[i], clock, turn_seconds)
             turns[i].append(times)
             spent[:, owners[i]] += sum(times) / 1e3, len(times)
-    samples = [_sample(each) for each in turns]
+    load = meter.read()
+    each = [_sample(turn) for turn in turns]
     ends = np.cumsum([0, *counts])
-    busy = load.share() if time.perf_counter() - started > 0.1 else None
-    whole = tuple(tuple(samples[a:b]) for a, b in pairwise(ends))
-    return TimingSession(whole, busy)
+    samples = tuple(tuple(each[a:b]) for a, b in pairwise(ends))
+    return TimingSession(samples, replace(load, control=_control(samples)))
+
+
+def time_undisturbed(
+    models: Sequence[Sequence[Call]],
+    threads: int,
+    *,
+    clock: Clock = on_wall,
+    report: Callable[[float], None] | None = None,
+) -> TimingSession:
+    """Time models interleaved, on the cores that are least used just now.
+
+    If the machine is busy meanwhile, it is done again, `TAKES` times in all, on the cores that are
+    least used by then. Calls are not made ready again.
+
+    Args:
+        models: one or more calls for each, as `time_interleaved` takes them.
+        threads: that a call may use: as many cores.
+        clock: gives the milliseconds that a call takes.
+        report: gets the fraction done, which never falls.
+
+    Returns:
+        The first take on a quiet machine; if there is none, that of the least busy one.
+    """
+    tell = _rising(report) if report else None
+
+    def take() -> TimingSession:
+        with pinned(threads) as cores:
+            return replace(time_interleaved(models, clock=clock, report=tell), cores=cores)
+
+    return least_disturbed(take, lambda session: session.load, timing_seconds() / 2)
+
+
+def _rising(report: Callable[[float], None]) -> Callable[[float], None]:
+    highest = 0.0
+
+    def tell(done: float) -> None:
+        nonlocal highest
+        highest = max(highest, done)
+        report(highest)
+
+    return tell
+
+
+def _control(samples: Sequence[Sequence[CallTimes]]) -> float:
+    """How far the ratio of any of the models to itself is from 1, at most."""
+    return max(abs(_median((s[0],)) / _median((s[-1],)) - 1) for s in samples)
 
 
 def _turn(call: Call, clock: Clock, seconds: float) -> list[float]:

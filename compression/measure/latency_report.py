@@ -34,6 +34,7 @@ from compression.measure.layer_profile import in_pytorch, in_runtime, side_by_si
 from compression.measure.machine_peaks import cpu_name, machine_peaks
 from compression.measure.speedup_analysis import SpeedupCase, too_small
 from compression.models.target import Target
+from compression.runs.format import busy_note
 from compression.runs.results import (
     LatencyReport,
     LayerTime,
@@ -140,6 +141,7 @@ def report(
         roofs=tuple(r for m in machines.values() for r in m.roofs(_moved(layers))),
         environment=_environment(device, first),
         notes=(
+            *_busy((*first.timings, *sweep)),
             *_missing(first, failed, device),
             *_profiled(layers, first, layers_backend),
             *_shared(pair, target, sweep),
@@ -191,6 +193,10 @@ def _layers(
 
 def _moved(layers: Sequence[LayerTime]) -> int:
     return sum(layer.compressed_bytes or 0 for layer in layers)
+
+
+def _busy(timings: Sequence[Timing]) -> tuple[str, ...]:
+    return (busy_note(),) if any(t.compressed.on_busy_machine for t in timings) else ()
 
 
 def _missing(first: Timed, failed: dict[str, str], device: str) -> tuple[str, ...]:

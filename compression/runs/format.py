@@ -8,6 +8,7 @@ from compression.runs.results import Latency
 from compression.runs.statistics import Interval, Ratio
 
 NONE = "-"
+BUSY = "busy machine"
 _LISTED = 3
 _PREFIXES = ("", "k", "M", "G", "T")
 
@@ -58,7 +59,8 @@ def listed(names: Sequence[str]) -> str:
 
 def latency(value: Latency) -> str:
     """Where and how a latency was measured: ONNX Runtime, batch 1, 1 thread."""
-    return f"{value.backend}, batch {value.batch}, {threads(value.threads)}"
+    how = f"{value.backend}, batch {value.batch}, {threads(value.threads)}"
+    return f"{how}, {BUSY}" if value.on_busy_machine else how
 
 
 def percent(value: Interval | float | None) -> str:
@@ -84,6 +86,20 @@ def points(value: Interval | None) -> str:
 def unsearched_images(n: int) -> str:
     """Which images the accuracy of a run that searches is on."""
     return f"Accuracy is on the {n:,} validation images that the search did not look at."
+
+
+def busy_note(what: str = "the ratio") -> str:
+    """That other programs disturbed a latency, and `what` may be off for it."""
+    return (
+        "Latency was measured while the machine was busy with other programs; "
+        f"{what} may be off. Measure again when it is quiet."
+    )
+
+
+def faster(value: Ratio | float | None, timed: Latency | None) -> str:
+    """The ratio of two latencies, marked if the machine was busy while `timed` was taken."""
+    text = ratio(value)
+    return f"{text}, {BUSY}" if timed and timed.on_busy_machine else text
 
 
 def ratio(value: Ratio | float | None) -> str:

@@ -25,10 +25,11 @@ MAX_DEATHS = 2
 
 
 class Kind(StrEnum):
-    """What is to be done for a run."""
+    """What is to be done for a run: itself, a latency report, its own latency once more."""
 
     RUN = "run"
     LATENCY = "latency"
+    REMEASURE = "remeasure"
 
 
 @dataclass(frozen=True)

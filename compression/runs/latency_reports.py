@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from compression.runs.database import Database
-from compression.runs.documents import Documents, Files
-from compression.runs.jobs import Job, Jobs, Kind, end, put_job
-from compression.runs.records import Runs, file_not_kept, require_done
-from compression.runs.results import ACTIVE, LatencyReport, State
+from compression.runs.documents import Documents
+from compression.runs.jobs import Job, Kind, end
+from compression.runs.records import Runs
+from compression.runs.results import LatencyReport, State
 
 
 class LatencyReports(Documents[LatencyReport]):
@@ -21,14 +21,7 @@ class LatencyReports(Documents[LatencyReport]):
         Raises:
             InvalidInput: there is no such run, or it cannot be made again to be timed.
         """
-        run = Runs(self._database).get(run_id).run
-        require_done(run)
-        if run.stopped_early and Files(self._database).get(run.id) is None:
-            raise file_not_kept(run)
-        job = Jobs(self._database).get(run.id, Kind.LATENCY)
-        if job is None or job.state not in ACTIVE:
-            with self._database.write() as c:
-                put_job(c, run.id, Kind.LATENCY, State.QUEUED)
+        Runs(self._database).request(run_id, Kind.LATENCY)
 
     def finish(self, job: Job, report: LatencyReport) -> bool:
         """End a claimed job with its report. False if it was no longer its owner's."""

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from compression.errors import InvalidInput
 from compression.recipe.recipe import Recipe
 from compression.runs.database import Database, facts, files, jobs, runs
-from compression.runs.documents import documents_of, lock_fact
-from compression.runs.jobs import Job, Kind, cancel_all, end, put_job
-from compression.runs.results import Run, State
+from compression.runs.documents import Files, documents_of, lock_fact
+from compression.runs.jobs import Job, Jobs, Kind, cancel_all, end, put_job
+from compression.runs.results import ACTIVE, Run, State
 from compression.runs.stored_run import (
     STORED,
     StoredRun,
@@ -222,6 +222,26 @@ class Runs:
             if ended:
                 c.execute(runs.update().where(runs.c.id == job.run_id).values(body=body))
         return ended
+
+    def request(self, run_id: str, kind: Kind) -> None:
+        """Queue a job for a finished run, unless there is one of that kind under way.
+
+        Raises:
+            InvalidInput: there is no such run, or it cannot be made again to be measured.
+        """
+        run = self.get(run_id).run
+        require_done(run)
+        if run.stopped_early and not Files(self._database).has(run.id):
+            raise file_not_kept(run)
+        job = Jobs(self._database).get(run.id, kind)
+        if job is None or job.state not in ACTIVE:
+            with self._database.write() as c:
+                put_job(c, run.id, kind, State.QUEUED)
+
+    def replace(self, run: Run) -> None:
+        """Store a finished run in place of the one with its id. No such run, nothing stored."""
+        with self._database.write() as c:
+            _set(c, run.id, body=run.to_json())
 
     def delete(self, run_id: str) -> None:
         """Remove a run for good, with all that is kept of it and all that is to be done for it."""

@@ -29,7 +29,10 @@ ACTIVE = (State.QUEUED, State.RUNNING)
 
 
 class Latency(FrozenValue):
-    """Time of one forward pass in milliseconds, as really run."""
+    """Time of one forward pass in milliseconds, as really run.
+
+    `on_busy_machine` says that other programs disturbed it, however often it was tried.
+    """
 
     backend: str
     threads: int
@@ -37,6 +40,7 @@ class Latency(FrozenValue):
     p50_ms: float
     p90_ms: float
     p99_ms: float
+    on_busy_machine: bool = False
 
 
 class Measurement(FrozenValue):
@@ -76,7 +80,9 @@ class Timing(FrozenValue):
     `backend` and `original_backend` are ids of backends; the int8 graph is compared with the
     original's float32 graph in the same engine. `ratio` is original / compressed, `control` the
     original against itself. `ready_seconds` is what the compressed model takes to get ready
-    (exporting, compiling), `busy` the share of the machine that others used meanwhile.
+    (exporting, compiling). Of the machine meanwhile: `busy` is the share of it that others used,
+    `waiting` the share of the time for which the timing thread had no core, `switches` how often a
+    second the system took one from a thread of this process.
     """
 
     backend: str
@@ -87,6 +93,8 @@ class Timing(FrozenValue):
     control: Ratio
     ready_seconds: float | None = None
     busy: float | None = None
+    waiting: float | None = None
+    switches: float | None = None
 
 
 class SpeedupAnalysis(FrozenValue):

@@ -88,6 +88,13 @@ def deploy() -> str:
     return tables(stored("deploy/results.json"))
 
 
+def busy() -> str:
+    """Whether a busy machine is noticed."""
+    from tests.benchmarks.busy import RESULTS, table
+
+    return table(stored(RESULTS.name) if RESULTS.exists() else {})
+
+
 def peers() -> str:
     """Against other libraries, on the test images."""
     from tests.benchmarks.peers.cells import CELLS
@@ -117,4 +124,5 @@ MEASURED: dict[str, tuple[Path, Callable[[], str]]] = {
     "distillation": (BENCHMARKS, distillation),
     "training-speed": (BENCHMARKS, training_speed),
     "deploy": (BENCHMARKS, deploy),
+    "busy": (BENCHMARKS, busy),
 }

@@ -93,7 +93,7 @@ def measure(case: Case) -> dict[str, Any]:
         "onnxruntime": onnxruntime.__version__,
         "batch": case.batch,
         "threads": case.threads,
-        "busy": seen.busy,
+        "busy": seen.load.others,
         "control": seen.control(at[BASE]).model_dump(),
         "missing": missing,
         "ready_seconds": {k: round(v, 2) for k, v in case.ready.items()},

@@ -18,7 +18,7 @@ from compression.catalogue.examples import examples
 from compression.export.model_card import DATA, Page, card_of
 from compression.models.data import load_dataset
 from compression.recipe.recipe import Recipe
-from compression.runs.format import digits, percent, points, ratio, size
+from compression.runs.format import busy_note, digits, percent, points, ratio, size
 from compression.runs.results import Exported, Run, State
 from compression.runs.statistics import Interval
 from compression.runs.store import Store, new_run, open_store
@@ -205,6 +205,15 @@ def test_a_card_holds_every_figure_of_the_run_with_its_interval(example: Any) ->
         example.certificate.compressed.top1.value,
     ]
     assert [r["dataset"]["split"] for r in index["results"]] == ["validation", "test"]
+    assert busy_note() not in text
+    latency = done.compressed.latency.model_copy(update={"on_busy_machine": True})
+    timings = tuple(t.model_copy(update={"compressed": latency}) for t in done.timings)
+    compressed = done.compressed.model_copy(update={"latency": latency})
+    for changed in ({"timings": timings}, {"timings": (), "compressed": compressed}):
+        disturbed = done.model_copy(update=changed)
+        assert f"**{busy_note()}**" in card_of(
+            Page("a", "f" * 64, disturbed, None, card(done.model), exported, "a.py")
+        )
     bare = new_run(done.model, done.dataset, done.recipe, State.DONE)
     assert "Latency was not measured" in card_of(
         Page("a", "f" * 64, bare, None, card(done.model), exported, "a.py")

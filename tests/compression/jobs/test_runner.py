@@ -27,8 +27,8 @@ from compression.jobs.runner import Runner
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune, Quantize
 from compression.runs.progress import Progress
-from compression.runs.results import Run, State
-from compression.runs.store import Job, Store, StoredRun, new_run, open_store
+from compression.runs.results import ACTIVE, Run, State
+from compression.runs.store import Job, Kind, Store, StoredRun, new_run, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -428,6 +428,22 @@ def test_a_run_taken_away_while_it_runs_harms_nothing(quick: Runner, how: str) -
         quick.store.runs.restore(run.id)
         entry = quick.store.runs.get(run.id)
         assert (entry.run.state, entry.run.notes) == (State.CANCELLED, ())
+
+
+def test_a_latency_is_measured_again_once_no_run_is_under_way(quick: Runner) -> None:
+    store = quick.store
+    run = new_run(MODEL.id, MODEL.dataset, SHORT, State.DONE)
+    store.runs.add(run)
+    store.runs.request(run.id, Kind.REMEASURE)
+    waiting = queue(store, SHORT)
+    until = time.monotonic() + 60
+    while (job := store.jobs.get(run.id, Kind.REMEASURE)) and job.state in ACTIVE:
+        if job.state is State.RUNNING:
+            assert store.runs.get(waiting.id).run.state is State.DONE
+        assert time.monotonic() < until
+        quick.tick()
+        time.sleep(0.02)
+    assert job is not None and job.state is State.DONE
 
 
 def test_two_runners_on_one_store_do_each_run_once(

@@ -17,7 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compression.errors import ArtifactError, InvalidInput
 from compression.export.handlers import format_of, model_of
+from compression.measure import cpu_pinning
 from compression.measure.accuracy import agreement, flips, predict
+from compression.measure.cpu_pinning import MachineLoad
 from compression.measure.evaluate_file import evaluate
 from compression.models.data import (
     MEAN,
@@ -26,6 +28,7 @@ from compression.models.data import (
     prepare,
 )
 from compression.models.load import load_model
+from compression.runs.format import busy_note
 from compression.runs.results import Evaluation
 from compression.runs.statistics import proportion
 from tests.compression.exported import MODEL, measured, packed
@@ -110,6 +113,17 @@ def accuracy(split: str = "validation") -> float:
     images = load_dataset("fashion-mnist").split(split)
     scores = prepare(images.images).flatten(1).numpy() @ WEIGHT + BIAS
     return float((scores.argmax(1) == images.labels.numpy()).mean())
+
+
+@pytest.mark.slow
+def test_a_latency_on_a_busy_machine_is_marked_and_said_to_be(
+    put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit, busy in ((1e-12, True), (1e12, False)):
+        monkeypatch.setattr(cpu_pinning, "LIMITS", MachineLoad(limit, limit, limit, limit))
+        found = evaluate(put(linear()))
+        assert found.latency is not None and found.latency.on_busy_machine is busy
+        assert (busy_note("it") in found.notes) is busy
 
 
 @pytest.mark.slow

@@ -285,9 +285,9 @@ def test_what_cannot_be_exported_is_timed_in_pytorch_with_a_note(short: None) ->
     forms = deployable(Branching().eval(), "branching", EXAMPLE)
     pair = DeployablePair(forms, forms, Pair(None, None), quantized=True)
     found = deploy(pair, EXAMPLE, device="cpu", stage=lambda _: lambda _: None)
-    assert "PyTorch" in found.main.baseline.backend
-    assert [t.backend for t in found.timings] == ["eager"]
-    assert "cannot be exported" in found.notes[0]
+    assert "PyTorch" in found.latency.main.baseline.backend
+    assert [t.backend for t in found.latency.timings] == ["eager"]
+    assert "cannot be exported" in found.latency.missing["onnx"]
     assert (
         found.exported == () and found.onnx_bytes == Pair(None, None) and found.int8_bytes is None
     )
@@ -303,7 +303,7 @@ def test_a_run_ships_its_graphs_with_their_bytes_and_their_answers(short: None) 
     assert found.onnx_bytes.compressed == float32.file_bytes > int8.file_bytes == found.int8_bytes
     assert float32.difference is not None and float32.difference < 1e-4
     assert any("noise" in note for note in int8.notes)  # there were no images to check it on
-    assert [a.backend for a in found.speedups] == ["onnx", "onnx-int8"]
+    assert [a.backend for a in found.latency.speedups] == ["onnx", "onnx-int8"]
 
 
 # Backends

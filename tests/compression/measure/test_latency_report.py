@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -13,14 +14,16 @@ from typing import Any
 
 import pytest
 from distributed import Client
+from rich.console import Console
 
 from compression.catalogue.cards import cards
+from compression.cli import latency_tables
 from compression.cli.main import main
 from compression.errors import InvalidInput
 from compression.jobs import worker
 from compression.jobs.dask_cluster import start_cluster
 from compression.jobs.runner import Runner
-from compression.measure import interleaved_timer
+from compression.measure import interleaved_timer, latency_report
 from compression.measure.backend_timing import threads_available
 from compression.measure.latency_report import plan, report
 from compression.methods.pipeline import compress
@@ -29,6 +32,7 @@ from compression.models.target import target_of
 from compression.paths import TIMING_VARIABLE
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize
+from compression.runs.format import BUSY, busy_note
 from compression.runs.progress import Progress
 from compression.runs.results import ACTIVE, Latency, LatencyReport, Run, State, Timing
 from compression.runs.statistics import Ratio
@@ -116,6 +120,18 @@ def test_what_is_not_asked_for_is_all_that_makes_sense() -> None:
     assert whole.swept == ("onnx",) and whole.batches == (1, 8) and whole.threads[0] == 1
     assert plan(True).swept == ("onnx", "onnx-int8")
     assert plan(False, backends=["onnx-int8", "compile"]).swept == ("onnx-int8",)
+
+
+def test_what_was_timed_on_a_busy_machine_is_marked_in_every_table() -> None:
+    (quiet,) = example().timings
+    latency = quiet.compressed.model_copy(update={"on_busy_machine": True})
+    busy = quiet.model_copy(update={"compressed": latency})
+    for timings, marked in (((quiet, busy), 1), ((quiet,), 0)):
+        console = Console(width=200, file=io.StringIO())
+        for table in latency_tables.of(LatencyReport(timings=timings, sweep=timings)).values():
+            console.print(table)
+        assert console.file.getvalue().count(BUSY) == 2 * marked  # type: ignore[attr-defined]
+        assert latency_report._busy(timings) == (busy_note(),) * marked
 
 
 # The request for one

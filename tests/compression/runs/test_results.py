@@ -18,6 +18,7 @@ from compression.runs.results import (
     Measurement,
     Run,
     State,
+    Timing,
 )
 from compression.runs.statistics import Flips, Interval, Ratio
 from compression.runs.store import new_run
@@ -69,12 +70,31 @@ def test_names_are_those_that_were_promised() -> None:
         Interval: "value low high n",
         Ratio: "value low high",
         Flips: "right_to_wrong wrong_to_right",
-        Latency: "backend threads batch p50_ms p90_ms p99_ms",
+        Latency: "backend threads batch p50_ms p90_ms p99_ms on_busy_machine",
     }
     for kind, names in promised.items():
         assert " ".join(kind.model_fields) == names
     assert " ".join(json.loads(a_run().to_json())) == promised[Run]
     assert " ".join(State) == "queued running done failed cancelled"
+
+
+def test_a_latency_of_before_loads_as_one_that_nothing_disturbed() -> None:
+    timed = {"backend": "b", "threads": 1, "batch": 1, "p50_ms": 1, "p90_ms": 2, "p99_ms": 3}
+    ratio = {"value": 1, "low": 1, "high": 1}
+    timing = Timing.model_validate(
+        {
+            "backend": "onnx",
+            "original_backend": "onnx",
+            "baseline": timed,
+            "compressed": timed,
+            "ratio": ratio,
+            "control": ratio,
+            "busy": 0.1,
+        }
+    )
+    assert not timing.compressed.on_busy_machine
+    assert (timing.busy, timing.waiting, timing.switches) == (0.1, None, None)
+    assert Timing.model_validate_json(timing.model_dump_json()) == timing
 
 
 def test_recipe_inside_is_the_canonical_one() -> None:
