@@ -203,7 +203,9 @@ def _ring(chart: TradeOff, selected: str | None) -> Iterator[dict[str, Any]]:
 
 def _marker(chart: TradeOff, points: Sequence[Point]) -> dict[str, Any]:
     """Coloured by the third measure where every run has it and they differ; else all alike."""
+    symbols = ["circle-open" if p.disturbed else "circle" for p in points]
     marker: dict[str, Any] = {"size": 14, "color": COMPRESSED, "line": {"width": 1.5}}
+    marker["symbol"] = symbols
     values = [p.colour * chart.colour.scale for p in points if p.colour is not None]
     if len(values) < len(points) or min(values) == max(values):
         return marker
@@ -238,4 +240,6 @@ def _hover(point: Point, chart: TradeOff) -> str:
     if point.colour is not None:
         values.setdefault(chart.colour.name, point.colour)
     lines += [f"<b>{MEASURES[n].title}</b> {MEASURES[n].show(v)}" for n, v in values.items()]
+    if point.disturbed:
+        lines.append("Measured while the machine was busy: the speed may be off.")
     return "<br>".join(lines)

@@ -30,6 +30,7 @@ class Measure:
         spread: whether runs may be so far apart that the axis has to be logarithmic.
         neutral: the original's value where the figure is against the original: a run whose
             interval holds it has no colour of its own.
+        disturbed: whether the machine was busy with other programs when it was measured.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Measure:
     spread: bool = False
     of_what: str = ""
     neutral: float | None = None
+    disturbed: Callable[[Run], bool] = lambda run: False
 
     @property
     def unit_in_full(self) -> str:
@@ -101,6 +103,16 @@ def _value(ratio: Ratio | None) -> float | None:
 
 def _bounds(ratio: Ratio | None) -> Bounds | None:
     return (ratio.low, ratio.high) if ratio else None
+
+
+def _busy(run: Run) -> bool:
+    latency = run.compressed.latency if run.compressed else None
+    return latency is not None and latency.on_busy_machine
+
+
+def _int8_busy(run: Run) -> bool:
+    timing = timing_of(run, INT8)
+    return timing is not None and timing.compressed.on_busy_machine
 
 
 def _lighter(run: Run) -> float | None:
@@ -163,6 +175,7 @@ MEASURES: dict[str, Measure] = {
         lambda run: _bounds(_speedup(run)),
         spread=True,
         neutral=1.0,
+        disturbed=_busy,
     ),
     "int8_speedup": Measure(
         "int8_speedup",
@@ -178,6 +191,7 @@ MEASURES: dict[str, Measure] = {
         lambda run: _bounds(_int8_speedup(run)),
         spread=True,
         neutral=1.0,
+        disturbed=_int8_busy,
     ),
     "lighter": Measure(
         "lighter",

@@ -18,7 +18,8 @@ _SPREAD = 8.0
 @dataclass(frozen=True)
 class Point:
     """One run, or the original, in the base units of the chart's measures. `colour` is the
-    measure's neutral value where the run's interval does not tell it from that."""
+    measure's neutral value where the run's interval does not tell it from that, or the machine was
+    busy; `disturbed` says so of where the point lies."""
 
     run_id: str
     name: str
@@ -28,6 +29,7 @@ class Point:
     x_bounds: tuple[float, float] | None
     y_bounds: tuple[float, float] | None
     colour: float | None
+    disturbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,20 @@ def _point(
     x, y, colour = (m.of(run)[1] for m in axes)
     if x is None or y is None:
         return None
-    bounds = axes[2].bounds(run)
-    if bounds is not None and axes[2].neutral is not None:
-        colour = axes[2].neutral if bounds[0] <= axes[2].neutral <= bounds[1] else colour
+    if _unclear(axes[2], run):
+        colour = axes[2].neutral
+    bounds = (axes[0].bounds(run), axes[1].bounds(run))
+    disturbed = axes[0].disturbed(run) or axes[1].disturbed(run)
     name = names.get(run.id, run.id[:6])
-    return Point(run.id, name, _label(run), x, y, axes[0].bounds(run), axes[1].bounds(run), colour)
+    return Point(run.id, name, _label(run), x, y, *bounds, colour, disturbed)
+
+
+def _unclear(measure: Measure, run: Run) -> bool:
+    """Whether a run's figure cannot be told from the original's."""
+    bounds = measure.bounds(run)
+    if bounds is None or measure.neutral is None:
+        return False
+    return measure.disturbed(run) or bounds[0] <= measure.neutral <= bounds[1]
 
 
 def _original(run: Run, axes: tuple[Measure, Measure, Measure]) -> Point | None:

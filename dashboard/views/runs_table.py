@@ -52,6 +52,7 @@ def _row(entry: StoredRun) -> dict[str, object]:
         "latency_ratio": ratio.value if ratio else None,
         "latency_ratio_low": ratio.low if ratio else None,
         "latency_ratio_high": ratio.high if ratio else None,
+        "machine_was_busy": latency.on_busy_machine if latency else None,
         **_int8(run),
         "agreement_percent": 100 * d.agreement if d and d.agreement is not None else None,
         "sparsity_percent": 100 * m.sparsity if m else None,
@@ -90,7 +91,7 @@ def _method(recipe: Recipe, images: bool) -> str | None:
 def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None:
     """The table and its filters; clicking a row selects its run, and the selected one is ticked."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.markdown(f"## All runs of {card.title}", width="stretch")
+        st.markdown("## All runs", width="stretch")
         _you()
         whose = st.segmented_control(
             "Whose", ["All", "Mine"], key="whose", default="All", required=True
@@ -100,8 +101,8 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
         if any(e.hidden for e in entries) and not st.toggle("Show hidden", key="show_hidden"):
             entries = [e for e in entries if not e.hidden]
         present = sorted({e.run.state.value for e in entries})
-        states = st.multiselect("State", present, key="filter_states", placeholder="All", width=260)
-        words = st.text_input("Recipe or notes contain", key="filter_words", width=220)
+        states = st.multiselect("State", present, key="filter_states", placeholder="All", width=180)
+        words = st.text_input("Recipe or notes contain", key="filter_words", width=180)
         shown = narrowed(frame(entries), states, words)
         st.download_button(
             "Download CSV",
@@ -174,6 +175,11 @@ _COLUMNS = {
     "size_ratio": _number("Smaller", format=f"%.3g{fmt.TIMES}"),
     "latency_ms": _number("Latency", format="%.3g ms", width=92),
     "latency_ratio": _number("Faster", format=f"%.3g{fmt.TIMES}"),
+    "machine_was_busy": st.column_config.CheckboxColumn(
+        "Busy machine",
+        width=96,
+        help="The machine was busy with other programs when latency was measured: it may be off.",
+    ),
     "int8_latency_ms": _number(
         "Latency, int8",
         format="%.3g ms",

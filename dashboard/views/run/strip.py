@@ -9,11 +9,11 @@ import streamlit as st
 
 from compression.catalogue.backends import INT8
 from compression.catalogue.cards import Card
-from compression.runs.results import ACTIVE, Delta, Measurement, Run, State
+from compression.runs.results import ACTIVE, Delta, Latency, Measurement, Run, State
 from compression.runs.statistics import Ratio
-from compression.runs.store import StoredRun
+from compression.runs.store import Kind, StoredRun
 from dashboard.numbers import format as fmt
-from dashboard.numbers.measures import timing_of
+from dashboard.numbers.measures import MEASURES, timing_of
 from dashboard.state import people, session
 from dashboard.state.form import from_recipe
 from dashboard.views.run.details import ICONS
@@ -137,6 +137,38 @@ def _figures(run: Run, measured: Measurement, delta: Delta) -> None:
         _size(run, measured, delta)
         _speed(run, measured, delta)
         _int8(run)
+    _busy(run)
+
+
+def _busy(run: Run) -> None:
+    """That the times may be off, and a button to take them again."""
+    job = session.store().jobs.get(run.id, Kind.REMEASURE)
+    if job is not None and job.state in ACTIVE:
+        st.fragment(_remeasuring, run_every=1.0, key="remeasuring")(run.id)
+        return
+    if not (MEASURES["speedup"].disturbed(run) or MEASURES["int8_speedup"].disturbed(run)):
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(
+            ":orange[:material/warning: Latency was measured while the machine was busy; it may be "
+            "off.]",
+            width="stretch",
+        )
+        st.button(
+            "Measure again",
+            key="remeasure",
+            icon=":material/speed:",
+            type="tertiary",
+            on_click=session.change,
+            args=(partial(session.store().runs.request, run.id, Kind.REMEASURE),),
+        )
+
+
+def _remeasuring(run_id: str) -> None:
+    job = session.store().jobs.get(run_id, Kind.REMEASURE)
+    if job is None or job.state not in ACTIVE:
+        st.rerun()
+    st.caption(":material/speed: Latency is measured again once no run is under way.")
 
 
 def _accuracy(measured: Measurement, delta: Delta) -> None:
@@ -177,15 +209,18 @@ def _speed(run: Run, measured: Measurement, delta: Delta) -> None:
 def _timed(title: str, help: str, measured: Measurement, ratio: Ratio | None) -> None:
     assert measured.latency is not None
     help += f" {fmt.how_timed(measured.latency)}."
-    st.metric(title, fmt.milliseconds(measured.latency.p50_ms), **_ratio(help, ratio))
+    latency = measured.latency
+    st.metric(title, fmt.milliseconds(latency.p50_ms), **_ratio(help, ratio, latency))
 
 
-def _ratio(help: str, ratio: Ratio | None) -> dict[str, Any]:
+def _ratio(help: str, ratio: Ratio | None, timed: Latency) -> dict[str, Any]:
     """What a metric shows beside a latency: the factor where it is clear, its interval in the
-    help."""
+    help; never a gain that was taken on a busy machine."""
     if ratio is None:
         return {"help": help}
     help += f" 95 % interval of the factor: {fmt.ratio_interval(ratio)}."
+    if timed.on_busy_machine:
+        return {"help": help, **_chip("machine was busy", 1.0)}
     if ratio.low <= 1 <= ratio.high:
         return {"help": help, **_chip("no clear change", 1.0)}
     return {"help": help, **_chip(fmt.times_faster(ratio.value), ratio.value)}
@@ -198,7 +233,8 @@ def _int8(run: Run) -> None:
         st.metric("Latency as int8", fmt.DASH, help=f"{HELP['int8']} Not timed for this run.")
         return
     shown = fmt.milliseconds(timing.compressed.p50_ms)
-    st.metric("Latency as int8", shown, **_ratio(HELP["int8"], timing.ratio))
+    compared = _ratio(HELP["int8"], timing.ratio, timing.compressed)
+    st.metric("Latency as int8", shown, **compared)
 
 
 def _chip(text: str, ratio: float) -> dict[str, Any]:

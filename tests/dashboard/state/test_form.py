@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compression.catalogue.cards import Weights
+from compression.catalogue.cards import Card, Weights, cards
+from compression.catalogue.starting_points import starting_points
 from compression.errors import InvalidInput
 from compression.recipe.calibration_need import needs_images
 from compression.recipe.presets import (
@@ -364,4 +365,28 @@ def test_suggested_settings_are_never_refused(weights: Weights | None, images: b
         assert settled(form, images) == form
         expected = DEFAULT_PRESET if DEFAULT_PRESET in available(images) else available(images)[0]
         assert method_of(form, images) == expected
-        assert in_force(form, "quantize")["bits"] >= 2
+        assert in_force(form, "quantize")["bits"] >= 6
+
+
+BUNDLED = [c for c in cards().values() if c.bundled]
+
+
+@pytest.mark.parametrize("card", BUNDLED, ids=lambda c: c.id)
+def test_a_bundled_model_begins_with_what_was_measured_to_cost_about_half_a_point(
+    card: Card,
+) -> None:
+    points = starting_points(card.id)
+    assert [p.about for p in points] == [-0.005, -0.01, -0.03]
+    start = first_form(card.weights, True, points)
+    assert to_recipe(start) == points[0].recipe and settled(start) == start
+    assert refusal(start, card.weights, card.architecture) is None
+    runs = first_runs(start, card.weights, True, points)
+    assert list(runs) == ["About 0.5 points", "About 1 point", "About 3 points", "Smallest"]
+    assert [to_recipe(runs[p.title]) for p in points] == [p.recipe for p in points]
+
+
+@pytest.mark.parametrize("card", BUNDLED, ids=lambda c: c.id)
+def test_a_starting_point_costs_what_it_says_on_test_images(card: Card) -> None:
+    for point in starting_points(card.id):
+        assert point.change.n == 10_000
+        assert point.change.value > point.about - 0.005
