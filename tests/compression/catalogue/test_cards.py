@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from compression.catalogue import cards as cards_module
@@ -56,6 +56,7 @@ def test_sparsity_never_falls_as_the_threshold_rises(
 
 
 @pytest.mark.slow
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(0, 10, width=32), min_size=30, max_size=200, unique=True), st.floats(0, 1)
 )

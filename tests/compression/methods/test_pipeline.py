@@ -168,7 +168,9 @@ def test_a_run_is_measured_whole_and_adds_up() -> None:
     gained = delta.flips.wrong_to_right - delta.flips.right_to_wrong
     assert delta.top1.value == pytest.approx(gained / 5000)
     assert small.top1.value - base.top1.value == pytest.approx(delta.top1.value)
+    # nothing was searched: all validation images are there to be looked at
     assert small.top1.n == 5000 and run.environment["split"] == "validation"
+    assert run.search_top1 is None and not any("search" in note for note in run.notes)
     assert delta.agreement is not None
     assert 1 - delta.agreement >= (delta.flips.right_to_wrong + delta.flips.wrong_to_right) / 5000
     stages = list(dict.fromkeys(p.stage for p in told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from compression.methods import step_cache
 from compression.methods.distill import step as distill_step
 from compression.methods.distill.config import TrainingConfig
 from compression.methods.pipeline import compress
+from compression.models.data import load_dataset
 from compression.models.load import load_model
 from compression.models.parametrize import compressible
+from compression.models.target import target_of
 from compression.models.widths import widths
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import (
@@ -134,7 +137,10 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_bytes(
     fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = recipe(Prune(sparsity=0.6), SHORT.model_copy(update={"epochs": 2}), Quantize(bits=4))
-    expected = compress(MODEL, wanted, device="cpu").model
+    whole = load_dataset("fashion-mnist")
+    few = replace(whole, validation=whole.validation.head(100))  # checked at every step
+    target = replace(target_of(MODEL, device="cpu"), data=few)
+    expected = compress(target, wanted).model
     for file in fresh_cache.rglob("*.safetensors"):
         file.unlink()
     step_cache._memory.clear()
@@ -148,10 +154,10 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_bytes(
             raise Killed
 
     with pytest.raises(Killed):
-        compress(MODEL, wanted, device="cpu", report=die)
+        compress(target, wanted, report=die)
     assert list((fresh_cache / "checkpoints").glob("*.pt"))
     reports: list[Progress] = []
-    again = compress(MODEL, wanted, device="cpu", report=reports.append).model
+    again = compress(target, wanted, report=reports.append).model
     first = next(p for p in reports if p.point is not None)
     assert first.point is not None and first.point.step == 7
     assert same(again, expected)
