@@ -35,10 +35,11 @@ COMMAND = "compression run MODEL --sparsity 0.8 --bits 4 --preset PRESET --devic
 
 def seconds(model: str, preset: str) -> float:
     """Seconds that `compress()` takes in this process, for the first time."""
+    recipe = parse(Recipe, {"steps": [apply_preset(preset, values) for values in ASKED]})
+    # torch, once it is known what there is to do
     from compression.methods.pipeline import compress
     from compression.models.data import load_dataset
 
-    recipe = parse(Recipe, {"steps": [apply_preset(preset, values) for values in ASKED]})
     compress(model, Recipe(), device="cpu")
     load_dataset(str(card(model).dataset))
     started = time.perf_counter()

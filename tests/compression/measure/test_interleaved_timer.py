@@ -254,7 +254,7 @@ def test_a_model_with_far_less_to_do_is_measured_faster_in_every_kind_of_kernel(
 
 @pytest.mark.slow
 def test_inputs_on_grids_are_timed_by_float32_kernels_and_stay_on_them(short: None) -> None:
-    model = net(8)
+    model = net(4)
     grid = QuantizationGrid(
         torch.full((1, 1, 1, 1), 0.5), torch.zeros(1, 1, 1, 1, dtype=torch.int16), 0, 3
     )
@@ -295,7 +295,7 @@ def test_what_cannot_be_exported_is_timed_in_pytorch_with_a_note(short: None) ->
 
 @pytest.mark.slow
 def test_a_run_ships_its_graphs_with_their_bytes_and_their_answers(short: None) -> None:
-    forms = [deployable(net(16, seed), "net", EXAMPLE) for seed in (0, 1)]
+    forms = [deployable(net(64, seed), "net", EXAMPLE) for seed in (0, 1)]
     pair = DeployablePair(forms[0], forms[1], Pair(None, None), quantized=True)
     found = deploy(pair, EXAMPLE, device="cpu", stage=lambda _: lambda _: None)
     float32, int8 = found.exported
@@ -340,7 +340,7 @@ def test_backends_on_a_gpu(short: None) -> None:
 def test_openvino_computes_in_float32_where_the_graph_is(short: None) -> None:
     from compression.export.backends import _in_openvino
 
-    forms = deployable(net(32), "net", EXAMPLE)
+    forms = deployable(net(64), "net", EXAMPLE)
     (out,) = _in_openvino(forms.subject.float_graph(), EXAMPLE, 1)().values()  # type: ignore[attr-defined]
     expected = forms.subject.model(EXAMPLE).detach()
     # bfloat16, its own choice on many processors, has an error of some thousandths

@@ -105,13 +105,13 @@ def test_another_seed_gives_other_bytes_only_where_chance_has_a_part() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_id", [MODEL, SHUFFLE])
 @pytest.mark.parametrize(
-    ("how", "rounding"),
+    ("model_id", "how", "rounding"),
     [
-        ({"sparsity": 0.7, "scope": "allocated", "score": "obs"}, "gptq"),
-        ({"sparsity": 0.5, "scope": "layer", "score": "fisher"}, "reconstruct"),
-        ({"pattern": "2:4", "score": "activation"}, "gptq"),
+        (MODEL, {"sparsity": 0.7, "scope": "allocated", "score": "obs"}, "gptq"),
+        (SHUFFLE, {"sparsity": 0.7, "scope": "allocated", "score": "obs"}, "gptq"),
+        (SHUFFLE, {"sparsity": 0.5, "scope": "layer", "score": "fisher"}, "reconstruct"),
+        (MODEL, {"pattern": "2:4", "score": "activation"}, "gptq"),
     ],
     ids=str,
 )

@@ -55,7 +55,11 @@ def mixed() -> nn.Module:
 
 
 @pytest.mark.slow
-def test_a_flow_looks_a_model_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_run_looks_a_model_up_once_and_neither_moves_nor_changes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = original_of(MODEL)
+    before, values = fingerprint(original), copy.deepcopy(original.state_dict())
     seen: list[str] = []
     for name in ("card", "load_dataset"):
         known = getattr(target, name)
@@ -65,18 +69,11 @@ def test_a_flow_looks_a_model_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
             return known(key)  # type: ignore[operator]
 
         monkeypatch.setattr(target, name, spy)
-    execute(new_run(MODEL, "fashion-mnist", RECIPE, State.RUNNING), device="cpu")
+    steps = (*RECIPE.steps, Distill(images=320, learning_rate=0.01, grid="learned"))
+    execute(new_run(MODEL, "fashion-mnist", Recipe(steps=steps), State.RUNNING), device="cpu")
     assert seen == [f"card {MODEL}", "load_dataset fashion-mnist"]
     for room in (pipeline, comparison):
         assert not {"card", "load_dataset", "original_of"} & set(vars(room))
-
-
-@pytest.mark.slow
-def test_the_original_is_neither_moved_nor_changed_by_a_whole_run() -> None:
-    original = original_of(MODEL)
-    before, values = fingerprint(original), copy.deepcopy(original.state_dict())
-    steps = (*RECIPE.steps, Distill(images=320, learning_rate=0.01, grid="learned"))
-    execute(new_run(MODEL, "fashion-mnist", Recipe(steps=steps), State.RUNNING), device="cpu")
     assert fingerprint(original) == before and not any(modes(original))
     assert all(torch.equal(values[k], v) for k, v in original.state_dict().items())
 

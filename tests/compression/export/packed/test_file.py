@@ -10,6 +10,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from compression.export.packed.order0_coder import read_numbers, write_numbers
 from compression.measure.size import measure_sizes
 from compression.methods.quantize.weight_ranges import minmax, mse
 from compression.models.input_quantizers import input_grids, parametrize_inputs
-from compression.models.load import build, load_model
+from compression.models.load import build, load_model, skeleton
 from compression.models.parametrize import (
     QuantizationGrid,
     compressible,
@@ -44,7 +45,7 @@ from compression.models.parametrize import (
 from compression.models.widths import resize, widths
 from tests.compression.tiny import remove_channels
 
-SMALL = ("squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small")
+SMALL = ("squeezenet1_1", "shufflenet_v2_x0_5")  # with and without batch norm
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +100,7 @@ def _assert_same(model: nn.Module, loaded: nn.Module) -> None:
             assert torch.equal(twin(x), loaded(x))
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(SMALL),
     seed=st.integers(0, 10_000),
@@ -139,16 +140,17 @@ def test_any_mixture_loads_back_bit_for_bit(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("affine", [False, True])
-def test_every_bit_width(bits: int, affine: bool) -> None:
-    model = _model("squeezenet1_1")
+def test_every_bit_width(affine: bool) -> None:
+    """Of 26 layers, each width has some with a grid per channel and some with one per tensor."""
+    model, most = _model("squeezenet1_1"), 0.0
     for i, (_, layer) in enumerate(compressible(model)):
-        parametrize_weight(layer, None, minmax(weight_of(layer), bits, not affine, i % 2 == 0))
+        weight, bits = weight_of(layer), 2 + i % 7
+        parametrize_weight(layer, None, minmax(weight, bits, not affine, i % 2 == 0))
+        most += weight.numel() * bits / 8
     data = _pack(model, "squeezenet1_1")
     _assert_same(model, unpack(data))
-    weights = sum(weight_of(layer).numel() for _, layer in compressible(model))
-    assert len(data) < weights * bits / 8 * 1.02 + 20_000
+    assert len(data) < most * 1.02 + 20_000
 
 
 @pytest.mark.slow
@@ -168,6 +170,9 @@ def test_odd_numbers_survive() -> None:
 def test_architectures_with_peculiar_state(name: str) -> None:
     torch.manual_seed(0)
     model = build(name, 10)
+    with torch.no_grad():  # zeros are coded at once, and it is not their numbers that are peculiar
+        for parameter in model.parameters():
+            parameter.view(-1)[1000:] = 0
     random_state = torch.get_rng_state()
     data = _pack(model, name)
     assert torch.equal(random_state, torch.get_rng_state())
@@ -349,7 +354,8 @@ def test_crafted_contents_never_raise_anything_else(both: dict[int, bytes], vers
     index, words = struct.unpack_from("<II", payload)
     numbers = zlib.decompress(payload[8 : 8 + index])
     rng = random.Random(0)
-    for _ in range(30):
+    like = skeleton("shufflenet_v2_x0_5", 10).state_dict()
+    for _ in range(12):
         broken, rest = bytearray(numbers), bytearray(payload[8 + index :])
         where = rng.choice([broken, rest, broken])
         for _ in range(rng.choice([1, 3, 30])):
@@ -363,7 +369,6 @@ def test_crafted_contents_never_raise_anything_else(both: dict[int, bytes], vers
             found = unpack(_seal(header, body)).state_dict()
         except ArtifactError:
             continue
-        like = build("shufflenet_v2_x0_5", 10).state_dict()
         assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in like.items()}
 
 
@@ -518,21 +523,19 @@ def _with_index(data: bytes, change: Callable[[list[int]], list[int]]) -> bytes:
 def test_hostile_widths_are_refused(narrow: nn.Module) -> None:
     data = _pack(narrow, NARROW)
     _assert_same(narrow, unpack(_with_index(data, lambda numbers: numbers)))
-    count = len(widths(narrow))
-    for at in range(0, count, 7):
-        for flip in (1, 1 << 12, 1 << 40):
+    for at, flip in zip(range(0, len(widths(narrow)), 4), cycle((1, 1 << 12, 1 << 40))):
 
-            def change(numbers: list[int], at: int = at, flip: int = flip) -> list[int]:
-                numbers[at] ^= flip
-                return numbers
+        def change(numbers: list[int], at: int = at, flip: int = flip) -> list[int]:
+            numbers[at] ^= flip
+            return numbers
 
-            assert "damaged" in _refused(_with_index(data, change))
+        assert "damaged" in _refused(_with_index(data, change))
 
 
 @pytest.mark.slow
 def test_hostile_grids_of_inputs_are_refused(narrow: nn.Module) -> None:
     data = _pack(narrow, NARROW)
-    at = len(widths(build(NARROW, 10)))
+    at = len(widths(skeleton(NARROW, 10)))
     stored = [4, 0, 0, 256]
     for hostile in (
         [9, 0, 0, 256],
@@ -556,8 +559,8 @@ def test_hostile_grids_of_inputs_are_refused(narrow: nn.Module) -> None:
 def test_crafted_narrow_contents_never_raise_anything_else(narrow: nn.Module) -> None:
     data = _pack(narrow, NARROW)
     rng = random.Random(0)
-    full = build(NARROW, 10).state_dict()
-    for _ in range(40):
+    full = skeleton(NARROW, 10).state_dict()
+    for _ in range(15):
 
         def change(numbers: list[int]) -> list[int]:
             for _ in range(rng.choice([1, 3])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from compression.methods import step_cache
 from compression.methods.distill import step as distill_step
 from compression.methods.distill.config import TrainingConfig
 from compression.methods.pipeline import compress
+from compression.models.data import load_dataset
 from compression.models.load import load_model
 from compression.models.parametrize import compressible
+from compression.models.target import Target, target_of
 from compression.models.widths import widths
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import (
@@ -41,6 +44,14 @@ SHORT = Distill(images=640, learning_rate=0.001)
 @pytest.fixture(autouse=True)
 def _fresh(fresh_cache: Path) -> None:
     """No step is taken from what another test has kept."""
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    """The model with few images to check a training on."""
+    whole = load_dataset("fashion-mnist")
+    few = replace(whole, validation=whole.validation.head(200))
+    return replace(target_of(MODEL, device="cpu"), data=few)
 
 
 def recipe(*steps: Step) -> Recipe:
@@ -71,13 +82,15 @@ def test_another_model_is_trained_compressed_and_measured_against_the_teacher() 
     assert "ONNX Runtime" in (run.compressed.latency.backend if run.compressed.latency else "")
 
 
-def test_a_student_comes_back_from_the_cache_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_student_comes_back_from_the_cache_on_disk(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(step_cache, "WORTH_A_FILE_SECONDS", 0.0)
     wanted = recipe(SHORT.model_copy(update={"student": STUDENT}), Prune(sparsity=0.5))
-    first = compress(MODEL, wanted, device="cpu")
+    first = compress(target, wanted)
     step_cache._memory.clear()
     reports: list[Progress] = []
-    again = compress(MODEL, wanted, device="cpu", report=reports.append)
+    again = compress(target, wanted, report=reports.append)
     assert same(first.model, again.model) and again.curves == first.curves
     assert [p.curve for p in reports if p.curve] == [first.curves[0]]
     architecture = card(STUDENT).architecture
@@ -85,11 +98,14 @@ def test_a_student_comes_back_from_the_cache_on_disk(monkeypatch: pytest.MonkeyP
     assert same(unpack(data), unpack(data)) and details(data) == {"a": 1}
 
 
-def test_a_student_starts_from_its_own_weights_or_fresh_ones() -> None:
+def test_a_student_starts_from_its_own_weights_or_fresh_ones(target: Target) -> None:
     slow = {"student": STUDENT, "learning_rate": 1e-9, "weight_decay": 0.0}
-    own = compress(MODEL, recipe(SHORT.model_copy(update=slow)), device="cpu").model
+    own = compress(target, recipe(SHORT.model_copy(update=slow))).model
     fresh = SHORT.model_copy(update={**slow, "initial": "fresh"})
-    others = [compress(MODEL, recipe(fresh), device="cpu").model for _ in range(2)]
+    others = []
+    for _ in range(2):
+        step_cache._memory.clear()
+        others.append(compress(target, recipe(fresh)).model)
     trained = load_model(STUDENT)
     for (name, module), (_, known) in zip(compressible(own), compressible(trained), strict=True):
         assert torch.allclose(module.weight, known.weight, atol=1e-6), name  # type: ignore[arg-type]
@@ -131,10 +147,10 @@ def test_a_stopped_training_is_measured_marked_and_not_taken_for_the_recipe(
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_bytes(
-    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+    target: Target, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = recipe(Prune(sparsity=0.6), SHORT.model_copy(update={"epochs": 2}), Quantize(bits=4))
-    expected = compress(MODEL, wanted, device="cpu").model
+    expected = compress(target, wanted).model
     for file in fresh_cache.rglob("*.safetensors"):
         file.unlink()
     step_cache._memory.clear()
@@ -148,10 +164,10 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_bytes(
             raise Killed
 
     with pytest.raises(Killed):
-        compress(MODEL, wanted, device="cpu", report=die)
+        compress(target, wanted, report=die)
     assert list((fresh_cache / "checkpoints").glob("*.pt"))
     reports: list[Progress] = []
-    again = compress(MODEL, wanted, device="cpu", report=reports.append).model
+    again = compress(target, wanted, report=reports.append).model
     first = next(p for p in reports if p.point is not None)
     assert first.point is not None and first.point.step == 7
     assert same(again, expected)
