@@ -30,9 +30,11 @@ class StartingPoint(BaseModel):
 
     @property
     def title(self) -> str:
-        """Such as "About 0.5 points"."""
-        lost = -100 * self.about
-        return f"About {lost:g} {'point' if lost == 1 else 'points'}"
+        """What it was measured to cost, such as "Loses 0.53 points"."""
+        lost = round(-100 * self.change.value, 2)
+        if lost <= 0:
+            return "Loses nothing"
+        return f"Loses {lost:g} {'point' if lost == 1 else 'points'}"
 
 
 class _Document(BaseModel):

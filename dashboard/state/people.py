@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from compression.runs.store import Store, StoredRun
@@ -9,11 +11,13 @@ from compression.runs.store import Store, StoredRun
 # Set by the server with the page, so that it is there before the first script runs.
 COOKIE = "compression_person"
 _KIND = "person"
+_OURS = re.compile("[0-9a-f]{16}")
 
 
 def person() -> str:
-    """The id of the browser that looks at the page; empty where there is none."""
-    return str(st.context.cookies.get(COOKIE, ""))
+    """The id of the browser that looks at the page; empty where it has none of ours."""
+    value = str(st.context.cookies.get(COOKIE, ""))
+    return value if _OURS.fullmatch(value) else ""
 
 
 def owns(entry: StoredRun) -> bool:

@@ -42,7 +42,7 @@ def _empty(card: Card) -> None:
     )
     with st.container(border=True, key="empty", horizontal_alignment="center"):
         st.space("small")
-        st.markdown("#### Nothing measured for this model yet", width="content")
+        st.markdown("## Nothing measured for this model yet", width="content")
         cost = " and what that costs in accuracy" if card.dataset else ""
         st.markdown(
             f"Start with one of these, or set your own on the left: each shows how small and fast "

@@ -381,12 +381,16 @@ def test_a_bundled_model_begins_with_what_was_measured_to_cost_about_half_a_poin
     assert to_recipe(start) == points[0].recipe and settled(start) == start
     assert refusal(start, card.weights, card.architecture) is None
     runs = first_runs(start, card.weights, True, points)
-    assert list(runs) == ["About 0.5 points", "About 1 point", "About 3 points", "Smallest"]
+    assert {*runs} == {*(p.title for p in points), "Smallest"}
     assert [to_recipe(runs[p.title]) for p in points] == [p.recipe for p in points]
 
 
 @pytest.mark.parametrize("card", BUNDLED, ids=lambda c: c.id)
-def test_a_starting_point_costs_what_it_says_on_test_images(card: Card) -> None:
+def test_a_starting_point_says_what_it_cost_on_the_test_images(card: Card) -> None:
+    sizes = [point.size_ratio for point in starting_points(card.id)]
+    assert sizes == sorted(sizes) and sizes[0] > 1
     for point in starting_points(card.id):
         assert point.change.n == 10_000
+        # chosen on other images: by as much as chance allows, a little more may be lost
         assert point.change.value > point.about - 0.005
+        assert point.title == "Loses nothing" or f"{-100 * point.change.value:.2g}" in point.title

@@ -152,7 +152,7 @@ def test_what_is_learned_is_seen_while_it_trains(page: Open, store: Store) -> No
         assert figure in text
     assert "validation, 87.2 to 88.9" in text
     assert at.get("progress")[0].proto.text.endswith("about 1 min 15 s left")
-    assert len(at.get("plotly_chart")) == 3  # the threshold's, the loss, the accuracy
+    assert len(at.get("plotly_chart")) == 2  # the loss, the accuracy
     assert at.button(key=f"cancel_{run_id}").label == "Cancel"
 
 

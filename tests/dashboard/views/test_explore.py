@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from compression.catalogue.cards import cards
 from compression.catalogue.preset_timings import Costs
+from compression.catalogue.starting_points import starting_points
 from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import (
     DEFAULT_PRESET,
@@ -24,6 +25,7 @@ from compression.runs.records import Runs, StoredRun
 from compression.runs.results import State
 from compression.runs.store import Store, new_run
 from dashboard.numbers.format import shortened
+from dashboard.numbers.headline import smallest_within_a_point
 from dashboard.server.launch import SCRIPT
 from dashboard.state.form import PLAIN, with_preset
 from dashboard.state.url import to_params
@@ -54,10 +56,10 @@ def test_empty_page_starts_a_run_in_one_click(page: Open, store: Store) -> None:
     at = page()
     assert at.selectbox(key="model").value == MODEL
     assert "Nothing measured for this model yet" in text_of(at)
-    healthy(at.button(key="first_balanced").click().run())
+    healthy(at.button(key="first_0").click().run())
     (entry,) = store.runs.find(MODEL)
     assert entry.run.state is State.QUEUED
-    assert [s.step for s in entry.run.recipe.steps] == ["prune", "quantize"]
+    assert entry.run.recipe == starting_points(MODEL)[0].recipe
     assert at.query_params["run"] == entry.run.id
 
 
@@ -70,7 +72,8 @@ def test_the_first_models_are_the_bundled_ones(page: Open) -> None:
 
 @pytest.mark.slow
 def test_sliders_make_the_recipe_the_sentence_and_the_url(page: Open, store: Store) -> None:
-    at = page()
+    at = page(threshold="0.003", bits="4")
+    method(at, "fast")
     by(at, "sparsity")
     at.slider(key="sparsity").set_value(0.7).run()
     at.slider(key="bits").set_value(5).run()
@@ -101,7 +104,7 @@ def test_sparsity_follows_the_threshold(page: Open) -> None:
 
 @pytest.mark.slow
 def test_a_method_sets_how_and_a_change_by_hand_makes_it_custom(page: Open, store: Store) -> None:
-    at = unfolded(page())
+    at = unfolded(page(threshold="0.003", bits="4"))
     by(at, "sparsity")
     method(at, "better")
     assert at.selectbox(key="score").value == PRESETS["better"].values["prune"]["score"]
@@ -117,7 +120,7 @@ def test_a_method_sets_how_and_a_change_by_hand_makes_it_custom(page: Open, stor
 
 @pytest.mark.slow
 def test_what_is_asked_for_changes_no_method(page: Open, store: Store) -> None:
-    at = unfolded(page())
+    at = unfolded(page(threshold="0.003", bits="4"))
     method(at, "best")
     healthy(at.selectbox(key="activation_bits").set_value(8).run())
     healthy(at.slider(key="bits").set_value(3).run())
@@ -162,7 +165,7 @@ def test_no_threshold_is_drawn_where_none_decides(page: Open) -> None:
 
 @pytest.mark.slow
 def test_largest_loss_is_a_third_way_to_say_how_much(page: Open, store: Store) -> None:
-    at = page()
+    at = page(threshold="0.003", bits="4")
     by(at, "max_drop")
     healthy(at.slider(key="max_drop").set_value(0.5).run())
     assert "as many weights as an accuracy drop of 0.5 points allows" in text_of(at)
@@ -189,7 +192,7 @@ def test_different_bits_per_layer_keep_the_average(page: Open, store: Store) -> 
 
 @pytest.mark.slow
 def test_a_reloaded_page_shows_the_same_method(page: Open) -> None:
-    at = page()
+    at = page(threshold="0.003", bits="4")
     by(at, "sparsity")
     method(at, "best")
     params = at.query_params.items()
@@ -236,9 +239,21 @@ def test_done_run_fills_the_four_cards(page: Open, store: Store) -> None:
     assert "Zeros make the file smaller" in text_of(at)
 
 
-def test_without_a_selection_the_newest_finished_run_is_shown(page: Open, store: Store) -> None:
+def test_without_a_selection_the_best_run_is_shown_and_stays(page: Open, store: Store) -> None:
     runs = fill(store)
-    assert runs[2].id in text_of(page())
+    at = page()
+    best = smallest_within_a_point(runs)
+    assert best is not None and best.id in text_of(at)
+    # somebody else's run ends meanwhile, and is better
+    store.runs.add(done(recipe(sparsity=0.9, bits=2), 0.92, 300_000))
+    assert best.id in text_of(healthy(at.run()))
+    assert at.query_params["run"] == best.id
+
+
+def test_without_a_good_run_the_newest_is_shown(page: Open, store: Store) -> None:
+    for top1 in (0.5, 0.4):
+        store.runs.add(done(recipe(bits=2, sparsity=top1), top1))
+    assert store.runs.find(MODEL)[-1].run.id in text_of(page())
 
 
 def test_failed_run_says_why_and_runs_again(page: Open, store: Store) -> None:
@@ -247,8 +262,8 @@ def test_failed_run_says_why_and_runs_again(page: Open, store: Store) -> None:
     assert "The worker ran out of memory (limit 2 GB)." in text_of(at)
     assert not at.metric
     healthy(at.button(key="again").click().run())
-    newest = store.runs.find(MODEL)[-1].run
-    assert (newest.state, newest.recipe) == (State.QUEUED, failed.recipe)
+    (again,) = store.runs.find(MODEL, (State.QUEUED,))
+    assert again.run.recipe == failed.recipe
 
 
 def test_cancelled_run_says_so(page: Open, store: Store) -> None:
@@ -325,7 +340,8 @@ def test_wrong_url_parameters_are_named_and_do_no_harm(page: Open) -> None:
 
 @pytest.mark.slow
 def test_model_without_images_runs_for_size_and_latency_only(page: Open, store: Store) -> None:
-    at = page(model=IMAGENET)
+    at = page(model=IMAGENET, sparsity="0.5", bits="8")
+    method(at, "fast")
     assert at.toggle(key="distill").disabled
     shown = text_of(at)
     assert "Accuracy needs a data set" in shown
@@ -347,7 +363,7 @@ def test_model_without_images_shows_its_runs(page: Open, store: Store) -> None:
 
 
 def test_changing_the_model_keeps_the_sparsity(page: Open) -> None:
-    at = page()
+    at = page(threshold="0.003", bits="4")
     before = cards()[MODEL].weights
     assert before is not None
     share = before.sparsity(threshold_of(at))
