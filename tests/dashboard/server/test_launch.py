@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from compression.errors import InvalidInput
 from dashboard.server import security
@@ -88,3 +91,29 @@ def test_only_our_own_names_are_answered() -> None:
     assert security.allowed_hosts("127.0.0.1") == ["127.0.0.1", "localhost"]
     assert security.allowed_hosts("0.0.0.0") == ["*"]
     assert "box.example" in security.allowed_hosts("box.example")
+
+
+def headers_of_a_page(cookie: str) -> dict[str, str]:
+    """What the server sends with a page to a browser that has this cookie."""
+    sent: list[Message] = []
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "headers": [(b"cookie", cookie.encode())] if cookie else []}
+    asyncio.run(security.PersonCookie(page)(scope, receive, send))
+    return {k.decode().lower(): v.decode() for k, v in sent[0]["headers"]}
+
+
+def test_a_browser_gets_an_id_with_its_first_page_and_keeps_it() -> None:
+    given = headers_of_a_page("")["set-cookie"]
+    assert re.match(r"compression_person=[0-9a-f]{16}; ", given)
+    assert "HttpOnly" in given and "SameSite=Strict" in given
+    assert headers_of_a_page("")["set-cookie"] != given  # another browser is another person
+    assert headers_of_a_page(f"a=b; {given.split(';')[0]}") == {}
