@@ -71,8 +71,11 @@ class PersonCookie:
 
         async def send_with_cookie(message: Message) -> None:
             if not known and message["type"] == "http.response.start":
-                value = f"{COOKIE}={secrets.token_hex(8)}; {_COOKIE_RULES}"
-                MutableHeaders(scope=message).append("Set-Cookie", value)
+                headers = MutableHeaders(scope=message)
+                # once, with the page itself: what it loads beside each other would get several
+                if headers.get("content-type", "").startswith("text/html"):
+                    value = f"{COOKIE}={secrets.token_hex(8)}; {_COOKIE_RULES}"
+                    headers.append("Set-Cookie", value)
             await send(message)
 
         await self._app(scope, receive, send_with_cookie)

@@ -18,6 +18,7 @@ from compression.errors import CompressionError
 from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import available
 from compression.recipe.recipe import Recipe
+from compression.runs.results import Run
 from compression.runs.store import Store, StoredRun, new_run, open_store
 from dashboard.state import people
 from dashboard.state.defaults import first_form, first_method
@@ -41,6 +42,7 @@ _PAGE = "page_state"
 _PROBLEMS = "url_problems"
 _MESSAGE = "message"
 _REMOVED = "removed_run"
+_START = "start_form"
 # What of the URL is no setting of the form.
 _KEPT = ("run", "compare", "x", "y", "colour", "tab")
 # A select box takes None for no choice, so bits that are unset go by 0 there.
@@ -150,28 +152,46 @@ def read_url() -> None:
         return
     params = st.query_params.to_dict()
     known, problems = model_ids(), []
-    model = params.get("model", known[0])
+    run, missing = _named_run(params.get("run"))
+    model = params.get("model", run.model if run else known[0])
     if model not in known:
         problems.append(f"model: {model!r} is not in the catalogue. Showing {known[0]} instead.")
         model = known[0]
+    if run is not None and run.model != model:
+        missing = f"run: {run.id!r} is a run of {run.model}, not of this model."
+    if missing:
+        problems.append(missing)
+        select(None)
     st.session_state["model"] = model
     card = cards()[model]
     start = first_form(weights_of(card), images(), starting_points(model))
-    form, wrong = from_params(params, start, images())
-    if form["student"] not in (None, *students()):
+    asked, wrong = from_params(params, start, images())
+    if asked["student"] not in (None, *students()):
         unknown = (
-            f"student: {form['student']!r} has other images or classes; "
+            f"student: {asked['student']!r} has other images or classes; "
             "this model is trained itself."
         )
-        form, wrong = {**form, "student": None}, (*wrong, unknown)
+        asked, wrong = {**asked, "student": None}, (*wrong, unknown)
     if {"temperature", "epochs"} & params.keys() and card.dataset is None:
         wrong = (
             *wrong,
             "Distillation needs training images, and this model has none, so it is switched off.",
         )
-    put_form(form)
+    put_form(asked)
+    if asked == start:
+        st.session_state[_START] = form()
     st.session_state[_PROBLEMS] = (*problems, *wrong)
     st.session_state[_READ] = True
+
+
+def _named_run(run_id: str | None) -> tuple[Run | None, str]:
+    """The run the URL names, or why there is none."""
+    if run_id is None:
+        return None, ""
+    try:
+        return store().runs.get(run_id).run, ""
+    except CompressionError:
+        return None, f"run: {run_id!r} is not in this store. Showing the best run instead."
 
 
 def url_problems() -> tuple[str, ...]:
@@ -236,6 +256,20 @@ def _as_widget(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return (value or 0) if name in _BITS else value
+
+
+def begin_anew() -> bool:
+    """Where nothing was set yet, set what the model now selected is to begin with.
+
+    Returns:
+        Whether it was done; otherwise the settings are the person's own, and stay.
+    """
+    if st.session_state.get(_START) != form():
+        return False
+    model = cards()[st.session_state["model"]]
+    put_form(first_form(weights_of(model), images(), starting_points(model.id)))
+    st.session_state[_START] = form()
+    return True
 
 
 def adapt() -> None:
@@ -315,31 +349,17 @@ def message() -> str:
 def selected(entries: Sequence[StoredRun], best: str | None = None) -> StoredRun | None:
     """The run the address names; if it names none, the best or else the newest finished one, which
     it names from then on: a run that somebody else finishes later never takes its place.
-
-    A run the URL names that is not there is reported, once.
     """
     run_id = st.query_params.get("run")
-    if run_id is not None:
-        named = [e for e in entries if e.run.id == run_id]
-        if named:
-            return named[0]
-        _explain_missing(run_id)
+    named = [e for e in entries if e.run.id == run_id]
+    if named:
+        return named[0]
     done = [e for e in entries if e.run.state == "done" and not e.hidden]
     if not done:
         return None
     first = next((e for e in done if e.run.id == best), done[-1])
     select(first.run.id)
     return first
-
-
-def _explain_missing(run_id: str) -> None:
-    try:
-        other = store().runs.get(run_id).run
-    except CompressionError:
-        add_problem(f"run: {run_id!r} is not in this store. Showing the newest run instead.")
-    else:
-        add_problem(f"run: {run_id!r} is a run of {other.model}, not of this model.")
-    select(None)
 
 
 def queue(card: Card, recipe: Recipe, device: str) -> None:

@@ -108,11 +108,14 @@ def _about(card: Card) -> None:
 
 
 def _model_changed() -> None:
-    """Keep the sparsity when the model changes: a threshold means something else in each."""
+    """Begin with what suits the new model, unless something was set: then the sparsity stays, for a
+    threshold means something else in each model."""
     card = cards()[st.session_state["model"]]
     session.select(None)
     session.forget_problems()
     try:
+        if session.begin_anew():
+            return
         weights = session.weights_of(card)
     except CompressionError:
         return  # the page says so itself

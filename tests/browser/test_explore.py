@@ -183,7 +183,7 @@ def test_two_people_neither_lose_their_selection_nor_end_each_others_runs(
     other.goto(f"/?{SLOW}")
     run_id = press_run(other)
     page.goto(f"/?model=fashion-mnist/resnet18&run={mine.id}")
-    watched = page.locator(f".st-key-cancel_{run_id} button")
+    watched = page.locator(f".st-key-cancel_{run_id} button").first
     expect(watched).to_be_disabled()  # it is not theirs
     page.goto(f"/?model={model}&run={mine.id}")
 

@@ -24,6 +24,7 @@ from compression.runs.progress import Progress
 from compression.runs.records import Runs, StoredRun
 from compression.runs.results import State
 from compression.runs.store import Store, new_run
+from dashboard.numbers import format as fmt
 from dashboard.numbers.format import shortened
 from dashboard.numbers.headline import smallest_within_a_point
 from dashboard.server.launch import SCRIPT
@@ -372,6 +373,25 @@ def test_changing_the_model_keeps_the_sparsity(page: Open) -> None:
     assert other.weights is not None
     now = threshold_of(at)
     assert other.weights.sparsity(now) == pytest.approx(share, abs=0.01)
+
+
+def test_until_something_is_set_each_model_begins_with_its_own_settings(page: Open) -> None:
+    other = "fashion-mnist/mobilenet_v3_small"
+    at = page()
+    healthy(at.selectbox(key="model").set_value(other).run())
+    first = starting_points(other)[0].recipe
+    assert fmt.shortened(first.sentence()) in text_of(at)
+    healthy(at.slider(key="bits").set_value(7).run())
+    healthy(at.selectbox(key="model").set_value(MODEL).run())
+    assert at.slider(key="bits").value == 7  # it is the person's own now
+
+
+def test_a_run_alone_names_its_model(page: Open, store: Store) -> None:
+    run = done(recipe(bits=4), model="fashion-mnist/squeezenet1_1")
+    store.runs.add(run)
+    at = page(run=run.id)
+    assert at.selectbox(key="model").value == run.model
+    assert "could not be used" not in text_of(at)
 
 
 def test_a_store_that_goes_away_is_one_line(
