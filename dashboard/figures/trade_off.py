@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -107,7 +108,7 @@ def _front(chart: TradeOff) -> Iterator[dict[str, Any]]:
             chart,
             chart.labelled,
             mode="text",
-            text=[f"{_BESIDE}{p.name}{_BESIDE}" for p in chart.labelled],
+            text=[f"{_BESIDE}{escape(p.name)}{_BESIDE}" for p in chart.labelled],
             textposition=[_label_side(chart, p) for p in chart.labelled],
             textfont={"size": 13},
             hoverinfo="skip",
@@ -235,7 +236,7 @@ def _bars(
 
 
 def _hover(point: Point, chart: TradeOff) -> str:
-    lines = [f"<b>{point.name}</b>", *textwrap.wrap(point.label, 44)]
+    lines = [f"<b>{escape(point.name)}</b>", *textwrap.wrap(point.label, 44)]
     values = {chart.y.name: point.y, chart.x.name: point.x}
     if point.colour is not None:
         values.setdefault(chart.colour.name, point.colour)

@@ -126,6 +126,11 @@ def shortened(sentence: str) -> str:
     return re.sub(r" \([^()]*\)", "", sentence)
 
 
+def escaped(text: str) -> str:
+    """What a person wrote, so that Markdown shows it as it is."""
+    return re.sub(r"([^\w\s·%])", r"\\\1", text)
+
+
 def accuracy_range(top1: Interval) -> str:
     """The ends of an accuracy's interval."""
     return f"{number(100 * top1.low)} to {percent(top1.high)}"

@@ -1,12 +1,11 @@
-"""Who is at the page: a browser by its cookie, and the name its person gave, if any."""
+"""Whose a run is: a browser's by its cookie, and the name its person gave, if any."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-import streamlit as st
-
-from compression.runs.store import Store, StoredRun
+from compression.runs.store import Store
 
 # Set by the server with the page, so that it is there before the first script runs.
 COOKIE = "compression_person"
@@ -14,41 +13,26 @@ _KIND = "person"
 _OURS = re.compile("[0-9a-f]{16}")
 
 
-def person() -> str:
-    """The id of the browser that looks at the page; empty where it has none of ours."""
-    value = str(st.context.cookies.get(COOKIE, ""))
+def person_of(cookies: Mapping[str, str]) -> str:
+    """The id of the browser that sent these cookies; empty where none of them is ours."""
+    value = str(cookies.get(COOKIE, ""))
     return value if _OURS.fullmatch(value) else ""
 
 
-def owns(entry: StoredRun) -> bool:
-    """Whether the person may end or delete the run: it is theirs, or nobody's."""
-    return entry.owner in ("", person())
-
-
-def name_of(store: Store, owner: str) -> str:
-    """What the owner of a run is called.
+def name_of(store: Store, person: str) -> str:
+    """The name that a person gave; empty if none.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    body = store.facts.get(_KIND, owner)
-    return str((body or {}).get("name") or "somebody else")
-
-
-def own_name(store: Store) -> str:
-    """The name the person gave; empty if none.
-
-    Raises:
-        StoreError: the store cannot be read.
-    """
-    body = store.facts.get(_KIND, person())
+    body = store.facts.get(_KIND, person)
     return str((body or {}).get("name", ""))
 
 
-def call_me(store: Store, name: str) -> None:
-    """Keep the person's name.
+def keep_name(store: Store, person: str, name: str) -> None:
+    """Keep a person's name, as one line.
 
     Raises:
         StoreError: the store cannot be written.
     """
-    store.facts.put(_KIND, person(), {"name": " ".join(name.split())[:60]})
+    store.facts.put(_KIND, person, {"name": " ".join(name.split())[:60]})

@@ -362,12 +362,22 @@ def selected(entries: Sequence[StoredRun], best: str | None = None) -> StoredRun
     return first
 
 
+def person() -> str:
+    """The id of the browser that looks at the page; empty where it has none."""
+    return people.person_of(st.context.cookies)
+
+
+def owns(entry: StoredRun) -> bool:
+    """Whether the person may end or delete the run: it is theirs, or nobody's."""
+    return entry.owner in ("", person())
+
+
 def queue(card: Card, recipe: Recipe, device: str) -> None:
     """Put a run in the queue and select it; one that somebody else has asked for already is not
     done twice. For callbacks."""
     run = new_run(card.id, card.dataset, recipe)
     try:
-        entry = store().runs.add_once(run, device, people.person())
+        entry = store().runs.add_once(run, device, person())
     except CompressionError as error:
         add_problem(str(error))
         return

@@ -64,8 +64,8 @@ def _list(active: list[StoredRun]) -> None:
                 key="cancel_waiting",
                 icon=":material/stop_circle:",
                 on_click=run_progress.cancel,
-                args=tuple(e.run.id for e in rest if people.owns(e)),
-                disabled=not any(people.owns(e) for e in rest),
+                args=tuple(e.run.id for e in rest if session.owns(e)),
+                disabled=not any(session.owns(e) for e in rest),
                 width="content",
             )
 
@@ -73,7 +73,7 @@ def _list(active: list[StoredRun]) -> None:
 def _one(entry: StoredRun) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
-            st.markdown(f"**{session.name_of(entry)}**{_whose(entry)}")
+            st.markdown(f"**{fmt.escaped(session.name_of(entry))}**{_whose(entry)}")
             run_progress.bar(entry)
         run_progress.stop_button(entry, f"cancel_{entry.run.id}")
     point = entry.progress.point if entry.progress else None
@@ -84,9 +84,10 @@ def _one(entry: StoredRun) -> None:
 
 
 def _whose(entry: StoredRun) -> str:
-    if people.owns(entry):
+    if session.owns(entry):
         return ""
-    return f" :small[:gray[asked for by {people.name_of(session.store(), entry.owner)}]]"
+    name = people.name_of(session.store(), entry.owner) or "somebody else"
+    return f" :small[:gray[asked for by {fmt.escaped(name)}]]"
 
 
 def figures(point: Point) -> list[tuple[str, str]]:

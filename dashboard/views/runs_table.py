@@ -97,7 +97,7 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
             "Whose", ["All", "Mine"], key="whose", default="All", required=True
         )
         if whose == "Mine":
-            entries = [e for e in entries if people.owns(e)]
+            entries = [e for e in entries if session.owns(e)]
         if any(e.hidden for e in entries) and not st.toggle("Show hidden", key="show_hidden"):
             entries = [e for e in entries if not e.hidden]
         present = sorted({e.run.state.value for e in entries})
@@ -136,14 +136,14 @@ def _you() -> None:
     """The person's name, for others to see whose runs are waiting; asked for only here."""
     store = session.store()
     with st.popover("You", icon=":material/person:", type="tertiary", width="content"):
-        st.session_state["own_name"] = people.own_name(store)
+        st.session_state["own_name"] = people.name_of(store, session.person())
         st.text_input(
             "Your name",
             key="own_name",
             max_chars=60,
             help="Others who share this page see it beside your runs. It stays with this browser.",
             on_change=lambda: session.change(
-                lambda: people.call_me(store, st.session_state["own_name"])
+                lambda: people.keep_name(store, session.person(), st.session_state["own_name"])
             ),
         )
 

@@ -44,6 +44,8 @@ def points(page: Page) -> Locator:
 
 def press_run(page: Page) -> str:
     """Press Run and give the id of the new run."""
+    # until it is drawn, a page may still select a run that is there
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     before = run_in_url(page)
     page.locator(".st-key-run button").click()
     wait_for(lambda: run_in_url(page) not in ("", before), 20)

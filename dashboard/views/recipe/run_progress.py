@@ -8,7 +8,7 @@ from compression.errors import CompressionError
 from compression.runs.results import State
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
-from dashboard.state import people, session
+from dashboard.state import session
 
 
 def bar(entry: StoredRun) -> None:
@@ -41,10 +41,10 @@ def stop_button(entry: StoredRun, key: str, *, stretch: bool = False) -> None:
         icon=":material/stop_circle:",
         on_click=_keep if keeps else cancel,
         args=(entry.run.id,),
-        disabled=entry.cancelling or not people.owns(entry),
+        disabled=entry.cancelling or not session.owns(entry),
         width="stretch" if stretch else "content",
         help="Only who asked for a run can end it."
-        if not people.owns(entry)
+        if not session.owns(entry)
         else "Ends training, restores the best model so far, finishes the recipe and measures the "
         "result."
         if keeps

@@ -10,7 +10,7 @@ from compression.catalogue.cards import Card
 from compression.recipe.recipe import Recipe
 from compression.runs.store import StoredRun, new_run
 from dashboard.numbers import temperature_grid
-from dashboard.state import people, session
+from dashboard.state import session
 from dashboard.state.form import Form, to_recipe
 
 
@@ -57,5 +57,5 @@ def _described(form: Form) -> str:
 
 def _queue(card: Card, recipes: Sequence[Recipe], device: str) -> None:
     for recipe in recipes:
-        session.store().runs.add(new_run(card.id, card.dataset, recipe), device, people.person())
+        session.store().runs.add(new_run(card.id, card.dataset, recipe), device, session.person())
     session.say(f"{len(recipes)} runs queued.")

@@ -14,7 +14,7 @@ from compression.runs.statistics import Ratio
 from compression.runs.store import Kind, StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import MEASURES, timing_of
-from dashboard.state import people, session
+from dashboard.state import session
 from dashboard.state.form import from_recipe
 from dashboard.views.run.details import ICONS
 
@@ -53,7 +53,7 @@ def _head(chosen: StoredRun) -> None:
     if example is not None:
         badges += " :violet-badge[:material/bookmark: example]"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"**{session.name_of(chosen)}**{badges}", width="stretch")
+        st.markdown(f"**{fmt.escaped(session.name_of(chosen))}**{badges}", width="stretch")
         st.button(
             "Use these settings",
             key="use",
@@ -99,8 +99,8 @@ def _menu(chosen: StoredRun) -> None:
         icon=":material/delete:",
         on_click=session.remove,
         args=(run_id,),
-        disabled=not people.owns(chosen),
-        help=None if people.owns(chosen) else "Only who asked for a run can delete it.",
+        disabled=not session.owns(chosen),
+        help=None if session.owns(chosen) else "Only who asked for a run can delete it.",
         width="stretch",
     )
 

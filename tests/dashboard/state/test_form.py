@@ -393,4 +393,7 @@ def test_a_starting_point_says_what_it_cost_on_the_test_images(card: Card) -> No
         assert point.change.n == 10_000
         # chosen on other images: by as much as chance allows, a little more may be lost
         assert point.change.value > point.about - 0.005
-        assert point.title == "Loses nothing" or f"{round(-100 * point.change.value, 2):g}" in point.title
+        assert (
+            point.title == "Loses nothing"
+            or f"{round(-100 * point.change.value, 2):g}" in point.title
+        )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compression.runs.results import State
 from compression.runs.store import Store, new_run
-from dashboard.state import people
+from dashboard.state import people, session
 from tests.dashboard.page import Open, healthy, text_of
 from tests.dashboard.runs import MODEL, done, fill, recipe
 
@@ -15,7 +17,7 @@ ME, OTHER = "a" * 16, "b" * 16
 
 @pytest.fixture(autouse=True)
 def _me(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(people, "person", lambda: ME)
+    monkeypatch.setattr(session, "person", lambda: ME)
 
 
 def running(store: Store, owner: str) -> str:
@@ -74,6 +76,13 @@ def test_a_name_is_seen_everywhere(page: Open, store: Store) -> None:
     assert "for the phone" in list(at.dataframe(key="runs").value["name"])
 
 
+def test_a_name_is_shown_as_it_was_written(page: Open, store: Store) -> None:
+    run = fill(store)[0]
+    store.runs.rename(run.id, "[x](http://a) *b* <i>")
+    at = page(run=run.id)
+    assert "**\\[x\\]\\(http\\:\\/\\/a\\) \\*b\\* \\<i\\>**" in text_of(at)
+
+
 def test_pinned_runs_are_first_and_hidden_ones_are_out_of_sight(page: Open, store: Store) -> None:
     runs = fill(store)
     at = page(run=runs[0].id)
@@ -97,5 +106,12 @@ def test_mine_are_those_that_i_asked_for(page: Open, store: Store) -> None:
 
 def test_a_person_has_a_name_for_others(page: Open, store: Store) -> None:
     healthy(fill(store) and page().text_input(key="own_name").set_value(" Ada  L ").run())
-    assert people.own_name(store) == "Ada L" == people.name_of(store, ME)
-    assert people.name_of(store, OTHER) == "somebody else"
+    assert people.name_of(store, ME) == "Ada L"
+    assert people.name_of(store, OTHER) == ""
+
+
+@given(st.text())
+def test_only_ids_that_the_server_gave_are_persons(value: str) -> None:
+    person = people.person_of({people.COOKIE: value})
+    assert person in ("", value)
+    assert not person or (len(person) == 16 and set(person) <= set("0123456789abcdef"))
