@@ -17,7 +17,8 @@ from dashboard.views.recipe import panel as panel_module
 from dashboard.views.run import details_tabs, results, strip
 
 PANEL = 336  # pixels
-_ABOUT = "Move the sliders and press Run to measure more."
+_FIRST = "Move the sliders and press Run: accuracy, size and speed are measured."
+_NEXT = "Move the sliders and press Run to measure more."
 
 
 def show() -> None:
@@ -64,7 +65,7 @@ def _headline(card: Card, entries: list[StoredRun]) -> None:
     sentence, interval = headline(card, [e.run for e in entries])
     with st.container(gap="xsmall", key="headline"):
         st.markdown(f"# {sentence}")
-        st.caption(f"{interval} {_ABOUT}".strip())
+        st.caption(f"{interval} {_NEXT}" if interval else _FIRST)
 
 
 def _model() -> None:

@@ -37,7 +37,7 @@ def _row(entry: StoredRun) -> dict[str, object]:
     return {
         "run": run.id,
         "state": run.state.value,
-        "name": f"{_PIN if entry.pinned else ''}{session.name_of(entry)}",
+        "name": session.name_of(entry),
         "recipe": run.recipe.sentence(),
         "method": _method(run.recipe, run.dataset is not None),
         "accuracy_percent": 100 * top1.value if top1 else None,
@@ -61,6 +61,7 @@ def _row(entry: StoredRun) -> dict[str, object]:
         "seconds": run.seconds,
         "started": datetime.fromtimestamp(entry.created, UTC),
         "stopped_early": run.stopped_early,
+        "pinned": entry.pinned,
         "notes": " ".join(run.notes),
     }
 
@@ -118,9 +119,12 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
     ids = list(shown["run"])
     if chosen is not None and chosen.run.id in ids:
         st.session_state[_TABLE] = {"selection": {"rows": [ids.index(chosen.run.id)]}}
-    early = shown["stopped_early"].astype(bool)
+    early, pinned = (shown[name].astype(bool) for name in ("stopped_early", "pinned"))
     st.dataframe(
-        shown.assign(state=shown["state"].where(~early, shown["state"] + ", stopped early")),
+        shown.assign(
+            name=shown["name"].where(~pinned, _PIN + shown["name"]),
+            state=shown["state"].where(~early, shown["state"] + ", stopped early"),
+        ),
         key=_TABLE,
         hide_index=True,
         column_order=list(_COLUMNS),

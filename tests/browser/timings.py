@@ -89,7 +89,7 @@ def main() -> None:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder, dashboard(Path(folder)) as up:
             fill(up.store, copies)
-            page.goto(up.url)
+            page.goto(f"{up.url}/?threshold=0.003&bits=4")
             expect(page.locator(".st-key-run button")).to_be_visible(timeout=60_000)
             print(f"command to first paint: {1000 * (time.monotonic() - started):.0f} ms")
             for name, took in slider_times(page).items():
