@@ -16,6 +16,7 @@ from dashboard.numbers.measures import MEASURES, Measure
 from dashboard.numbers.trade_off import Point, TradeOff, logarithmic
 
 _FEW_DECADES = 100.0
+_NO_MINOR_GRID = {"minor": {"showgrid": False}}
 _RIGHT = 0.75  # of the width: names of points beyond it are on their left
 _BESIDE = "\N{EM SPACE}"  # from the middle of a point to beside it
 # Streamlit fades what is not selected; the ring shows the selection here.
@@ -43,13 +44,56 @@ def trade_off_figure(chart: TradeOff, selected: str | None, large: bool = False)
         "hoverlabel": {"align": "left"},
         "clickmode": "event+select",
         "dragmode": "zoom",
-        "xaxis": _axis(chart.x, _xs(chart)),
-        "yaxis": _axis(chart.y, _ys(chart)) | _range(chart),
+        "xaxis": _axis(chart.x, _xs(chart)) | _NO_MINOR_GRID,
+        "yaxis": _axis(chart.y, _ys(chart)) | _range(chart) | _NO_MINOR_GRID,
         "meta": chart.title,
     }
     if large:
         layout |= {"font": {"size": 18}}
     return go.Figure(traces, layout)
+
+
+def solid_figure(chart: TradeOff, selected: str | None) -> go.Figure:
+    """The same runs in three dimensions: the measure of the colour is the depth.
+
+    A run whose third figure may be chance, or was taken on a busy machine, stands where the
+    original does.
+    """
+    points = [p for p in chart.points if p.colour is not None and p not in chart.collapsed]
+    original = [chart.original] if chart.original and chart.original.colour is not None else []
+
+    def trace(shown: Sequence[Point], **more: Any) -> dict[str, Any]:
+        return {
+            "type": "scatter3d",
+            "x": [p.x * chart.x.scale for p in shown],
+            "y": [(p.colour or 0.0) * chart.colour.scale for p in shown],
+            "z": [p.y * chart.y.scale for p in shown],
+            "hovertext": [_hover(p, chart) for p in shown],
+            "hoverinfo": "text",
+            "mode": "markers+text",
+            **more,
+        }
+
+    names = {p.run_id for p in chart.labelled} | {selected}
+    runs = trace(
+        points,
+        text=[escape(p.name) if p.run_id in names else "" for p in points],
+        marker={
+            "size": [9 if p.run_id == selected else 6 for p in points],
+            "color": [RING if p.run_id == selected else COMPRESSED for p in points],
+        },
+        name="Run",
+    )
+    text = ["Original"] * len(original)
+    star = trace(original, text=text, marker={"size": 8, "color": STAR}, name="Original")
+    depths = [p.colour or 0.0 for p in (*points, *original)]
+    scene = {
+        "xaxis": _axis(chart.x, _xs(chart)),
+        "yaxis": _axis(chart.colour, depths),
+        "zaxis": _axis(chart.y, _ys(chart)),
+    }
+    layout = {"height": 480, "margin": {"l": 0, "r": 0, "t": 8, "b": 8}, "showlegend": False}
+    return go.Figure([runs, star], layout | {"scene": scene})
 
 
 def _xs(chart: TradeOff) -> list[float]:
@@ -67,7 +111,7 @@ def _axis(measure: Measure, values: Sequence[float]) -> dict[str, Any]:
     # 1, 2 and 5 of every decade, or where there are many, each decade alone
     ticks = "D2" if max(values) < _FEW_DECADES * min(values) else 1
     title = f"{measure.title} ({measure.unit_in_full}, logarithmic scale)"
-    scale = {"type": "log", "dtick": ticks, "minor": {"showgrid": False}, "tickformat": "~r"}
+    scale = {"type": "log", "dtick": ticks, "tickformat": "~r"}
     return {"title": title, **scale}
 
 

@@ -12,7 +12,7 @@ from compression.catalogue.starting_points import starting_points
 from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
 from dashboard.figures.style import CONFIG
-from dashboard.figures.trade_off import trade_off_figure
+from dashboard.figures.trade_off import solid_figure, trade_off_figure
 from dashboard.numbers import format as fmt
 from dashboard.numbers import trade_off
 from dashboard.numbers.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
@@ -76,11 +76,17 @@ def _trade_off(entries: list[StoredRun], selected: str | None) -> None:
         title = st.container(width="stretch")
         with st.popover("Axes", icon=":material/tune:", type="tertiary", width="content"):
             x, y, colour = _axes({name: _any(done, name) for name in MEASURES})
+            solid = st.toggle(
+                "In three dimensions",
+                key="solid",
+                persist_state="session",
+                help="The measure of the colour becomes a third axis. Drag to turn.",
+            )
     chart = trade_off.trade_off(done, x, y, colour, names)
     notice = trade_off.notice(chart)
     title.markdown(f"**{chart.title}**  \n{notice}")
     st.plotly_chart(
-        trade_off_figure(chart, selected),
+        solid_figure(chart, selected) if solid else trade_off_figure(chart, selected),
         key=_CHART,
         on_select=_clicked,
         selection_mode="points",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from compression.catalogue.cards import Weights
 from compression.runs.results import Run
 from dashboard.figures.style import FRONT, SCALE
-from dashboard.figures.trade_off import trade_off_figure
+from dashboard.figures.trade_off import solid_figure, trade_off_figure
 from dashboard.figures.weight_histogram import cut, cut_figure
 from dashboard.numbers import trade_off
 from dashboard.numbers.measures import HORIZONTAL, MEASURES, VERTICAL
@@ -172,6 +172,18 @@ def test_the_best_runs_carry_their_names() -> None:
     assert {chart.front[0], chart.front[-1]} & {*chart.labelled}
     texts = [t for t in trade_off_figure(chart, None).data if t.mode == "text"]
     assert [t.strip() for t in texts[0].text] == [p.name for p in chart.labelled]
+
+
+@given(RUNS, AXES)
+def test_three_dimensions_show_the_same_runs(runs: list[Run], axes: tuple[str, str]) -> None:
+    chart = trade_off.trade_off(runs, *axes, "sparsity")
+    drawn, star = solid_figure(chart, None).data
+    assert len(drawn.x) == len(chart.points) - len(chart.collapsed)
+    for point in chart.points:
+        if point not in chart.collapsed:
+            at = (point.x * chart.x.scale, point.y * chart.y.scale)
+            assert at in list(zip(drawn.x, drawn.z, strict=True))
+    assert len(star.x) <= 1
 
 
 def test_an_interval_needs_both_sides() -> None:
