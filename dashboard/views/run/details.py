@@ -11,8 +11,6 @@ import streamlit as st
 from compression.runs.results import Measurement, Run, State
 from dashboard.numbers import format as fmt
 
-# A longer recipe scrolls, in so many pixels.
-_RECIPE_LINES, _RECIPE_HEIGHT = 18, 420
 ICONS = {
     State.QUEUED: ("schedule", "gray"),
     State.RUNNING: ("sync", "blue"),
@@ -39,10 +37,9 @@ def _figures(run: Run, measured: Measurement) -> None:
 
 
 def _recipe(run: Run) -> None:
-    st.markdown("Recipe, for the command line's `--recipe`")
-    text = json.dumps(json.loads(run.recipe.to_json()), indent=2)
-    long = text.count("\n") > _RECIPE_LINES
-    st.code(text, language="json", height=_RECIPE_HEIGHT if long else "content")
+    # whole: a box that scrolls cannot be read by keyboard
+    with st.expander("Recipe, for the command line's `--recipe`", expanded=True):
+        st.code(json.dumps(json.loads(run.recipe.to_json()), indent=2), language="json", wrap_lines=True)
     if run.environment:
         st.markdown("Where and how it was measured")
         st.json(run.environment, expanded=False)
