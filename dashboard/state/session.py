@@ -43,6 +43,7 @@ _PROBLEMS = "url_problems"
 _MESSAGE = "message"
 _REMOVED = "removed_run"
 _START = "start_form"
+_DRAWN = "drawn_model"
 # What of the URL is no setting of the form.
 _KEPT = ("run", "compare", "x", "y", "colour", "tab")
 # A select box takes None for no choice, so bits that are unset go by 0 there.
@@ -76,6 +77,7 @@ def drawing() -> Iterator[PageState]:
         StoreError: the store cannot be opened or read.
     """
     st.session_state[_PAGE] = state = _page()
+    st.session_state[_DRAWN] = state.card.id
     try:
         yield state
     finally:
@@ -256,6 +258,20 @@ def _as_widget(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return (value or 0) if name in _BITS else value
+
+
+def sparsity_before() -> float:
+    """The sparsity that was asked for of the model drawn last, also where a threshold said it.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    drawn = cards().get(st.session_state.get(_DRAWN, ""))
+    weights = weights_of(drawn) if drawn is not None else None
+    if st.session_state["amount"] == "threshold" and weights is not None:
+        return weights.sparsity(st.session_state["threshold"])
+    sparsity: float = st.session_state["sparsity"]
+    return sparsity
 
 
 def begin_anew() -> bool:

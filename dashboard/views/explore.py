@@ -118,10 +118,10 @@ def _model_changed() -> None:
         if session.begin_anew():
             return
         weights = session.weights_of(card)
+        sparsity = session.sparsity_before()
     except CompressionError:
         return  # the page says so itself
     if weights is not None:
-        sparsity = st.session_state["sparsity"]
         st.session_state["threshold"] = round_threshold(weights.threshold(sparsity))
     elif st.session_state["amount"] == "threshold":
         st.session_state["amount"] = "sparsity"

@@ -39,7 +39,9 @@ def _figures(run: Run, measured: Measurement) -> None:
 def _recipe(run: Run) -> None:
     # whole: a box that scrolls cannot be read by keyboard
     with st.expander("Recipe, for the command line's `--recipe`", expanded=True):
-        st.code(json.dumps(json.loads(run.recipe.to_json()), indent=2), language="json", wrap_lines=True)
+        st.code(
+            json.dumps(json.loads(run.recipe.to_json()), indent=2), language="json", wrap_lines=True
+        )
     if run.environment:
         st.markdown("Where and how it was measured")
         st.json(run.environment, expanded=False)
