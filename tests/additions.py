@@ -145,7 +145,7 @@ def _page() -> dict[str, Any]:
     at = AppTest.from_file(str(SCRIPT), default_timeout=60)
     for name, value in {"bits": "4", "rounding": "stochastic", "dither": "0.5"}.items():
         at.query_params[name] = value
-    at.session_state["downloads"] = True
+    at.query_params["tab"] = "Download"
     at = unfolded(healthy(at.run()))
     return {
         "options": at.selectbox(key="rounding").options,

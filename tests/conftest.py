@@ -44,14 +44,6 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_take() -> None:
-    """The machine is busy with other tests: to time again would find it so again."""
-    from compression.measure import cpu_pinning
-
-    cpu_pinning.TAKES = 1
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store of the test's own."""

@@ -22,7 +22,7 @@ _STAT, _TASKS = Path("/proc/stat"), Path("/proc/self/task")
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 _CAN_PIN = hasattr(os, "sched_setaffinity")
 # The system counts time in ticks of 10 ms: over less than this, a share of it says nothing.
-_LEAST_SECONDS = 0.1
+LEAST_SECONDS = 0.1
 # Other systems count differently, or not at all.
 _KNOWS_SWITCHES = sys.platform == "linux"
 TAKES = 3
@@ -190,7 +190,7 @@ class LoadMeter:
         return MachineLoad(
             waiting=max(0.0, 1 - own / wall),
             switches=(_switches() - self._switches) / wall if _KNOWS_SWITCHES else None,
-            others=self._others.share() if wall > _LEAST_SECONDS else None,
+            others=self._others.share() if wall > LEAST_SECONDS else None,
         )
 
 
@@ -200,17 +200,21 @@ def _switches() -> int:
 
 
 def least_disturbed(
-    take: Callable[[], T], load_of: Callable[[T], MachineLoad], pause_seconds: float
+    take: Callable[[], T],
+    load_of: Callable[[T], MachineLoad],
+    pause_seconds: float,
+    takes: int = TAKES,
 ) -> T:
-    """The first of up to `TAKES` takes on a quiet machine; if there is none, the least busy one.
+    """The first of several takes on a quiet machine; if there is none, the least busy one.
 
     Args:
         take: times something once.
         load_of: what was read of the machine meanwhile.
         pause_seconds: before it is done again.
+        takes: how many there are at most.
     """
     best = take()
-    for _ in range(TAKES - 1):
+    for _ in range(takes - 1):
         if strain(load_of(best)) <= 1:
             break
         time.sleep(pause_seconds)

@@ -20,6 +20,8 @@ import numpy.typing as npt
 import torch
 
 from compression.measure.cpu_pinning import (
+    LEAST_SECONDS,
+    TAKES,
     LoadMeter,
     MachineLoad,
     least_disturbed,
@@ -187,7 +189,10 @@ def time_undisturbed(
         with pinned(threads) as cores:
             return replace(time_interleaved(models, clock=clock, report=tell), cores=cores)
 
-    return least_disturbed(take, lambda session: session.load, timing_seconds() / 2)
+    seconds = timing_seconds()
+    # who asks for less than the readings need wants to be done, not to know
+    takes = TAKES if seconds >= LEAST_SECONDS else 1
+    return least_disturbed(take, lambda session: session.load, seconds / 2, takes)
 
 
 def _rising(report: Callable[[float], None]) -> Callable[[float], None]:

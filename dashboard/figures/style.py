@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -18,6 +19,13 @@ ORANGE, GREEN, PINK, SKY, VERMILION = "#e69f00", "#009e73", "#cc79a7", "#56b4e9"
 LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemclick": False}
 
 Bounds = tuple[float, float]
+
+
+def picture(title: str) -> dict[str, object]:
+    """What the camera button gives: a large picture whose file is named after what it shows."""
+    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    size = {"format": "png", "width": 1600, "height": 900, "scale": 2}
+    return {"toImageButtonOptions": {"filename": name, **size}}
 
 
 def error_bars(

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from compression.catalogue.file_formats import FORMATS
+from compression.recipe.short_name import short_name, slug
 from compression.runs.results import Exported, Run
 
 MOST_KEPT = 8
@@ -53,8 +54,11 @@ class Making:
 
 
 def file_name(run: Run, form: str) -> str:
-    """What a run's file is called."""
-    return f"{run.model.replace('/', '-')}-{run.id[:6]}{FORMATS[form].suffix}"
+    """What a run's file is called: by its model, its settings, its id and the format."""
+    name = slug(short_name(run.recipe, run.dataset is not None))
+    # a .zip does not show the ending of what is in it
+    kind = "" if form == "packed" or FORMATS[form].ending else f"-{form}"
+    return f"{run.model.replace('/', '-')}-{name}-{run.id[:6]}{kind}{FORMATS[form].suffix}"
 
 
 class Files:

@@ -67,7 +67,7 @@ def _method() -> None:
     titles = {name: PRESETS[name].title for name in available(images)} | {CUSTOM: "Custom"}
     described = [f"- **{PRESETS[n].title}**: {PRESETS[n].description}" for n in PRESETS]
     st.segmented_control(
-        "**Method**",
+        "Method",
         list(titles),
         key=session.METHOD,
         required=True,
@@ -93,7 +93,7 @@ def _method_changed() -> None:
 
 def _quantize(form: Form) -> None:
     st.toggle(
-        "**Largest bit width**" if form["mixed"] else "**Bit width**",
+        "Largest bit width" if form["mixed"] else "Bit width",
         key="quantize",
         persist_state="session",
         on_change=session.adapt,
@@ -114,7 +114,7 @@ def _refused(form: Form, card: Card, weights: Weights | None) -> str | None:
 def _distill(page: session.PageState) -> None:
     form, possible = page.form, page.images
     st.toggle(
-        "**Distillation temperature**",
+        "Distillation temperature",
         key="distill",
         persist_state="session",
         disabled=not possible,
@@ -211,8 +211,8 @@ def _progress(run_id: str) -> None:
 
 
 def _same(known: list[StoredRun], recipe: Recipe) -> StoredRun | None:
-    """The newest run of this very recipe that is finished or under way."""
-    same = [e for e in known if e.run.recipe_key == recipe.key]
+    """The newest run of this very recipe that was finished, not stopped early, or is under way."""
+    same = [e for e in known if e.run.recipe_key == recipe.key and not e.run.stopped_early]
     return same[-1] if same else None
 
 

@@ -17,7 +17,7 @@ def show(form: Form, weights: Weights | None) -> None:
     """Draw the switch, what says how much, its slider, and where that cuts."""
     amount, fixed = form["amount"], form["amount"] != "threshold" and ":" in form["pattern"]
     st.toggle(
-        f"**Pruning: {form['pattern'] if fixed else SETTINGS[amount].title.lower()}**",
+        f"Pruning: {form['pattern'] if fixed else SETTINGS[amount].title.lower()}",
         key="prune",
         persist_state="session",
         on_change=session.adapt,

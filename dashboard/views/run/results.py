@@ -11,7 +11,7 @@ from compression.catalogue.cards import Card
 from compression.catalogue.starting_points import starting_points
 from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
-from dashboard.figures.style import CONFIG
+from dashboard.figures.style import CONFIG, picture
 from dashboard.figures.trade_off import solid_figure, trade_off_figure
 from dashboard.numbers import format as fmt
 from dashboard.numbers import trade_off
@@ -28,7 +28,7 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
     done = [e for e in entries if e.run.state is State.DONE and not e.hidden]
     if done:
         with st.container(border=True, key="trade_off_card", gap="xsmall"):
-            _trade_off(done, chosen.run.id if chosen else None)
+            _trade_off(card, done, chosen.run.id if chosen else None)
     elif not any(e.run.state in ACTIVE for e in entries):
         _empty(card)
 
@@ -68,7 +68,7 @@ def _start(card: Card, place: int, name: str, form: Form) -> None:
         )
 
 
-def _trade_off(entries: list[StoredRun], selected: str | None) -> None:
+def _trade_off(card: Card, entries: list[StoredRun], selected: str | None) -> None:
     done = [e.run for e in entries]
     names = {e.run.id: session.name_of(e) for e in entries}
     head = st.container(horizontal=True, vertical_alignment="top", gap="small")
@@ -90,7 +90,7 @@ def _trade_off(entries: list[StoredRun], selected: str | None) -> None:
         key=_CHART,
         on_select=_clicked,
         selection_mode="points",
-        config=CONFIG,
+        config=CONFIG | picture(f"{card.id} {chart.title}"),
         alt=f"{chart.title}. {notice}",
     )
     if chart.left_out:

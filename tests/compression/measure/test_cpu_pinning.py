@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.measure import cpu_pinning
 from compression.measure.cpu_pinning import (
     LIMITS,
     LoadMeter,
@@ -81,9 +80,8 @@ def session(waiting: float) -> TimingSession:
     ],
 )
 def test_a_disturbed_timing_is_taken_again_until_it_is_not_three_times_in_all(
-    waiting: list[float], kept: float, takes: int, monkeypatch: pytest.MonkeyPatch
+    waiting: list[float], kept: float, takes: int
 ) -> None:
-    monkeypatch.setattr(cpu_pinning, "TAKES", 3)
     left = [session(each) for each in waiting]
     best = least_disturbed(lambda: left.pop(0), lambda session: session.load, 0.0)
     assert best.load.waiting == kept

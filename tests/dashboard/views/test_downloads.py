@@ -15,7 +15,7 @@ from compression.catalogue.file_formats import FORMATS
 from compression.runs.results import Exported
 from compression.runs.store import Store
 from dashboard.state import export_jobs
-from dashboard.state.export_jobs import Files, Making
+from dashboard.state.export_jobs import Files, Making, file_name
 from dashboard.views.run import downloads
 from tests.dashboard.page import Open, healthy, open_tab, text_of
 from tests.dashboard.runs import done, recipe
@@ -64,12 +64,18 @@ def test_a_file_comes_with_its_card_and_its_script(made: Files) -> None:
     made.ask("store", RUN, "onnx")  # twice is once
     making = wait(made, RUN.id, "onnx")
     assert making.state == "ready" and making.path is not None
-    stem = f"fashion-mnist-resnet18-{RUN.id[:6]}"
+    stem = f"fashion-mnist-resnet18-4bit-{RUN.id[:6]}-onnx"
     assert making.path.name == f"{stem}.zip"
     assert making.exported == Exported(format="onnx", file_bytes=44, agreement=0.75)
     with zipfile.ZipFile(making.path) as packed:
         assert sorted(packed.namelist()) == [f"{stem}.md", f"{stem}.onnx", f"{stem}.py"]
         assert packed.read(f"{stem}.onnx").decode() == f"{RUN.id}store"
+
+
+def test_files_of_a_run_have_names_of_their_own() -> None:
+    stems = {Path(file_name(RUN, form)).stem for form in FORMATS}
+    assert len(stems) == len(FORMATS)
+    assert all(RUN.id[:6] in stem and "4bit" in stem for stem in stems)
 
 
 def test_what_goes_wrong_is_one_line(made: Files) -> None:
