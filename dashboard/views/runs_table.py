@@ -107,7 +107,8 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
         shown = narrowed(frame(entries), states, words)
         st.download_button(
             "Download CSV",
-            shown.to_csv(index=False),
+            # written when it is asked for: the browser fetches at once what has an address
+            lambda: shown.to_csv(index=False).encode(),
             file_name=f"runs-{card.id.replace('/', '-')}.csv",
             mime="text/csv",
             icon=":material/download:",
