@@ -23,12 +23,11 @@ _BESIDE = "\N{EM SPACE}"  # from the middle of a point to beside it
 _NEVER_FADED = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
 
 
-def trade_off_figure(chart: TradeOff, selected: str | None, large: bool = False) -> go.Figure:
+def trade_off_figure(chart: TradeOff, selected: str | None) -> go.Figure:
     """The scatter plot; a click on a point gives the run's id as `customdata`.
 
     Args:
         selected: the id of the run that gets a ring.
-        large: for a room: larger type, and more height.
     """
     traces = [
         *_front(chart),
@@ -38,18 +37,15 @@ def trade_off_figure(chart: TradeOff, selected: str | None, large: bool = False)
         *_ring(chart, selected),
     ]
     layout = {
-        "height": 640 if large else 360,
+        "height": 360,
         "margin": {"l": 64, "r": 8, "t": 28, "b": 52},
         "legend": LEGEND,
         "hoverlabel": {"align": "left"},
         "clickmode": "event+select",
         "dragmode": "zoom",
-        "xaxis": _axis(chart.x, _xs(chart)) | _NO_MINOR_GRID,
-        "yaxis": _axis(chart.y, _ys(chart)) | _range(chart) | _NO_MINOR_GRID,
-        "meta": chart.title,
+        "xaxis": _axis(chart.x, [p.x for p in chart.everything]) | _NO_MINOR_GRID,
+        "yaxis": _axis(chart.y, [p.y for p in chart.everything]) | _range(chart) | _NO_MINOR_GRID,
     }
-    if large:
-        layout |= {"font": {"size": 18}}
     return go.Figure(traces, layout)
 
 
@@ -59,7 +55,7 @@ def solid_figure(chart: TradeOff, selected: str | None) -> go.Figure:
     A run whose third figure may be chance, or was taken on a busy machine, stands where the
     original does.
     """
-    points = [p for p in chart.points if p.colour is not None and p not in chart.collapsed]
+    points = [p for p in chart.points if p.colour is not None and not chart.collapsed(p)]
     original = [chart.original] if chart.original and chart.original.colour is not None else []
 
     def trace(shown: Sequence[Point], **more: Any) -> dict[str, Any]:
@@ -88,20 +84,12 @@ def solid_figure(chart: TradeOff, selected: str | None) -> go.Figure:
     star = trace(original, text=text, marker={"size": 8, "color": STAR}, name="Original")
     depths = [p.colour or 0.0 for p in (*points, *original)]
     scene = {
-        "xaxis": _axis(chart.x, _xs(chart)),
+        "xaxis": _axis(chart.x, [p.x for p in chart.everything]),
         "yaxis": _axis(chart.colour, depths),
-        "zaxis": _axis(chart.y, _ys(chart)),
+        "zaxis": _axis(chart.y, [p.y for p in chart.everything]),
     }
     layout = {"height": 480, "margin": {"l": 0, "r": 0, "t": 8, "b": 8}, "showlegend": False}
     return go.Figure([runs, star], layout | {"scene": scene})
-
-
-def _xs(chart: TradeOff) -> list[float]:
-    return [p.x for p in (*chart.points, *([chart.original] if chart.original else []))]
-
-
-def _ys(chart: TradeOff) -> list[float]:
-    return [p.y for p in (*chart.points, *([chart.original] if chart.original else []))]
 
 
 def _axis(measure: Measure, values: Sequence[float]) -> dict[str, Any]:
@@ -136,7 +124,7 @@ def _scatter(chart: TradeOff, points: Sequence[Point], **more: Any) -> dict[str,
 
 
 def _front(chart: TradeOff) -> Iterator[dict[str, Any]]:
-    shown = [p for p in chart.front if p not in chart.collapsed]
+    shown = [p for p in chart.front if not chart.collapsed(p)]
     if len(shown) > 1:
         yield _scatter(
             chart,
@@ -163,7 +151,7 @@ def _front(chart: TradeOff) -> Iterator[dict[str, Any]]:
 
 def _label_side(chart: TradeOff, point: Point) -> str:
     """To the right, where nothing is better on both; to the left of points at the right edge."""
-    values = _xs(chart)
+    values = [p.x for p in chart.everything]
     if logarithmic(chart.x, values):
         position = math.log(point.x / min(values)) / math.log(max(values) / min(values))
     else:
@@ -172,7 +160,7 @@ def _label_side(chart: TradeOff, point: Point) -> str:
 
 
 def _runs(chart: TradeOff) -> Iterator[dict[str, Any]]:
-    points = [p for p in chart.points if p not in chart.collapsed]
+    points = [p for p in chart.points if not chart.collapsed(p)]
     if not points:
         return
     yield _scatter(
@@ -198,16 +186,17 @@ def _clickable(chart: TradeOff, points: Sequence[Point]) -> dict[str, Any]:
 
 def _collapsed(chart: TradeOff) -> Iterator[dict[str, Any]]:
     """What lies below the floor, as arrows at the edge that say how far down it is."""
-    if not chart.collapsed:
+    below = [p for p in chart.points if chart.collapsed(p)]
+    if not below:
         return
-    drawn = [replace(p, y=chart.floor or 0.0) for p in chart.collapsed]
+    drawn = [replace(p, y=chart.floor or 0.0) for p in below]
     yield _scatter(
         chart,
         drawn,
         mode="markers",
         marker={"symbol": "triangle-down", "size": 13, "color": FRONT, "line": {"width": 1}},
         name="Collapsed, below the chart",
-        **_clickable(chart, chart.collapsed),
+        **_clickable(chart, below),
     )
 
 

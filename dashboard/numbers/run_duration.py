@@ -13,7 +13,7 @@ NEWEST = 5
 # What a run takes besides its method: loading, packing, accuracy, latency in every backend.
 _MEASURING = 5.0
 # Settings that change how much a step does or how well, and hardly how long it takes.
-_AMOUNTS = {"sparsity", "threshold", "bits", "seed", "temperature", "alpha", "learning_rate"}
+_AMOUNTS = {"sparsity", "threshold", "bits", "temperature", "alpha", "learning_rate"}
 
 
 def estimate(recipe: Recipe, runs: Sequence[Run], preset_seconds: float | None) -> float | None:

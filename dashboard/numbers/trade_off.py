@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from compression.runs.results import Run, State
 from dashboard.numbers import format as fmt
@@ -49,6 +50,11 @@ class TradeOff:
         return f"{self.y.title} against {self.x.title.lower()}"
 
     @property
+    def everything(self) -> tuple[Point, ...]:
+        """The runs and the original."""
+        return (*self.points, self.original) if self.original else self.points
+
+    @cached_property
     def floor(self) -> float | None:
         """Where the y axis ends although runs lie below: what collapsed would press all others
         together. None where nothing did, or everything."""
@@ -59,16 +65,14 @@ class TradeOff:
             return None
         return min(1.5 * min(kept), -2 * CLOSE)
 
-    @property
-    def collapsed(self) -> tuple[Point, ...]:
-        """The points below the floor."""
-        floor = self.floor
-        return () if floor is None else tuple(p for p in self.points if p.y < floor)
+    def collapsed(self, point: Point) -> bool:
+        """Whether a point lies below the floor."""
+        return self.floor is not None and point.y < self.floor
 
     @property
     def labelled(self) -> tuple[Point, ...]:
         """Runs of the front whose names are written beside them; of many, evenly chosen ones."""
-        runs = [p for p in self.front if p.run_id and p not in self.collapsed]
+        runs = [p for p in self.front if p.run_id and not self.collapsed(p)]
         if len(runs) <= LABELLED:
             return tuple(runs)
         last = len(runs) - 1
@@ -184,7 +188,7 @@ def _within_a_point(chart: TradeOff) -> str:
 
 
 def _collapsed(chart: TradeOff) -> str:
-    count = len(chart.collapsed)
+    count = sum(map(chart.collapsed, chart.points))
     if not count:
         return ""
     return f"; {count} that collapsed {'is' if count == 1 else 'are'} drawn at the lower edge"

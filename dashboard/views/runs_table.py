@@ -141,7 +141,8 @@ def _you() -> None:
     """The person's name, for others to see whose runs are waiting; asked for only here."""
     store = session.store()
     with st.popover("You", icon=":material/person:", type="tertiary", width="content"):
-        st.session_state["own_name"] = people.name_of(store, session.person())
+        if "own_name" not in st.session_state:  # read once, not at every drawing
+            st.session_state["own_name"] = people.name_of(store, session.person())
         st.text_input(
             "Your name",
             key="own_name",

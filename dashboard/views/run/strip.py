@@ -142,11 +142,11 @@ def _figures(run: Run, measured: Measurement, delta: Delta) -> None:
 
 def _busy(run: Run) -> None:
     """That the times may be off, and a button to take them again."""
+    if not (MEASURES["speedup"].disturbed(run) or MEASURES["int8_speedup"].disturbed(run)):
+        return
     job = session.store().jobs.get(run.id, Kind.REMEASURE)
     if job is not None and job.state in ACTIVE:
         st.fragment(_remeasuring, run_every=1.0, key="remeasuring")(run.id)
-        return
-    if not (MEASURES["speedup"].disturbed(run) or MEASURES["int8_speedup"].disturbed(run)):
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
@@ -199,18 +199,13 @@ def _size(run: Run, measured: Measurement, delta: Delta) -> None:
 
 
 def _speed(run: Run, measured: Measurement, delta: Delta) -> None:
-    if measured.latency is None:
+    latency = measured.latency
+    if latency is None:
         help = f"{HELP['speed']} It could not be measured; see the notes."
         st.metric("Latency", fmt.DASH, help=help)
         return
-    _timed("Latency", HELP["speed"], measured, delta.latency_ratio)
-
-
-def _timed(title: str, help: str, measured: Measurement, ratio: Ratio | None) -> None:
-    assert measured.latency is not None
-    help += f" {fmt.how_timed(measured.latency)}."
-    latency = measured.latency
-    st.metric(title, fmt.milliseconds(latency.p50_ms), **_ratio(help, ratio, latency))
+    compared = _ratio(f"{HELP['speed']} {fmt.how_timed(latency)}.", delta.latency_ratio, latency)
+    st.metric("Latency", fmt.milliseconds(latency.p50_ms), **compared)
 
 
 def _ratio(help: str, ratio: Ratio | None, timed: Latency) -> dict[str, Any]:

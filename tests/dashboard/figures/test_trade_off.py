@@ -130,13 +130,13 @@ def test_every_run_is_drawn_once_and_none_below_the_axis(runs: list[Run]) -> Non
     if chart.floor is not None:
         low = figure.layout.yaxis.range[0]
         assert all(y >= low for t in figure.data for y in t.y)
-        assert chart.collapsed and len(chart.collapsed) < len(chart.points)
+        assert 0 < sum(map(chart.collapsed, chart.points)) < len(chart.points)
 
 
 def test_what_collapsed_does_not_press_the_others_together() -> None:
     runs = [done(recipe(bits=8), 0.919), done(recipe(bits=4), 0.90), done(recipe(bits=2), 0.2)]
     chart = chart_of(runs)
-    assert [p.run_id for p in chart.collapsed] == [runs[2].id]
+    assert [p.run_id for p in chart.points if chart.collapsed(p)] == [runs[2].id]
     assert -0.1 < (chart.floor or 0) < -0.02
     arrows = next(
         t for t in trade_off_figure(chart, runs[2].id).data if "Collapsed" in (t.name or "")
@@ -178,9 +178,9 @@ def test_the_best_runs_carry_their_names() -> None:
 def test_three_dimensions_show_the_same_runs(runs: list[Run], axes: tuple[str, str]) -> None:
     chart = trade_off.trade_off(runs, *axes, "sparsity")
     drawn, star = solid_figure(chart, None).data
-    assert len(drawn.x) == len(chart.points) - len(chart.collapsed)
+    assert len(drawn.x) == len(chart.points) - sum(map(chart.collapsed, chart.points))
     for point in chart.points:
-        if point not in chart.collapsed:
+        if not chart.collapsed(point):
             at = (point.x * chart.x.scale, point.y * chart.y.scale)
             assert at in list(zip(drawn.x, drawn.z, strict=True))
     assert len(star.x) <= 1
