@@ -45,7 +45,8 @@ def recipe(sparsity: float | None, bits: int) -> Recipe:
 
 def _measured(model: str, made: Recipe) -> tuple[Interval, Interval, float]:
     """The change on validation and on test images, and how many times smaller the file is."""
-    compressed = materialize(compress(model, made, device="cpu").model)
+    model_made = compress(model, made, device="cpu").model
+    compressed = materialize(model_made)
     data, original = load_dataset("fashion-mnist"), original_of(model)
     changes = [
         compare(predict(original, split), predict(compressed, split)).change
@@ -53,7 +54,7 @@ def _measured(model: str, made: Recipe) -> tuple[Interval, Interval, float]:
     ]
     entry = card(model)
     packed = file.pack(
-        compress(model, made, device="cpu").model,
+        model_made,
         architecture=entry.architecture,
         classes=entry.classes,
         details={"model": model},
