@@ -12,7 +12,7 @@ from dashboard.numbers import format as fmt
 from dashboard.numbers.headline import headline, smallest_within_a_point
 from dashboard.state import session
 from dashboard.state.defaults import round_threshold
-from dashboard.views import activity, runs_table
+from dashboard.views import activity, people, queue, runs_table
 from dashboard.views.recipe import panel as panel_module
 from dashboard.views.run import details_tabs, results, strip
 
@@ -46,26 +46,38 @@ def _contents(state: session.PageState, panel: DeltaGenerator, main: DeltaGenera
     best = smallest_within_a_point([e.run for e in entries])
     chosen = session.selected(entries, best.id if best else None)
     with main:
-        _headline(card, entries)
+        shown = _headline(card, entries)
         _problems()
         strip.show(card, entries, chosen)
-        results.show(card, entries, chosen)
+        if people.hides_all(entries, shown):
+            people.show_nothing()
+        else:
+            results.show(card, shown, chosen)
         activity.show(card, entries)
+        queue.show(card.id)
         if chosen is not None:
             details_tabs.show(entries, chosen)
-        if entries:
+        if shown:
             with st.container(border=True):
-                runs_table.show(card, entries, chosen)
+                runs_table.show(card, shown, chosen)
     with panel:
         panel_module.show()
 
 
-def _headline(card: Card, entries: list[StoredRun]) -> None:
-    """What was found and how sure that is, and what the page is for."""
+def _headline(card: Card, entries: list[StoredRun]) -> list[StoredRun]:
+    """What was found and how sure that is, and what the page is for; beside it, who looks at it.
+
+    Returns:
+        The runs to show: everybody's, or one person's.
+    """
     sentence, interval = headline(card, [e.run for e in entries])
-    with st.container(gap="xsmall", key="headline"):
-        st.markdown(f"# {sentence}")
-        st.caption(f"{interval} {_NEXT}" if interval else _FIRST)
+    with st.container(horizontal=True, vertical_alignment="top", gap="small"):
+        with st.container(gap="xsmall", key="headline", width="stretch"):
+            st.markdown(f"# {sentence}")
+            st.caption(f"{interval} {_NEXT}" if interval else _FIRST)
+        shown = people.whose_runs(entries)
+        people.you()
+    return shown
 
 
 def _model() -> None:

@@ -175,6 +175,8 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
         return
     if same is not None and not refused:
         _already(same)
+    if why := session.refused():
+        st.error(why, icon=":material/block:")
     if st.button(
         "Run again" if same else "Run",
         key="run",
