@@ -37,12 +37,12 @@ def _watch(model: str) -> None:
 
 
 def _draw(queue: Queue) -> None:
-    label = f"Queue: {queue.sentence(session.person())}"
-    shown = st.expander(label, key="queue", icon=":material/schedule:", on_change="rerun")
-    if not shown.open:
-        return
-    names = session.names()
-    with shown:
+    with st.container(border=True, key="queue"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Queue:** {queue.sentence(session.person())}.", width="stretch")
+            if not st.toggle("Show the queue", key="show_queue", persist_state="session"):
+                return
+        names = session.names()
         for entry in queue.running:
             st.markdown(_described(entry, names))
             run_progress.bar(entry)

@@ -348,12 +348,13 @@ def test_no_limit_is_set_for_an_admin(
 
 
 def opened_queue(at: AppTest) -> AppTest:
-    at.session_state["queue"] = True
-    return healthy(at.run())
+    return healthy(at.toggle(key="show_queue").set_value(True).run())
 
 
-def queue_label(at: AppTest) -> str | None:
-    return next((e.label for e in at.expander if e.label.startswith("Queue")), None)
+def queue_line(at: AppTest) -> str | None:
+    """What is said of the queue; None where it is not there."""
+    lines = (str(e.value) for e in at.markdown)
+    return next((line for line in lines if line.startswith("**Queue:**")), None)
 
 
 def test_the_whole_queue_is_seen_with_owners_and_places(page: Open, store: Store) -> None:
@@ -362,7 +363,7 @@ def test_the_whole_queue_is_seen_with_owners_and_places(page: Open, store: Store
     mine = waiting(store, ME, 1, MODEL)
     store.jobs.claim("runner")
     at = opened_queue(page())
-    assert queue_label(at) == "Queue: 1 running, 2 waiting; your next run is number 2"
+    assert queue_line(at) == ("**Queue:** 1 running, 2 waiting; your next run is number 2.")
     table = at.dataframe(key=queue.table_key([store.runs.get(r) for r in (theirs[1], *mine)])).value
     assert list(table["place"]) == [1, 2]
     assert list(table["asked_for_by"]) == ["Ada", "you"]
@@ -375,12 +376,12 @@ def test_the_whole_queue_is_seen_with_owners_and_places(page: Open, store: Store
 
 
 def test_a_queue_of_one_run_that_is_seen_anyway_is_no_queue(page: Open, store: Store) -> None:
-    assert queue_label(page()) is None
+    assert queue_line(page()) is None
     waiting(store, OTHER, 1, MODEL)
-    assert queue_label(page()) is None
+    assert queue_line(page()) is None
     store.jobs.cancel(store.runs.find()[0].run.id)
     waiting(store, OTHER, 1)
-    assert queue_label(page()) == "Queue: 1 waiting"
+    assert queue_line(page()) == "**Queue:** 1 waiting."
 
 
 def ticked(at: AppTest, store: Store, run_ids: list[str], *rows: int) -> AppTest:
