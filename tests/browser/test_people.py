@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from compression.runs.results import Run, State
 from tests.browser.conftest import watched_page
-from tests.browser.serve import Dashboard, dashboard
+from tests.browser.serve import CHROMIUM_FLAGS, Dashboard, dashboard, find_chromium
 from tests.browser.steps import (
     in_url,
     points,
@@ -27,12 +27,13 @@ pytestmark = pytest.mark.timeout(600)
 # Long, and nothing is trained that could be kept.
 SLOW = "model=fashion-mnist/resnet18&rounding=reconstruct"
 LIMIT = 2
+PUBLIC = "compress.example.org"
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     """A dashboard as for a class: with an admin, and a limit for each person."""
-    options = ("--admin", "--runs-per-person", str(LIMIT))
+    options = ("--admin", "--runs-per-person", str(LIMIT), "--public-host", PUBLIC)
     with dashboard(tmp_path_factory.mktemp("class"), options=options) as up:
         yield up
 
@@ -201,7 +202,7 @@ def test_a_class_shares_a_queue_and_only_owner_and_admin_cancel(
 
     (link,) = re.findall(r"^For the admin alone: (\S+)$", shared.log.read_text(), re.MULTILINE)
     with watched_page(browser, shared.url) as admin:
-        admin.goto(link.replace("localhost", "127.0.0.1"))
+        admin.goto(link.removeprefix(f"https://{PUBLIC}"))
         assert "token" not in admin.url
         admin.locator(".st-key-you button").click()
         expect(admin.get_by_text("You are the admin")).to_be_visible()
@@ -235,3 +236,20 @@ def test_a_link_to_ones_own_runs_shows_the_same_to_everybody(
     grace.locator(".st-key-whose").get_by_text("All runs").click()
     expect(points(grace)).to_have_count(4)
     wait_for(lambda: in_url(grace, "whose") == "", 20)
+
+
+@pytest.mark.slow
+def test_the_page_answers_to_its_public_name_and_to_no_other(
+    browser: Browser, shared: Dashboard
+) -> None:
+    here = "--host-resolver-rules=MAP * 127.0.0.1"
+    chromium = browser.browser_type.launch(
+        executable_path=find_chromium(), args=[*CHROMIUM_FLAGS, here]
+    )
+    page = chromium.new_page()
+    port = shared.url.rpartition(":")[2]
+    page.goto(f"http://{PUBLIC}:{port}/?model={quickest().id}")
+    expect(page.locator(".st-key-run button")).to_be_visible()  # by the websocket
+    response = page.goto(f"http://other.example.org:{port}/")
+    assert response is not None and response.status == 400
+    chromium.close()
