@@ -486,8 +486,8 @@ def _refuse(sentence: str) -> None:
 
 def refused() -> str:
     """Why what was asked for last could not be done, until something else is or is set."""
-    sentence, then = st.session_state.get(_REFUSED, ("", None))
-    return sentence if then == form() else ""
+    refusal: tuple[str, Form] | None = st.session_state.get(_REFUSED)
+    return refusal[0] if refusal is not None and refusal[1] == form() else ""
 
 
 def removed() -> str | None:

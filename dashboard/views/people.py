@@ -78,7 +78,9 @@ def you() -> None:
         if me.admin:
             st.caption(":material/shield_person: You are the admin: you can change every run here.")
         if not me.person:
-            st.caption("Your browser keeps no cookies, so your runs are not known as yours.")
+            st.caption(
+                "Your browser keeps no cookies, so the page cannot tell which runs are yours."
+            )
             return
         if "own_name" not in st.session_state:  # what is typed stays until it is stored
             st.session_state["own_name"] = name
