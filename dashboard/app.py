@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard.server import preload
 
 preload.wait()
-from dashboard.views import explore  # noqa: E402
+from dashboard.views import explore, models  # noqa: E402
 
 STATIC = Path(__file__).resolve().parent / "static"
 st.set_page_config(
@@ -20,7 +20,16 @@ st.set_page_config(
 )
 st.logo(str(STATIC / "logo.svg"), size="large")
 st.html(STATIC / "page.css")
+EXPLORE = st.Page(
+    explore.show, title="Explore", icon=":material/tune:", url_path="explore", default=True
+)
 PAGES = [
-    st.Page(explore.show, title="Explore", icon=":material/tune:", url_path="explore", default=True)
+    EXPLORE,
+    st.Page(
+        lambda: models.show(EXPLORE),
+        title="Models",
+        icon=":material/deployed_code:",
+        url_path="models",
+    ),
 ]
 st.navigation(PAGES, position="top").run()

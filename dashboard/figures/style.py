@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from compression.recipe.short_name import slug
+
 # Of the tool bar over every figure.
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+# For a figure that has a picture of its own to download.
+WITHOUT_CAMERA = CONFIG | {"modeBarButtonsToRemove": ["select2d", "lasso2d", "toImage"]}
 
 # Readable on white and on near-black, and ordered for every common form of colour blindness.
 SCALE = ((0.0, "#2b7bba"), (0.5, "#7fa3a8"), (1.0, "#e69f00"))
@@ -23,9 +26,8 @@ Bounds = tuple[float, float]
 
 def picture(title: str) -> dict[str, object]:
     """What the camera button gives: a large picture whose file is named after what it shows."""
-    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     size = {"format": "png", "width": 1600, "height": 900, "scale": 2}
-    return {"toImageButtonOptions": {"filename": name, **size}}
+    return {"toImageButtonOptions": {"filename": slug(title), **size}}
 
 
 def error_bars(

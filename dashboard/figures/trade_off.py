@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -13,32 +12,39 @@ import plotly.graph_objects as go
 
 from dashboard.figures.style import COMPRESSED, FRONT, LEGEND, RING, SCALE, STAR, error_bars
 from dashboard.numbers.measures import MEASURES, Measure
-from dashboard.numbers.trade_off import Point, TradeOff, logarithmic
+from dashboard.numbers.trade_off import ORIGINAL, Point, TradeOff, logarithmic
 
+LARGE = 1.5
+_FONT = 13  # pixels, as are the two heights of the plot
+_PLOT, _PLOT_LARGE = 300, 420
 _FEW_DECADES = 100.0
 _NO_MINOR_GRID = {"minor": {"showgrid": False}}
-_RIGHT = 0.75  # of the width: names of points beyond it are on their left
 _BESIDE = "\N{EM SPACE}"  # from the middle of a point to beside it
 # Streamlit fades what is not selected; the ring shows the selection here.
 _NEVER_FADED = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
 
 
-def trade_off_figure(chart: TradeOff, selected: str | None) -> go.Figure:
+def trade_off_figure(chart: TradeOff, selected: str | None, *, large: bool = False) -> go.Figure:
     """The scatter plot; a click on a point gives the run's id as `customdata`.
 
     Args:
-        selected: the id of the run that gets a ring.
+        selected: the id of the run that gets a ring, or `ORIGINAL`.
+        large: for a projector: everything 1.5 times as large.
     """
+    scale = LARGE if large else 1.0
     traces = [
-        *_front(chart),
-        *_runs(chart),
-        *_collapsed(chart),
-        *_original(chart),
-        *_ring(chart, selected),
+        *_front(chart, scale),
+        *_runs(chart, scale),
+        *_collapsed(chart, scale),
+        *_original(chart, scale),
+        *_ring(chart, selected, scale),
     ]
+    below = 104 if chart.coloured else 52
+    margin = {"l": 64 * scale, "r": 8, "t": 28 * scale, "b": below * scale}
     layout = {
-        "height": 360,
-        "margin": {"l": 64, "r": 8, "t": 28, "b": 52},
+        "height": (_PLOT_LARGE if large else _PLOT) + below * scale,
+        "margin": margin,
+        "font": {"size": _FONT * scale},
         "legend": LEGEND,
         "hoverlabel": {"align": "left"},
         "clickmode": "event+select",
@@ -108,7 +114,8 @@ def _range(chart: TradeOff) -> dict[str, Any]:
     if chart.floor is None:
         return {}
     low = chart.floor * chart.y.scale
-    high = max(0.0, *(p.y for p in chart.points)) * chart.y.scale
+    ends = (p.y_bounds[1] if p.y_bounds else p.y for p in chart.points)
+    high = max(0.0, *ends) * chart.y.scale
     room = 0.06 * (high - low)
     return {"range": [low - room, high + 2 * room]}
 
@@ -123,7 +130,7 @@ def _scatter(chart: TradeOff, points: Sequence[Point], **more: Any) -> dict[str,
     }
 
 
-def _front(chart: TradeOff) -> Iterator[dict[str, Any]]:
+def _front(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
     shown = [p for p in chart.front if not chart.collapsed(p)]
     if len(shown) > 1:
         yield _scatter(
@@ -141,25 +148,17 @@ def _front(chart: TradeOff) -> Iterator[dict[str, Any]]:
             chart.labelled,
             mode="text",
             text=[f"{_BESIDE}{escape(p.name)}{_BESIDE}" for p in chart.labelled],
-            textposition=[_label_side(chart, p) for p in chart.labelled],
-            textfont={"size": 13},
+            textposition=[
+                "top left" if chart.label_on_left(p) else "top right" for p in chart.labelled
+            ],
+            textfont={"size": _FONT * scale},
             hoverinfo="skip",
             showlegend=False,
             cliponaxis=False,
         )
 
 
-def _label_side(chart: TradeOff, point: Point) -> str:
-    """To the right, where nothing is better on both; to the left of points at the right edge."""
-    values = [p.x for p in chart.everything]
-    if logarithmic(chart.x, values):
-        position = math.log(point.x / min(values)) / math.log(max(values) / min(values))
-    else:
-        position = (point.x - min(values)) / ((max(values) - min(values)) or 1.0)
-    return "top left" if position > _RIGHT else "top right"
-
-
-def _runs(chart: TradeOff) -> Iterator[dict[str, Any]]:
+def _runs(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
     points = [p for p in chart.points if not chart.collapsed(p)]
     if not points:
         return
@@ -169,7 +168,7 @@ def _runs(chart: TradeOff) -> Iterator[dict[str, Any]]:
         error_x=_bars(points, chart.x, lambda p: p.x, lambda p: p.x_bounds),
         error_y=_bars(points, chart.y, lambda p: p.y, lambda p: p.y_bounds),
         mode="markers",
-        marker=_marker(chart, points),
+        marker=_marker(chart, points, scale),
         name="Run, with 95 % interval",
         **_clickable(chart, points),
     )
@@ -177,14 +176,14 @@ def _runs(chart: TradeOff) -> Iterator[dict[str, Any]]:
 
 def _clickable(chart: TradeOff, points: Sequence[Point]) -> dict[str, Any]:
     return {
-        "customdata": [[p.run_id] for p in points],
+        "customdata": [[p.run_id or ORIGINAL] for p in points],
         "hovertext": [_hover(p, chart) for p in points],
         "hoverinfo": "text",
         **_NEVER_FADED,
     }
 
 
-def _collapsed(chart: TradeOff) -> Iterator[dict[str, Any]]:
+def _collapsed(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
     """What lies below the floor, as arrows at the edge that say how far down it is."""
     below = [p for p in chart.points if chart.collapsed(p)]
     if not below:
@@ -194,36 +193,44 @@ def _collapsed(chart: TradeOff) -> Iterator[dict[str, Any]]:
         chart,
         drawn,
         mode="markers",
-        marker={"symbol": "triangle-down", "size": 13, "color": FRONT, "line": {"width": 1}},
+        marker={
+            "symbol": "triangle-down",
+            "size": 13 * scale,
+            "color": FRONT,
+            "line": {"width": 1},
+        },
         name="Collapsed, below the chart",
         **_clickable(chart, below),
     )
 
 
-def _original(chart: TradeOff) -> Iterator[dict[str, Any]]:
+def _original(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
     if chart.original is None:
         return
     yield _scatter(
         chart,
         [chart.original],
         mode="markers+text",
-        marker={"symbol": "star", "size": 18, "color": STAR, "line": {"width": 1}},
+        marker={"symbol": "star", "size": 18 * scale, "color": STAR, "line": {"width": 1}},
         text=[f"{_BESIDE}Original"],
         textposition="bottom right",
-        textfont={"size": 13},
-        hovertext=[_hover(chart.original, chart)],
-        hoverinfo="text",
+        textfont={"size": _FONT * scale},
         name="Original",
         showlegend=False,
-        **_NEVER_FADED,
+        **_clickable(chart, [chart.original]),
     )
 
 
-def _ring(chart: TradeOff, selected: str | None) -> Iterator[dict[str, Any]]:
-    for point in chart.points:
-        if point.run_id == selected:
+def _ring(chart: TradeOff, selected: str | None, scale: float) -> Iterator[dict[str, Any]]:
+    for point in chart.everything:
+        if (point.run_id or ORIGINAL) == selected:
             at = replace(point, y=max(point.y, chart.floor)) if chart.floor else point
-            ring = {"symbol": "circle-open", "size": 24, "color": RING, "line": {"width": 2.5}}
+            ring = {
+                "symbol": "circle-open",
+                "size": 24 * scale,
+                "color": RING,
+                "line": {"width": 2.5},
+            }
             yield _scatter(
                 chart,
                 [at],
@@ -235,22 +242,32 @@ def _ring(chart: TradeOff, selected: str | None) -> Iterator[dict[str, Any]]:
             )
 
 
-def _marker(chart: TradeOff, points: Sequence[Point]) -> dict[str, Any]:
+def _marker(chart: TradeOff, points: Sequence[Point], scale: float) -> dict[str, Any]:
     """Coloured by the third measure where every run has it and they differ; else all alike."""
     symbols = ["circle-open" if p.disturbed else "circle" for p in points]
-    marker: dict[str, Any] = {"size": 14, "color": COMPRESSED, "line": {"width": 1.5}}
+    marker: dict[str, Any] = {"size": 14 * scale, "color": COMPRESSED, "line": {"width": 1.5}}
     marker["symbol"] = symbols
-    values = [p.colour * chart.colour.scale for p in points if p.colour is not None]
-    if len(values) < len(points) or min(values) == max(values):
+    if not chart.coloured:
         return marker
+    values, title = [(p.colour or 0.0) * chart.colour.scale for p in points], chart.colour.title
     bar = {
-        "title": {"text": f"{chart.colour.title}<br>{chart.colour.unit}"},
-        "thickness": 10,
+        # below the chart, where it takes no width from it on a phone
+        "orientation": "h",
+        "x": 0,
+        "xanchor": "left",
+        "y": -0.2,
+        "yanchor": "top",
+        "len": 0.6,
+        "title": {
+            "text": f"{title} ({chart.colour.unit})",
+            "side": "top",
+            "font": {"size": _FONT * scale},
+        },
+        "thickness": 8,
         "outlinewidth": 0,
-        "len": 0.9,
     }
-    scale = [list(c) for c in SCALE]
-    return marker | {"color": values, "colorscale": scale, "showscale": True, "colorbar": bar}
+    colours = [list(c) for c in SCALE]
+    return marker | {"color": values, "colorscale": colours, "showscale": True, "colorbar": bar}
 
 
 def _bars(

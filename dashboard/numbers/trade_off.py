@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,11 +10,16 @@ from functools import cached_property
 from compression.runs.results import Run, State
 from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import MEASURES, Measure
+from dashboard.state.url import ORIGINAL as ORIGINAL
 
 CLOSE = 0.01  # one percentage point
 COLLAPSED = -0.1  # a model that has lost more than this is of no use to anybody
-LABELLED = 6
 _SPREAD = 8.0
+# What a chart has room for where the window is narrow: its width and height in letters and lines.
+_LETTERS, _LINES = 58.0, 16.0
+_RIGHT = 0.75  # of the width: names of points beyond it are on their left
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,59 @@ class TradeOff:
         return self.floor is not None and point.y < self.floor
 
     @property
+    def coloured(self) -> bool:
+        """Whether every run that is drawn has the third measure, and they differ in it."""
+        values = [p.colour for p in self.points if not self.collapsed(p)]
+        return None not in values and len(set(values)) > 1
+
+    @cached_property
     def labelled(self) -> tuple[Point, ...]:
-        """Runs of the front whose names are written beside them; of many, evenly chosen ones."""
+        """Runs of the front whose names can be written beside them without covering one another:
+        the best within a point first, then both ends, then what lies between."""
         runs = [p for p in self.front if p.run_id and not self.collapsed(p)]
-        if len(runs) <= LABELLED:
-            return tuple(runs)
-        last = len(runs) - 1
-        return tuple(runs[round(i * last / (LABELLED - 1))] for i in range(LABELLED))
+        close = [p for p in runs if self.y.name == "change" and p.y >= -CLOSE]
+        taken = [self.label_box(self.original)] if self.original else []
+        labelled: list[Point] = []
+        for point in dict.fromkeys([*close[:1], *runs[:1], *runs[-1:], *runs]):
+            box = self.label_box(point)
+            if not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                labelled.append(point)
+        return tuple(labelled)
+
+    def label_on_left(self, point: Point) -> bool:
+        """Whether a point's name has more room on its left: it lies near the right edge."""
+        return self._position(point)[0] > _RIGHT
+
+    def _position(self, point: Point) -> tuple[float, float]:
+        """Where a point lies, from 0 (left, bottom) to 1 (right, top)."""
+        x = _share(point.x, [p.x for p in self.everything], self.x)
+        drawn = [max(p.y, self.floor) if self.floor else p.y for p in self.everything]
+        return x, _share(max(point.y, self.floor) if self.floor else point.y, drawn, self.y)
+
+    def label_box(self, point: Point) -> Box:
+        """Left, right, bottom and top of a point's name, in letters and lines."""
+        x, y = self._position(point)
+        x, y, width = x * _LETTERS, y * _LINES, len(point.name) + 2.0
+        left, right = (x - width, x) if self.label_on_left(point) else (x, x + width)
+        # the original's name stands below its star, a run's above its point
+        bottom = y if point.run_id else y - 1.0
+        return left, right, bottom, bottom + 1.0
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    beside = one[1] <= other[0] or other[1] <= one[0]
+    return not beside and one[2] < other[3] and other[2] < one[3]
+
+
+def _share(value: float, values: Sequence[float], measure: Measure) -> float:
+    """How far a value lies from the least to the largest, on the scale that its axis has."""
+    least, largest = min(values), max(values)
+    if least == largest:
+        return 0.5
+    if logarithmic(measure, values):
+        return math.log(value / least) / math.log(largest / least)
+    return (value - least) / (largest - least)
 
 
 def dominates(one: Point, other: Point, x: Measure, y: Measure) -> bool:
@@ -152,12 +204,12 @@ def _original(run: Run, axes: tuple[Measure, Measure, Measure]) -> Point | None:
     return Point("", "Original", "The original", x, y, None, None, colour)
 
 
-def notice(chart: TradeOff) -> str:
-    """One sentence on what to notice in the chart."""
+def notice(chart: TradeOff, *, solid: bool = False) -> str:
+    """One sentence on what to notice in the chart; `solid` if it is drawn in three dimensions."""
     if not chart.points:
         return "No finished run has both figures yet."
     if chart.y.name == "change":
-        return _within_a_point(chart)
+        return _within_a_point(chart, solid)
     best = [p for p in chart.front if p.run_id]
     if not best:
         return f"The original is not beaten on {_both(chart)} by any run."
@@ -172,7 +224,7 @@ def _both(chart: TradeOff) -> str:
     return f"both {chart.x.title.lower()} and {chart.y.title.lower()}"
 
 
-def _within_a_point(chart: TradeOff) -> str:
+def _within_a_point(chart: TradeOff, solid: bool) -> str:
     close = [p for p in chart.points if p.y >= -CLOSE]
     if not close:
         nearest = max(chart.points, key=lambda p: p.y)
@@ -183,15 +235,17 @@ def _within_a_point(chart: TradeOff) -> str:
     best = max(close, key=lambda p: p.x)
     return (
         f"Within 1 point of the original's accuracy, the {chart.x.superlative} run is "
-        f"{chart.x.show(best.x)}, at {fmt.points(best.y)}{_collapsed(chart)}."
+        f"{chart.x.show(best.x)}, at {fmt.points(best.y)}{_collapsed(chart, solid)}."
     )
 
 
-def _collapsed(chart: TradeOff) -> str:
+def _collapsed(chart: TradeOff, solid: bool) -> str:
     count = sum(map(chart.collapsed, chart.points))
     if not count:
         return ""
-    return f"; {count} that collapsed {'is' if count == 1 else 'are'} drawn at the lower edge"
+    verb = "is" if count == 1 else "are"
+    where = "not drawn" if solid else "drawn as arrows at the lower edge"
+    return f"; {count} that collapsed {verb} {where}"
 
 
 def logarithmic(measure: Measure, values: Sequence[float]) -> bool:

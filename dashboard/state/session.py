@@ -21,7 +21,7 @@ from compression.recipe.recipe import Recipe
 from compression.runs.results import Run
 from compression.runs.store import Store, StoredRun, new_run, open_store
 from dashboard.state import people
-from dashboard.state.defaults import first_form, first_method
+from dashboard.state.defaults import first_form, first_method, round_threshold
 from dashboard.state.form import (
     CUSTOM,
     NAMES,
@@ -34,11 +34,12 @@ from dashboard.state.form import (
     with_preset,
 )
 from dashboard.state.rules import rules
-from dashboard.state.url import from_params, to_params
+from dashboard.state.url import ORIGINAL, from_params, to_params
 
 FIRST_MODEL = "fashion-mnist/resnet18"
 METHOD = "method"
 _READ = "url_read"
+_LEFT = "url_left"
 _PAGE = "page_state"
 _PROBLEMS = "url_problems"
 _MESSAGE = "message"
@@ -47,7 +48,7 @@ _REFUSED = "refused"
 _START = "start_form"
 _DRAWN = "drawn_model"
 # What of the URL is no setting of the form.
-_KEPT = ("run", "compare", "x", "y", "colour", "tab", "whose")
+_KEPT = ("run", "compare", "x", "y", "colour", "solid", "tab", "size", "whose")
 # A select box takes None for no choice, so bits that are unset go by 0 there.
 _UNSET = [name for name, value in PLAIN.items() if value is None]
 _BITS = [name for name, setting in SETTINGS.items() if setting.shown.offered]
@@ -190,9 +191,15 @@ def read_url() -> None:
     st.session_state[_READ] = True
 
 
+def restore_url() -> None:
+    """Where the page is come back to from another one: put what is seen into the URL again."""
+    if not st.query_params and _LEFT in st.session_state:
+        st.query_params.from_dict(st.session_state[_LEFT])
+
+
 def _named_run(run_id: str | None) -> tuple[Run | None, str]:
     """The run the URL names, or why there is none."""
-    if run_id is None:
+    if run_id is None or run_id == ORIGINAL:
         return None, ""
     try:
         return store().runs.get(run_id).run, ""
@@ -304,6 +311,26 @@ def adapt() -> None:
     _put(now, method)
 
 
+def model_changed() -> None:
+    """Begin with what suits the new model, unless something was set: then the sparsity stays, for a
+    threshold means something else in each model. For callbacks."""
+    card = cards()[st.session_state["model"]]
+    select(None)
+    forget_problems()
+    try:
+        if begin_anew():
+            return
+        weights = weights_of(card)
+        sparsity = sparsity_before()
+    except CompressionError:
+        return  # the page says so itself
+    if weights is not None:
+        st.session_state["threshold"] = round_threshold(weights.threshold(sparsity))
+    elif st.session_state["amount"] == "threshold":
+        st.session_state["amount"] = "sparsity"
+    adapt()
+
+
 def name_method() -> None:
     """A setting that presets decide was changed by hand: the method may be custom now."""
     st.session_state[METHOD] = method_of(form(), images(), st.session_state[METHOD])
@@ -315,14 +342,12 @@ def write_url(model: str, now: Form) -> None:
     params |= {name: st.query_params[name] for name in _KEPT if name in st.query_params}
     if st.query_params.to_dict() != params:
         st.query_params.from_dict(params)
+    st.session_state[_LEFT] = {name: params[name] for name in _KEPT if name in params}
 
 
 def select(run_id: str | None) -> None:
     """Choose a run, by its id, or none."""
-    if run_id is None:
-        st.query_params.pop("run", None)
-    else:
-        st.query_params["run"] = run_id
+    keep("run", run_id)
 
 
 def kept(name: str) -> str | None:
@@ -331,12 +356,22 @@ def kept(name: str) -> str | None:
     return value
 
 
-def keep(name: str, value: str) -> None:
-    """Put such a choice in the address; an empty one takes it out."""
-    if value:
-        st.query_params[name] = value
-    else:
+def keep(name: str, value: str | None) -> None:
+    """Put such a choice in the address, or take it out."""
+    if value is None:
         st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = value
+
+
+def presenting() -> bool:
+    """Whether the page is as large as a projector needs it."""
+    return kept("size") == "large"
+
+
+def present(large: bool) -> None:
+    """Make it so, or as it was. For callbacks."""
+    keep("size", "large" if large else None)
 
 
 def name_of(entry: StoredRun) -> str:
@@ -352,10 +387,7 @@ def compared() -> tuple[str, ...]:
 
 def compare(run_ids: Sequence[str]) -> None:
     """Choose the runs whose curves are drawn beside."""
-    if run_ids:
-        st.query_params["compare"] = ",".join(run_ids)
-    else:
-        st.query_params.pop("compare", None)
+    keep("compare", ",".join(run_ids) or None)
 
 
 def say(sentence: str) -> None:
@@ -371,8 +403,11 @@ def message() -> str:
 
 def selected(entries: Sequence[StoredRun], best: str | None = None) -> StoredRun | None:
     """The run the address names; if it names none, the best or else the newest finished one, which
-    it names from then on: a run that somebody else finishes later never takes its place.
+    it names from then on: a run that somebody else finishes later never takes its place. None if
+    it names the original.
     """
+    if original_selected():
+        return None
     run_id = st.query_params.get("run")
     named = [e for e in entries if e.run.id == run_id]
     if named:
@@ -383,6 +418,11 @@ def selected(entries: Sequence[StoredRun], best: str | None = None) -> StoredRun
     first = next((e for e in done if e.run.id == best), done[-1])
     select(first.run.id)
     return first
+
+
+def original_selected() -> bool:
+    """Whether the original is looked at in the place of a run."""
+    return st.query_params.get("run") == ORIGINAL
 
 
 def person() -> str:

@@ -29,6 +29,7 @@ from dashboard.state.form import (
     to_recipe,
 )
 
+ORIGINAL = "original"  # in the place of a run's id: the model as it was
 _ALWAYS = tuple(key for key, setting in SETTINGS.items() if setting.shown.main)
 # A step is on when one of these is given: a pattern can fix the sparsity by itself, and a recipe
 # may fine-tune without a temperature.

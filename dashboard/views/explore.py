@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from compression.catalogue.cards import Card, cards
 from compression.errors import CompressionError
+from compression.runs.results import State
 from compression.runs.store import StoredRun
+from dashboard.figures.trade_off import LARGE
 from dashboard.numbers import format as fmt
 from dashboard.numbers.headline import headline, smallest_within_a_point
 from dashboard.state import session
-from dashboard.state.defaults import round_threshold
 from dashboard.views import activity, people, queue, runs_table
 from dashboard.views.recipe import panel as panel_module
 from dashboard.views.run import details_tabs, results, strip
 
-PANEL = 336  # pixels
+PANEL = 344  # pixels
+_WAS_LARGE = "was_large"
+_SETTLE = 0.2  # seconds
+# A room needs neither navigation nor the room above it.
+_BARE = (
+    '[data-testid="stHeader"] { display: none } '
+    '[data-testid="stMainBlockContainer"] { padding-top: 1rem; padding-bottom: 0 }'
+)
 _FIRST = "Move the sliders and press Run: accuracy, size and speed are measured."
 _NEXT = "Move the sliders and press Run to measure more."
 
@@ -31,53 +41,113 @@ def show() -> None:
 
 def _page() -> None:
     session.read_url()
+    session.restore_url()
+    _type_size(session.presenting())
+    if session.presenting():
+        with session.drawing() as state:
+            _presentation(state)
+        return
+    st.html(f'<a class="skip" href="#{panel_module.RUN}">Skip to Run</a>')
     with st.container(horizontal=True, gap="medium", key="page"):
         # a width of its own: what is in it reads the same at every width of the window
         panel = st.container(width=PANEL, key="panel", gap="small")
         main = st.container(width="stretch", key="main", gap="small")
+        # only on a phone, where the panel is a sheet
+        st.toggle("Model and settings", key="sheet", on_change="ignore")
     with panel:
         _model()
     with session.drawing() as state:
         _contents(state, panel, main)
 
 
+def _type_size(large: bool) -> None:
+    """As large as a projector needs it, or as the browser has it."""
+    style = f"html {{ font-size: {LARGE:.0%} }} {_BARE}" if large else "html { font-size: 100% }"
+    st.html(f"<style>{style}</style>")
+    if large != st.session_state.get(_WAS_LARGE, large):
+        # Icons and figures take the size of type that there is when they come: it comes first.
+        time.sleep(_SETTLE)
+    st.session_state[_WAS_LARGE] = large
+
+
 def _contents(state: session.PageState, panel: DeltaGenerator, main: DeltaGenerator) -> None:
     card, entries = state.card, list(state.runs)
-    best = smallest_within_a_point([e.run for e in entries])
-    chosen = session.selected(entries, best.id if best else None)
+    chosen = _chosen(entries)
     with main:
-        shown = _headline(card, entries)
+        _headline(card, entries)
         _problems()
         strip.show(card, entries, chosen)
-        if people.hides_all(entries, shown):
-            people.show_nothing()
-        else:
-            results.show(card, shown, chosen)
+        _results(card, entries, chosen)
         activity.show(card, entries)
         queue.show(card.id)
         if chosen is not None:
             details_tabs.show(entries, chosen)
-        if shown:
+        if shown := people.shown(entries):
             with st.container(border=True):
                 runs_table.show(card, shown, chosen)
     with panel:
         panel_module.show()
 
 
-def _headline(card: Card, entries: list[StoredRun]) -> list[StoredRun]:
-    """What was found and how sure that is, and what the page is for; beside it, who looks at it.
-
-    Returns:
-        The runs to show: everybody's, or one person's.
-    """
+def _headline(card: Card, entries: list[StoredRun]) -> None:
+    """What was found and how sure that is, and what the page is for; beside it, whose runs are
+    shown and who looks at them."""
     sentence, interval = headline(card, [e.run for e in entries])
-    with st.container(horizontal=True, vertical_alignment="top", gap="small"):
-        with st.container(gap="xsmall", key="headline", width="stretch"):
+    with st.container(horizontal=True, gap="small", key="head"):
+        with st.container(gap="xsmall", key="headline"):
             st.markdown(f"# {sentence}")
-            st.caption(f"{interval} {_NEXT}" if interval else _FIRST)
-        shown = people.whose_runs(entries)
+            with st.container(horizontal=True, gap="small"):
+                st.caption(f"{interval} {_NEXT}" if interval else _FIRST, width="stretch")
+                people.choose(entries)
         people.you()
-    return shown
+        if any(e.run.state is State.DONE for e in entries):
+            st.button(
+                "Present",
+                key="present",
+                icon=":material/slideshow:",
+                type="tertiary",
+                on_click=session.present,
+                args=(True,),
+                help="For a projector: large type, the chart and one sentence.",
+            )
+
+
+def _presentation(state: session.PageState) -> None:
+    """What was found, for a room: 1.5 times as large, and nothing to set."""
+    entries = list(state.runs)
+    chosen = _chosen(entries)
+    sentence, interval = headline(state.card, [e.run for e in entries])
+    with st.container(horizontal=True, gap="small", key="head"):
+        with st.container(gap="xsmall", key="headline"):
+            st.markdown(f"# {sentence}")
+            st.caption(interval)
+        st.button(
+            "Close",
+            key="present",
+            icon=":material/close:",
+            type="tertiary",
+            on_click=session.present,
+            args=(False,),
+            shortcut="Escape",
+        )
+    strip.show(state.card, entries, chosen, menus=False)
+    _results(state.card, entries, chosen, large=True)
+
+
+def _results(
+    card: Card, entries: list[StoredRun], chosen: StoredRun | None, *, large: bool = False
+) -> None:
+    """The chart of whose runs are shown, unless it would hide all there are."""
+    shown = people.shown(entries)
+    if people.hides_all(entries, shown):
+        people.show_nothing()
+    else:
+        results.show(card, shown, chosen, large=large)
+
+
+def _chosen(entries: list[StoredRun]) -> StoredRun | None:
+    best = smallest_within_a_point([e.run for e in entries])
+    return session.selected(entries, best.id if best else None)
 
 
 def _model() -> None:
@@ -89,11 +159,12 @@ def _model() -> None:
             key="model",
             persist_state="session",
             format_func=lambda m: catalogue[m].title,
-            on_change=_model_changed,
+            on_change=session.model_changed,
+            filter_mode="contains",  # keeps the order: bundled models first
             width="stretch",
             label_visibility="collapsed",
         )
-        with st.popover("About", icon=":material/info:", type="tertiary", width="content"):
+        with st.popover(":material/info:", help="About this model", type="tertiary"):
             _about(catalogue[st.session_state["model"]])
 
 
@@ -118,26 +189,6 @@ def _about(card: Card) -> None:
         lines.append("Not bundled: torchvision downloads the weights at the first run.")
     lines.append(f"Id, for the command line: `{card.id}`")
     st.markdown("  \n".join(lines))
-
-
-def _model_changed() -> None:
-    """Begin with what suits the new model, unless something was set: then the sparsity stays, for a
-    threshold means something else in each model."""
-    card = cards()[st.session_state["model"]]
-    session.select(None)
-    session.forget_problems()
-    try:
-        if session.begin_anew():
-            return
-        weights = session.weights_of(card)
-        sparsity = session.sparsity_before()
-    except CompressionError:
-        return  # the page says so itself
-    if weights is not None:
-        st.session_state["threshold"] = round_threshold(weights.threshold(sparsity))
-    elif st.session_state["amount"] == "threshold":
-        st.session_state["amount"] = "sparsity"
-    session.adapt()
 
 
 def _problems() -> None:

@@ -13,40 +13,47 @@ from dashboard.state import people, session
 _WHOSE = "whose"
 
 
-def whose_runs(entries: Sequence[StoredRun]) -> list[StoredRun]:
-    """The choice whose runs the chart and the table show, where there are several people's; the
-    address keeps it, and means the same person whoever opens it.
+def shown(entries: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs that chart and table show: everybody's, or those of whom the address names."""
+    whose = _whose()
+    return people.runs_of(entries, whose) if whose else list(entries)
 
-    Returns:
-        Those runs.
-    """
-    kept, me = session.kept(_WHOSE) or "", session.person()
-    if kept and not people.is_public_id(kept):
-        session.add_problem(f"whose: {kept!r} is nobody. Showing everybody's runs instead.")
-        session.keep(_WHOSE, "")
-        kept = ""
-    if not kept and not people.owners(entries) - {me}:
-        return list(entries)
-    st.session_state[_WHOSE] = kept
-    options = _options(kept, me)
+
+def _whose() -> str:
+    """Whose runs are shown, by their public id; empty for everybody's."""
+    kept = session.kept(_WHOSE)
+    if kept is None or people.is_public_id(kept):
+        return kept or ""
+    session.add_problem(f"whose: {kept!r} is nobody. Showing everybody's runs instead.")
+    session.keep(_WHOSE, None)
+    return ""
+
+
+def choose(entries: Sequence[StoredRun]) -> None:
+    """The choice whose runs are shown, where there are several people's; the address keeps it, and
+    means the same person whoever opens it."""
+    whose, me = _whose(), session.person()
+    if not whose and not people.owners(entries) - {me}:
+        return
+    st.session_state[_WHOSE] = whose
+    options = _options(whose, me)
     st.segmented_control(
         "Whose runs",
         list(options),
         key=_WHOSE,
         required=True,
         format_func=options.__getitem__,
-        on_change=lambda: session.keep(_WHOSE, st.session_state[_WHOSE]),
+        on_change=lambda: session.keep(_WHOSE, st.session_state[_WHOSE] or None),
         label_visibility="collapsed",
     )
-    return people.runs_of(entries, kept) if kept else list(entries)
 
 
-def _options(kept: str, me: str) -> dict[str, str]:
+def _options(whose: str, me: str) -> dict[str, str]:
     """What can be chosen, by what the address calls it: one more person where it names one."""
     options = {"": "All runs"} | ({people.public_id(me): "Mine"} if me else {})
-    if kept not in options:
+    if whose not in options:
         names = {people.public_id(person): name for person, name in session.names().items()}
-        options[kept] = names.get(kept, f"Guest {kept[:4]}")
+        options[whose] = names.get(whose, f"Guest {whose[:4]}")
     return options
 
 
@@ -65,7 +72,7 @@ def show_nothing() -> None:
         mine = session.kept(_WHOSE) == people.public_id(session.person())
         who = "You have" if mine else "This person has"
         st.markdown(f"{who} no result for this model yet.", width="stretch")
-        st.button("Show all runs", key="show_all", on_click=session.keep, args=(_WHOSE, ""))
+        st.button("Show all runs", key="show_all", on_click=session.keep, args=(_WHOSE, None))
 
 
 def you() -> None:

@@ -118,6 +118,7 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
     early, pinned = (shown[name].astype(bool) for name in ("stopped_early", "pinned"))
     st.dataframe(
         shown.assign(
+            size=1e6 * shown["size_mb"],
             name=shown["name"].where(~pinned, _PIN + shown["name"]),
             state=shown["state"].where(~early, shown["state"] + ", stopped early"),
         ),
@@ -155,7 +156,7 @@ _COLUMNS = {
     "state": st.column_config.TextColumn("State", width=90),
     "accuracy_percent": _number("Accuracy", format="%.1f %%"),
     "change_points": _number("Change", format="%+.2f points", width=100),
-    "size_mb": _number("Size", format="%.3g MB", width=84),
+    "size": _number("Size", format="bytes", width=84),
     "size_ratio": _number("Smaller", format=f"%.3g{fmt.TIMES}"),
     "latency_ms": _number("Latency", format="%.3g ms", width=92),
     "latency_ratio": _number("Faster", format=f"%.3g{fmt.TIMES}"),

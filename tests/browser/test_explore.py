@@ -6,11 +6,14 @@ import os
 import re
 import signal
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from compression.runs.results import State
+from dashboard.state.session import FIRST_MODEL
 from tests.browser.serve import Dashboard, memory_map
 from tests.browser.steps import (
     choose,
@@ -25,6 +28,7 @@ from tests.browser.steps import (
 )
 from tests.dashboard.runs import done, recipe
 
+TABS_TO_RUN = 10
 pytestmark = pytest.mark.timeout(600)
 # Long, and nothing is trained that could be kept.
 SLOW = "model=fashion-mnist/resnet18&bits=3&rounding=reconstruct"
@@ -199,3 +203,84 @@ def test_two_people_neither_lose_their_selection_nor_end_each_others_runs(
     own.click()
     wait_for(lambda: state_of(served, run_id) is State.CANCELLED, 60)
     context.close()
+
+
+@pytest.mark.slow
+def test_a_model_is_picked_from_the_table_and_what_was_seen_comes_back(
+    page: Page, served: Dashboard
+) -> None:
+    model = quickest()
+    served.store.runs.add(done(recipe(bits=4), model=model.id), "cpu")
+    page.goto(f"/?model={model.id}&y=speedup")
+    wait_for(lambda: run_in_url(page) != "", 30)
+    run_id = run_in_url(page)
+    page.get_by_role("link", name="Models").click()
+    expect(page.get_by_role("heading", name="Which model?")).to_be_visible()
+    page.get_by_role("link", name="Explore").click()
+    expect(page.locator(".st-key-trade_off")).to_be_visible()
+    wait_for(lambda: (run_in_url(page), in_url(page, "y")) == (run_id, "speedup"), 20)
+
+    page.get_by_role("link", name="Models").click()
+    table = page.locator(".st-key-models canvas").first
+    expect(table).to_be_visible()
+    tick = {"x": 16, "y": 52}  # of the first row; what is clicked lies over the canvas
+    table.click(position=tick, force=True)
+    wait_for(lambda: in_url(page, "model") == FIRST_MODEL, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_picture_is_made_when_it_is_asked_for(
+    browser: Browser, served: Dashboard, tmp_path: Path, scheme: Literal["light", "dark"]
+) -> None:
+    model = quickest()
+    served.store.runs.add(done(recipe(bits=4), model=model.id))
+    with browser.new_context(base_url=served.url, color_scheme=scheme) as context:
+        page = context.new_page()
+        page.goto(f"/?model={model.id}")
+        page.get_by_role("button", name="Picture").first.click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download PNG").click()
+        assert download.value.suggested_filename.startswith("fashion-mnist-")
+        download.value.save_as(tmp_path / "chart.png")
+    with Image.open(tmp_path / "chart.png") as picture:
+        assert picture.size == (2560, 1440)
+        assert picture.convert("L").getpixel((5, 5)) == 255  # light, whatever the page is
+
+
+@pytest.mark.slow
+def test_a_phone_has_the_result_first_and_settings_in_a_sheet(
+    browser: Browser, served: Dashboard
+) -> None:
+    model = quickest()
+    served.store.runs.add(done(recipe(bits=4), model=model.id))
+    with browser.new_context(
+        base_url=served.url, viewport={"width": 390, "height": 844}, has_touch=True
+    ) as context:
+        page = context.new_page()
+        page.goto(f"/?model={model.id}")
+        expect(page.locator(".st-key-cards")).to_be_visible()
+        expect(page.locator(".st-key-run button")).to_be_hidden()
+        page.locator(".st-key-sheet label").first.tap()
+        expect(page.locator(".st-key-run button")).to_be_in_viewport()
+        wide = "document.querySelector('[data-testid=stMain]').scrollWidth"
+        assert page.evaluate(wide) <= 390
+
+
+@pytest.mark.slow
+def test_run_is_reached_and_pressed_by_keyboard(page: Page, served: Dashboard) -> None:
+    model = quickest()
+    page.goto(f"/?model={model.id}&seed=77")
+    expect(page.locator(".st-key-run button")).to_be_visible()
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    focus = "document.activeElement.closest('.st-key-run, .skip')?.textContent ?? ''"
+    for _ in range(TABS_TO_RUN):
+        page.keyboard.press("Tab")
+        where = str(page.evaluate(focus))
+        if where == "Skip to Run":
+            page.keyboard.press("Enter")
+        elif "Run" in where:
+            break
+    page.keyboard.press("Enter")
+    wait_for(lambda: run_in_url(page) != "", 30)
+    served.store.jobs.cancel(run_in_url(page))

@@ -28,6 +28,7 @@ from dashboard.state.form import (
 from dashboard.views.recipe import advanced, pruning, run_progress, widgets
 from dashboard.views.recipe.temperature_button import button
 
+RUN = "to-run"  # the anchor just before Run
 _PROGRESS_SECONDS = 1.0
 
 
@@ -177,9 +178,11 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
         _already(same)
     if why := session.refused():
         st.error(why, icon=":material/block:")
+    st.html(f'<div id="{RUN}" tabindex="-1"></div>')
     if st.button(
         "Run again" if same else "Run",
         key="run",
+        shortcut="Ctrl+Enter",
         type="primary",
         icon=":material/play_arrow:",
         width="stretch",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from compression.catalogue.cards import Card
 from compression.catalogue.starting_points import starting_points
+from compression.recipe.short_name import slug
 from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
-from dashboard.figures.style import CONFIG, picture
+from dashboard.figures.picture import Kind, trade_off_picture
+from dashboard.figures.style import CONFIG, WITHOUT_CAMERA, picture
 from dashboard.figures.trade_off import solid_figure, trade_off_figure
 from dashboard.numbers import format as fmt
 from dashboard.numbers import trade_off
@@ -21,14 +25,21 @@ from dashboard.state.defaults import first_runs
 from dashboard.state.form import Form, to_recipe
 
 _CHART = "trade_off"
+_SOLID = "solid"
 
 
-def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None:
-    """Draw the chart of all finished runs, or what to start with while there are none."""
+def show(
+    card: Card, entries: list[StoredRun], chosen: StoredRun | None, *, large: bool = False
+) -> None:
+    """Draw the chart of all finished runs, or what to start with while there are none.
+
+    Args:
+        large: for a projector: larger, and with nothing to set.
+    """
     done = [e for e in entries if e.run.state is State.DONE and not e.hidden]
     if done:
         with st.container(border=True, key="trade_off_card", gap="xsmall"):
-            _trade_off(card, done, chosen.run.id if chosen else None)
+            _trade_off(card, done, chosen.run.id if chosen else trade_off.ORIGINAL, large)
     elif not any(e.run.state in ACTIVE for e in entries):
         _empty(card)
 
@@ -68,29 +79,30 @@ def _start(card: Card, place: int, name: str, form: Form) -> None:
         )
 
 
-def _trade_off(card: Card, entries: list[StoredRun], selected: str | None) -> None:
+def _trade_off(card: Card, entries: list[StoredRun], selected: str, large: bool) -> None:
     done = [e.run for e in entries]
     names = {e.run.id: session.name_of(e) for e in entries}
-    head = st.container(horizontal=True, vertical_alignment="top", gap="small")
-    with head:
-        title = st.container(width="stretch")
-        with st.popover("Axes", icon=":material/tune:", type="tertiary", width="content"):
-            x, y, colour = _axes({name: _any(done, name) for name in MEASURES})
-            solid = st.toggle(
-                "In three dimensions",
-                key="solid",
-                persist_state="session",
-                help="The measure of the colour becomes a third axis. Drag to turn.",
-            )
+    axes = _axes(done)
+    x, y, colour = (axis.chosen for axis in axes)
     chart = trade_off.trade_off(done, x, y, colour, names)
-    notice = trade_off.notice(chart)
-    title.markdown(f"**{chart.title}**  \n{notice}")
+    solid = session.kept(_SOLID) is not None and not large
+    notice = trade_off.notice(chart, solid=solid)
+    file = f"{card.id} {chart.title}"
+    head = st.container(horizontal=True, vertical_alignment="top", gap="small", key="chart_head")
+    with head:
+        with st.container(width="stretch"):
+            st.markdown(f"**{chart.title}**  \n{notice}")
+        if not large:
+            with st.popover("Axes", icon=":material/tune:", type="tertiary", width="content"):
+                _choices(axes, solid)
+            if not solid:
+                _pictures(card, chart, selected, slug(file))
     st.plotly_chart(
-        solid_figure(chart, selected) if solid else trade_off_figure(chart, selected),
+        solid_figure(chart, selected) if solid else trade_off_figure(chart, selected, large=large),
         key=_CHART,
         on_select=_clicked,
         selection_mode="points",
-        config=CONFIG | picture(f"{card.id} {chart.title}"),
+        config=CONFIG | picture(file) if solid else WITHOUT_CAMERA,
         alt=f"{chart.title}. {notice}",
     )
     if chart.left_out:
@@ -99,32 +111,67 @@ def _trade_off(card: Card, entries: list[StoredRun], selected: str | None) -> No
         )
 
 
-def _any(done: list[Run], name: str) -> bool:
-    return any(MEASURES[name].of(r)[1] is not None for r in done)
+def _pictures(card: Card, chart: trade_off.TradeOff, selected: str, file: str) -> None:
+    """The chart for a slide or a report; drawn when it is asked for."""
+    kinds: tuple[tuple[Kind, str], ...] = (("png", "image/png"), ("svg", "image/svg+xml"))
+    with st.popover("Picture", icon=":material/image:", type="tertiary", width="content"):
+        for kind, mime in kinds:
+            st.download_button(
+                f"Download {kind.upper()}",
+                partial(trade_off_picture, chart, card.title, selected, kind),
+                file_name=f"{file}.{kind}",
+                mime=mime,
+                key=f"picture_{kind}",
+                icon=":material/download:",
+                on_click="ignore",
+                width="stretch",
+            )
+        st.caption("For slides and reports: light, titled, 2560 × 1440.")
 
 
-def _axes(has: dict[str, bool]) -> tuple[str, str, str]:
-    y = _axis("Vertical axis", "y", [n for n in VERTICAL if has[n]])
-    x = _axis("Horizontal axis", "x", [n for n in HORIZONTAL if has[n] and n != y])
-    left = [n for n in COLOURS if has[n] and n not in (x, y)]
-    colour = _axis("Colour", "colour", left or [x])
-    return x, y, colour
+@dataclass(frozen=True)
+class _Axis:
+    """A choice of measure that the address keeps, under `name`."""
+
+    name: str
+    label: str
+    measures: tuple[str, ...]
+
+    @property
+    def chosen(self) -> str:
+        kept = session.kept(self.name)
+        return kept if kept in self.measures else self.measures[0]
 
 
-def _axis(label: str, name: str, names: list[str]) -> str:
-    """A choice that the address keeps."""
-    key = f"axis_{name}"
-    kept = session.kept(name)
-    st.session_state[key] = kept if kept in names else names[0]
-    chosen: str = st.selectbox(
-        label,
-        names,
-        key=key,
-        format_func=lambda n: MEASURES[n].title,
-        help="\n".join(f"- **{MEASURES[n].title}**: {MEASURES[n].help}" for n in names),
-        on_change=lambda: session.keep(name, st.session_state[key]),
+def _axes(done: list[Run]) -> tuple[_Axis, _Axis, _Axis]:
+    """Horizontal, vertical and colour; each offers what some run has and the others do not show."""
+    has = {name for name in MEASURES if any(MEASURES[name].of(r)[1] is not None for r in done)}
+    y = _Axis("y", "Vertical axis", tuple(n for n in VERTICAL if n in has))
+    x = _Axis("x", "Horizontal axis", tuple(n for n in HORIZONTAL if n in has - {y.chosen}))
+    left = tuple(n for n in COLOURS if n in has - {x.chosen, y.chosen})
+    return x, y, _Axis("colour", "Colour", left or (x.chosen,))
+
+
+def _choices(axes: Sequence[_Axis], solid: bool) -> None:
+    for axis in axes:
+        key = f"axis_{axis.name}"
+        st.session_state[key] = axis.chosen
+        st.selectbox(
+            axis.label,
+            axis.measures,
+            key=key,
+            format_func=lambda n: MEASURES[n].title,
+            help="\n".join(f"- **{MEASURES[n].title}**: {MEASURES[n].help}" for n in axis.measures),
+            on_change=lambda name, key: session.keep(name, st.session_state[key]),
+            args=(axis.name, key),
+        )
+    st.session_state[_SOLID] = solid
+    st.toggle(
+        "In three dimensions",
+        key=_SOLID,
+        on_change=lambda: session.keep(_SOLID, "yes" if st.session_state[_SOLID] else None),
+        help="The measure of the colour becomes a third axis. Drag to turn.",
     )
-    return chosen
 
 
 def _clicked() -> None:
@@ -134,7 +181,7 @@ def _clicked() -> None:
 
 
 def run_of(event: Mapping[str, Any]) -> str | None:
-    """The id of the run a click on the chart chose; None for the original or for no point."""
+    """The id of the run, or `ORIGINAL`, that a click on the chart chose; None for no point."""
     for point in event.get("selection", {}).get("points", []):
         customdata = point.get("customdata")
         if customdata:

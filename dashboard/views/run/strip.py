@@ -29,20 +29,53 @@ HELP = {
 }
 
 
-def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None:
-    """Draw the strip of the selected run; nothing while none is selected."""
-    if session.removed() is not None:
+def show(
+    card: Card, entries: list[StoredRun], chosen: StoredRun | None, *, menus: bool = True
+) -> None:
+    """Draw the strip of the selected run, or of the original; nothing while neither is selected.
+
+    Args:
+        menus: whether it offers what can be done with the run.
+    """
+    if menus and session.removed() is not None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.caption("The run was deleted.")
             st.button("Undo", key="undo", type="tertiary", on_click=session.restore)
-    if chosen is None:
+    if chosen is None and not session.original_selected():
         return
     with st.container(border=True, key="strip", gap="xsmall"):
-        _head(chosen)
+        if chosen is None:
+            _original(card, entries)
+            return
+        _head(chosen, menus)
         _body(card, chosen)
 
 
-def _head(chosen: StoredRun) -> None:
+def _original(card: Card, entries: list[StoredRun]) -> None:
+    """The original's own figures, as the newest finished run measured them beside its own."""
+    measured = next((e.run.baseline for e in reversed(entries) if e.run.baseline), None)
+    st.markdown("**The original**")
+    if measured is None:
+        st.caption("It is measured beside each run; none has finished yet.")
+        return
+    with st.grid(4, min_column_width=104, gap="small", key="cards"):
+        if measured.top1 is None:
+            st.metric("Accuracy", fmt.DASH, help="It needs a data set.")
+        else:
+            help = f"On the validation images, {fmt.accuracy_interval(measured.top1)}."
+            if card.test_top1 is not None:
+                help += f" On the test images, {fmt.percent(card.test_top1.value)}."
+            st.metric("Accuracy", fmt.percent(measured.top1.value), help=help)
+        st.metric("File size", fmt.size(measured.artifact_bytes), help="In float32.")
+        if measured.latency is None:
+            st.metric("Latency", fmt.DASH)
+        else:
+            help = f"{fmt.how_timed(measured.latency)}, taken beside the newest run."
+            st.metric("Latency", fmt.milliseconds(measured.latency.p50_ms), help=help)
+        st.metric("Parameters", fmt.count(measured.parameters))
+
+
+def _head(chosen: StoredRun, menus: bool) -> None:
     """Which run the figures are about, and a button that sets the sliders to its recipe."""
     run = chosen.run
     icon, colour = ICONS[run.state]
@@ -55,6 +88,8 @@ def _head(chosen: StoredRun) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         whose = fmt.asked_for_by(session.asked_for_by(chosen))
         st.markdown(f"**{fmt.escaped(session.name_of(chosen))}**{badges}{whose}", width="stretch")
+        if not menus:
+            return
         st.button(
             "Use these settings",
             key="use",
@@ -136,7 +171,7 @@ def _again(card: Card, chosen: StoredRun) -> None:
 
 def _figures(run: Run, measured: Measurement, delta: Delta) -> None:
     """Accuracy, size and speed beside each other, each against the original."""
-    with st.grid(4, min_column_width=120, gap="small", key="cards"):
+    with st.grid(4, min_column_width=104, gap="small", key="cards"):
         _accuracy(measured, delta)
         _size(run, measured, delta)
         _speed(run, measured, delta)

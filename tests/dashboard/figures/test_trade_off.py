@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import struct
+from xml.etree import ElementTree
 
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
 
 from compression.catalogue.cards import Weights
 from compression.runs.results import Run
+from dashboard.figures.picture import trade_off_drawing, trade_off_picture
 from dashboard.figures.style import FRONT, SCALE
-from dashboard.figures.trade_off import solid_figure, trade_off_figure
+from dashboard.figures.trade_off import LARGE, solid_figure, trade_off_figure
 from dashboard.figures.weight_histogram import cut, cut_figure
 from dashboard.numbers import trade_off
 from dashboard.numbers.measures import HORIZONTAL, MEASURES, VERTICAL
@@ -91,7 +95,8 @@ def test_notice_names_the_smallest_run_within_a_point() -> None:
     text = trade_off.notice(chart_of(runs))
     assert "the smallest run is 8.95× smaller, at" in text
     assert "0.80 points" in text
-    assert "1 that collapsed is drawn at the lower edge" in text
+    assert "1 that collapsed is drawn as arrows at the lower edge" in text
+    assert "1 that collapsed is not drawn" in trade_off.notice(chart_of(runs), solid=True)
 
 
 def test_notice_when_all_runs_lose_more_than_a_point() -> None:
@@ -126,7 +131,8 @@ def test_the_original_is_a_star_where_nothing_has_changed(
 def test_every_run_is_drawn_once_and_none_below_the_axis(runs: list[Run]) -> None:
     chart = chart_of(runs)
     figure = trade_off_figure(chart, None)
-    assert sorted(clickable(figure)) == sorted(p.run_id for p in chart.points)
+    drawn = sorted(p.run_id or trade_off.ORIGINAL for p in chart.everything)
+    assert sorted(clickable(figure)) == drawn
     if chart.floor is not None:
         low = figure.layout.yaxis.range[0]
         assert all(y >= low for t in figure.data for y in t.y)
@@ -166,12 +172,64 @@ def test_what_may_be_chance_has_the_colour_of_the_original() -> None:
 
 
 def test_the_best_runs_carry_their_names() -> None:
-    runs = [done(recipe(bits=b), 0.92 - (8 - b) / 1000, 10**5 * b) for b in range(2, 9)]
+    runs = [done(recipe(bits=b), 0.92 - (8 - b) ** 2 / 800, 10**5 * 2**b) for b in range(2, 9)]
     chart = chart_of(runs)
-    assert len(chart.front) >= trade_off.LABELLED == len(chart.labelled)
-    assert {chart.front[0], chart.front[-1]} & {*chart.labelled}
+    close = next(p for p in chart.front if p.y >= -trade_off.CLOSE)
+    assert {close, chart.front[0]} <= {*chart.labelled}
     texts = [t for t in trade_off_figure(chart, None).data if t.mode == "text"]
     assert [t.strip() for t in texts[0].text] == [p.name for p in chart.labelled]
+
+
+@given(RUNS, AXES)
+def test_no_name_covers_another(runs: list[Run], axes: tuple[str, str]) -> None:
+    chart = chart_of(runs, *axes)
+    boxes = [chart.label_box(p) for p in (*chart.labelled, *filter(None, [chart.original]))]
+    for (left, right, low, high), (left_2, right_2, low_2, high_2) in itertools.combinations(
+        boxes, 2
+    ):
+        assert right <= left_2 or right_2 <= left or high <= low_2 or high_2 <= low
+
+
+def test_a_projector_gets_everything_larger() -> None:
+    chart = chart_of([done(recipe(bits=4)), done(recipe(bits=8))])
+    small, large = (trade_off_figure(chart, None, large=large) for large in (False, True))
+    assert large.layout.font.size == LARGE * small.layout.font.size
+    for one, other in zip(small.data, large.data, strict=True):
+        if one.marker.size is not None:
+            assert other.marker.size == LARGE * one.marker.size
+
+
+def test_the_ring_can_be_round_the_original() -> None:
+    chart = chart_of([done(recipe(bits=4))])
+    ring = next(t for t in trade_off_figure(chart, trade_off.ORIGINAL).data if t.name == "Selected")
+    assert (ring.x[0], ring.y[0]) == (1, 0)
+
+
+@given(RUNS, AXES)
+@settings(max_examples=10, deadline=None)
+def test_the_picture_shows_every_point(runs: list[Run], axes: tuple[str, str]) -> None:
+    chart = chart_of(runs, *axes)
+    drawn = trade_off_drawing(chart, "Model", None)
+    offsets = [len(c.get_offsets()) for a in drawn.axes for c in a.collections if _is_points(c)]
+    assert sum(offsets) == len(chart.everything)
+    title, subtitle = (text.get_text() for text in drawn.texts[:2])
+    assert title == f"Model: {chart.title.lower()}"
+    assert subtitle.split() == trade_off.notice(chart).split()
+
+
+def _is_points(collection: object) -> bool:
+    return isinstance(collection, PathCollection)
+
+
+def test_the_picture_is_light_large_and_the_same_each_time() -> None:
+    chart = chart_of([done(recipe(bits=4)), done(recipe(bits=8), 0.915, 10**7)])
+    png = trade_off_picture(chart, "Model", chart.points[0].run_id, "png")
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", png[16:24]) == (2560, 1440)
+    assert trade_off_picture(chart, "Model", None, "png") != png  # the ring
+    svg = trade_off_picture(chart, "Model", None, "svg")
+    assert ElementTree.fromstring(svg).get("viewBox") == "0 0 921.6 518.4"
+    assert trade_off_picture(chart, "Model", None, "svg") == svg
 
 
 @given(RUNS, AXES)

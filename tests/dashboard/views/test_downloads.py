@@ -125,7 +125,8 @@ def test_every_format_says_its_size_and_what_it_is_for(page: Open, store: Store)
         assert size in text
     assert "Weights under 8 bits run as int8 kernels" in text
     assert "Same label as the measured model for 99.4 % of images, accuracy 91.5 %." in text
-    assert [b.key for b in at.get("download_button")] == ["download_packed", None]
+    keys = [b.key for b in at.get("download_button")]
+    assert keys == ["picture_png", "picture_svg", "download_packed", None]
     assert {b.key for b in at.button} >= {"make_onnx", "make_onnx-int8", "make_pt2"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,43 @@ def test_clicked_point_selects_its_run(page: Open, store: Store) -> None:
 
     assert results.run_of(event) == runs[1].id
     assert results.run_of({"selection": {"points": []}}) is None
+
+
+def test_the_original_has_figures_of_its_own(page: Open, store: Store) -> None:
+    fill(store)
+    at = page(model=MODEL, run="original")
+    assert "**The original**" in text_of(at)
+    values = {label: value for label, (value, _) in metric_values(at).items()}
+    assert values["Accuracy"] == "92.0\xa0%"
+    assert values["File size"] == "44.8\xa0MB"
+    assert at.query_params["run"] == "original"
+    assert not at.warning
+
+
+def test_a_projector_gets_the_sentence_the_figures_and_the_chart(page: Open, store: Store) -> None:
+    fill(store)
+    at = page(model=MODEL)
+    healthy(at.button(key="present").click().run())
+    assert at.query_params["size"] == "large"
+    keys = {b.key for b in at.button}
+    assert "present" in keys and not {"run", "use", "delete_run"} & keys
+    assert "times smaller" in text_of(at)
+    assert "Accuracy" in metric_values(at)
+    assert len(at.get("plotly_chart")) == 1
+    healthy(at.button(key="present").click().run())
+    assert "size" not in at.query_params
+    assert "run" in {b.key for b in at.button}
+
+
+def test_what_is_seen_of_the_chart_is_in_the_url(page: Open, store: Store) -> None:
+    fill(store)
+    at = page(model=MODEL, y="speedup", solid="yes")
+    figure = json.loads(at.get("plotly_chart")[0].proto.spec)
+    assert figure["data"][0]["type"] == "scatter3d"
+    healthy(at.toggle(key="solid").set_value(False).run())
+    healthy(at.selectbox(key="axis_y").set_value("change").run())
+    assert "solid" not in at.query_params
+    assert at.query_params["y"] == "change"
 
 
 def test_use_these_settings_moves_the_sliders(page: Open, store: Store) -> None:

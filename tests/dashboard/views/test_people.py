@@ -18,6 +18,7 @@ from compression.runs.results import State
 from compression.runs.store import Store, new_run
 from dashboard.state import people, session
 from dashboard.state.rules import Rules
+from dashboard.state.url import ORIGINAL
 from dashboard.views import queue
 from tests.dashboard.page import Open, healthy, text_of, unfolded
 from tests.dashboard.runs import MODEL, done, fill, recipe
@@ -126,7 +127,7 @@ def in_chart(at: AppTest) -> set[str]:
     (chart,) = (e for e in at.main if e.type == "plotly_chart")
     figure = json.loads(chart.proto.spec)
     data = [row for trace in figure["data"] for row in trace.get("customdata") or ()]
-    return {str(row[0]) for row in data} - {""}
+    return {str(row[0]) for row in data} - {"", ORIGINAL}
 
 
 def test_everybodys_runs_are_shown_until_mine_are_chosen(page: Open, store: Store) -> None:
