@@ -56,7 +56,8 @@ def serve(options: Options, store_url: str, port: int) -> None:
     os.environ[STORE_VARIABLE] = store_url
     preload.begin()
     token = secrets.token_urlsafe(32) if options.admin else ""
-    set_rules(Rules(options.runs_per_person, token))
+    shared = security.is_shared(options.host, options.public_host)
+    set_rules(Rules(options.runs_per_person, token, shared))
     hosts = security.allowed_hosts(options.host, options.public_host)
     runner = Runner(store_url, options.workers, options.threads)
     shown = f"[{options.host}]" if ":" in options.host else options.host

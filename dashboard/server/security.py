@@ -103,18 +103,27 @@ def allowed_hosts(host: str, public_host: str | None = None) -> list[str]:
         host: where the server listens; on every address, it answers to any name.
         public_host: the name by which browsers reach it; then it answers to no other from abroad.
     """
-    own = [] if _is_unspecified(host) else [host]
+    address = _address(host)
+    own = [] if address is not None and address.is_unspecified else [host]
     if not own and public_host is None:
         return ["*"]
     names = [*own, *([public_host] if public_host else []), "127.0.0.1", "localhost"]
     return list(dict.fromkeys(names))
 
 
-def _is_unspecified(host: str) -> bool:
+def is_shared(host: str, public_host: str | None = None) -> bool:
+    """Whether other machines can reach a server that listens there."""
+    address = _address(host)
+    loopback = host == "localhost" if address is None else address.is_loopback
+    return public_host is not None or not loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The host as an address; None where it is a name."""
     try:
-        return ipaddress.ip_address(host).is_unspecified
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
 
 
 def middleware(hosts: list[str]) -> list[Middleware]:

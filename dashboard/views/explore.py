@@ -96,10 +96,10 @@ def _headline(card: Card, entries: list[StoredRun]) -> None:
     with st.container(horizontal=True, gap="small", key="head"):
         with st.container(gap="xsmall", key="headline"):
             st.markdown(f"# {sentence}")
-            with st.container(horizontal=True, gap="small"):
+            with st.container(horizontal=True, gap="small", vertical_alignment="center"):
                 st.caption(f"{interval} {_NEXT}" if interval else _FIRST, width="stretch")
                 people.choose(entries)
-        people.you()
+                people.you(entries)
         if any(e.run.state is State.DONE for e in entries):
             st.button(
                 "Present",

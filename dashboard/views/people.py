@@ -9,6 +9,7 @@ import streamlit as st
 from compression.runs.results import State
 from compression.runs.store import StoredRun
 from dashboard.state import people, session
+from dashboard.state.rules import rules
 
 _WHOSE = "whose"
 
@@ -33,7 +34,7 @@ def choose(entries: Sequence[StoredRun]) -> None:
     """The choice whose runs are shown, where there are several people's; the address keeps it, and
     means the same person whoever opens it."""
     whose, me = _whose(), session.person()
-    if not whose and not people.owners(entries) - {me}:
+    if not whose and not _others(entries):
         return
     st.session_state[_WHOSE] = whose
     options = _options(whose, me)
@@ -75,10 +76,17 @@ def show_nothing() -> None:
         st.button("Show all runs", key="show_all", on_click=session.keep, args=(_WHOSE, None))
 
 
-def you() -> None:
-    """What others call this person, and the one place where they say it."""
+def _others(entries: Sequence[StoredRun]) -> bool:
+    return bool(people.owners(entries) - {session.person()})
+
+
+def you(entries: Sequence[StoredRun]) -> None:
+    """What others call this person, and the one place where they say it: where there are others, or
+    may be."""
     me = session.visitor()
     name = people.name_of(session.store(), me.person) if me.person else ""
+    if not (name or me.admin or rules().shared or _others(entries)):
+        return
     with st.popover(
         name or "You", icon=":material/person:", type="tertiary", width="content", key="you"
     ):

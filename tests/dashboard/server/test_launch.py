@@ -115,6 +115,24 @@ def test_only_our_own_names_are_answered() -> None:
         assert "*" not in known and "0.0.0.0" not in known
 
 
+@pytest.mark.parametrize(
+    ("host", "public_host", "shared"),
+    [
+        ("127.0.0.1", None, False),
+        ("::1", None, False),
+        ("localhost", None, False),
+        ("127.0.0.1", "compress.example.org", True),
+        ("0.0.0.0", None, True),
+        ("192.168.0.7", None, True),
+        ("box.example", None, True),
+    ],
+)
+def test_a_page_is_shared_where_other_machines_reach_it(
+    host: str, public_host: str | None, shared: bool
+) -> None:
+    assert security.is_shared(host, public_host) is shared
+
+
 PAGE = (b"content-type", b"text/html; charset=utf-8")
 
 

@@ -19,6 +19,7 @@ from compression.runs.store import Store, new_run
 from dashboard.state import people, session
 from dashboard.state.rules import Rules
 from dashboard.state.url import ORIGINAL
+from dashboard.views import people as views
 from dashboard.views import queue
 from tests.dashboard.page import Open, healthy, text_of, unfolded
 from tests.dashboard.runs import MODEL, done, fill, recipe
@@ -206,9 +207,22 @@ def test_a_name_is_shown_beside_the_runs_of_others(page: Open, store: Store) -> 
     assert "asked for by" not in text_of(page(run=mine))
 
 
+def test_a_name_is_asked_for_only_where_there_are_others_or_may_be(
+    page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked(store, ME, "")
+    assert not [t for t in page().text_input if t.key == "own_name"]
+    monkeypatch.setattr(views, "rules", lambda: Rules(shared=True))
+    assert page().text_input(key="own_name").value == ""
+    monkeypatch.setattr(views, "rules", Rules)
+    asked(store, OTHER)
+    assert page().text_input(key="own_name").value == ""
+
+
 def test_nobody_is_asked_for_a_name_without_a_cookie_to_know_them_by(
     page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked(store, OTHER)
     monkeypatch.setattr(session, "person", lambda: "")
     at = page()
     assert not [t for t in at.text_input if t.key == "own_name"]
@@ -216,7 +230,8 @@ def test_nobody_is_asked_for_a_name_without_a_cookie_to_know_them_by(
 
 
 def test_a_person_has_a_name_for_others(page: Open, store: Store) -> None:
-    healthy(fill(store) and page().text_input(key="own_name").set_value(" Ada  L ").run())
+    asked(store, OTHER)
+    healthy(page().text_input(key="own_name").set_value(" Ada  L ").run())
     assert people.name_of(store, ME) == "Ada L"
     assert people.name_of(store, OTHER) == ""
 
