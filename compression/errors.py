@@ -32,6 +32,10 @@ class StoreError(CompressionError):
     """The store of runs cannot be opened, read or written."""
 
 
+class QueueFull(CompressionError):
+    """Somebody has as many runs waiting as one person may have."""
+
+
 class ArtifactError(CompressionError):
     """A file is not one of ours, is damaged, or was written by a newer version."""
 

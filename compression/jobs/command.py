@@ -59,6 +59,10 @@ def run(
         ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of each worker; cores / workers if not given."),
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="A running cluster, such as tls://host:8786.")
     ] = None,
@@ -78,7 +82,8 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     _stop_with_parent(stop)
-    limit = parse_memory(memory_limit) if memory_limit else default_memory_limit()
+    workers = max(1, workers)
+    limit = parse_memory(memory_limit) if memory_limit else default_memory_limit(workers)
     opened = open_store(store)
     with ExitStack() as stack:
         if scheduler is not None:
@@ -87,7 +92,7 @@ def run(
             serve(Runner(opened, client), stop)
             return
         deaths = Deaths()
-        cluster = stack.enter_context(start_cluster(max(1, workers), limit))
+        cluster = stack.enter_context(start_cluster(workers, limit, threads=threads))
         client = stack.enter_context(Client(cluster))
         serve(Runner(opened, client, deaths=deaths), stop)
         # Do not wait for what they are in the midst of: it has been given back.

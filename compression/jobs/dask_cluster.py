@@ -23,9 +23,10 @@ LEAST_MEMORY = 1_000_000_000
 log = logging.getLogger("compression.jobs.runner")
 
 
-def default_memory_limit() -> int:
-    """Bytes a worker may use: 60 % of the machine, at most 8 GB."""
-    return min(MEMORY_LIMIT * 6 // 10, 8_000_000_000)
+def default_memory_limit(workers: int) -> int:
+    """Bytes each of so many workers may use: together 60 % of the machine, at most 8 GB each; and
+    never less than one can start in."""
+    return max(LEAST_MEMORY, min(MEMORY_LIMIT * 6 // 10 // workers, 8_000_000_000))
 
 
 def parse_memory(text: str) -> int:
@@ -74,18 +75,29 @@ def _configure() -> None:
 
 
 def start_cluster(
-    workers: int, memory_limit: int, warm: str = "compression.jobs.preload"
+    workers: int,
+    memory_limit: int,
+    *,
+    threads: int | None = None,
+    warm: str = "compression.jobs.preload",
 ) -> LocalCluster:
-    """A scheduler and worker processes of one thread each, on free ports of the loopback address.
+    """A scheduler and worker processes, a run at a time each, on free ports of the loopback
+    address.
 
     Every connection among them is encrypted and needs the cluster's certificate, which is made here
-    and is nowhere but in memory. `warm` is the module each worker imports before it takes work.
+    and is nowhere but in memory.
+
+    Args:
+        workers: how many.
+        memory_limit: bytes that each may use.
+        threads: of each worker; as `COMPRESSION_THREADS` says, or their share of the cores if None.
+        warm: the module each worker imports before it takes work.
 
     Raises:
         CompressionError: no worker could be started.
     """
     _configure()
-    threads = os.environ.get("COMPRESSION_THREADS") or str(max(1, CPU_COUNT // workers))
+    given = str(threads or os.environ.get("COMPRESSION_THREADS") or max(1, CPU_COUNT // workers))
     try:
         return LocalCluster(
             n_workers=workers,
@@ -99,7 +111,7 @@ def start_cluster(
             # Without a dashboard too there is a server for it; its port must be free.
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             preload=[warm],
-            env={"COMPRESSION_THREADS": threads, "OMP_NUM_THREADS": threads},
+            env={"COMPRESSION_THREADS": given, "OMP_NUM_THREADS": given},
         )
     except (RuntimeError, OSError) as error:
         cause = error.__cause__ or error

@@ -43,6 +43,17 @@ class Facts:
             text = _fact(c, kind, name)
         return None if text is None else parse_fact(kind, name, text)
 
+    def all(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Every document of a kind, by name.
+
+        Raises:
+            StoreError: one is damaged.
+        """
+        query = sa.select(facts.c.name, facts.c.body).where(facts.c.kind == kind)
+        with self._database.read() as c:
+            rows = c.execute(query).all()
+        return {name: parse_fact(kind, name, body) for name, body in rows}
+
 
 class Documents(Generic[Document]):
     """One kind of document that a run has at most one of, such as its certificate."""

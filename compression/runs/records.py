@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from compression.errors import InvalidInput
+from compression.errors import InvalidInput, QueueFull
 from compression.recipe.recipe import Recipe
 from compression.runs.database import Database, facts, files, jobs, runs
 from compression.runs.documents import Files, documents_of, lock_fact
@@ -94,29 +95,58 @@ class Runs:
         with self._database.write() as c:
             _add(c, run, device, owner, name)
 
-    def add_once(self, run: Run, device: str = "auto", owner: str = "") -> StoredRun:
-        """Queue a run unless there is one under way that will come to the same.
-
-        However many people ask at once: it is computed once, and each of them is given the same.
-
-        Args:
-            run: a new one.
-            device: `auto`, `cpu` or `cuda`.
-            owner: whose it is if it is added.
+    def add_once(
+        self, run: Run, device: str = "auto", owner: str = "", most_waiting: int | None = None
+    ) -> StoredRun:
+        """Queue a run unless there is one under way that will come to the same; as `add_all_once`.
 
         Returns:
             The run that was under way, as `under_way` finds it, or the new one.
 
         Raises:
             InvalidInput: owner is too long, or more than a line of text.
+            QueueFull: the owner has as many runs waiting as allowed.
         """
+        return self.add_all_once((run,), device, owner, most_waiting)[0]
+
+    def add_all_once(
+        self,
+        new: Sequence[Run],
+        device: str = "auto",
+        owner: str = "",
+        most_waiting: int | None = None,
+    ) -> list[StoredRun]:
+        """Queue each run unless there is one under way that will come to the same; all or none.
+
+        However many people ask at once: a recipe is computed once, and each of them is given the
+        same run.
+
+        Args:
+            new: the runs, each with a fresh id.
+            device: `auto`, `cpu` or `cuda`.
+            owner: whose those are that are added.
+            most_waiting: how many runs of this owner may wait; any number if None.
+
+        Returns:
+            For each, the run that was under way, as `under_way` finds it, or the new one.
+
+        Raises:
+            InvalidInput: owner is too long, or more than a line of text.
+            QueueFull: the owner would have more runs waiting than allowed; none is added.
+        """
+        rows, added = [], 0
         with self._database.write_alone() as c:
             lock_fact(c, "store", "schema")
-            row = c.execute(under_way(run.model, run.recipe_key, device)).first()
-            if row is None:
-                _add(c, run, device, owner)
-                row = c.execute(STORED.where(runs.c.id == run.id)).one()
-        return to_stored_run(row)
+            for run in new:
+                row = c.execute(under_way(run.model, run.recipe_key, device)).first()
+                if row is None:
+                    _add(c, run, device, owner)
+                    row = c.execute(STORED.where(runs.c.id == run.id)).one()
+                    added += 1
+                rows.append(row)
+            if added and most_waiting is not None:
+                _require_room(c, owner, added, most_waiting)
+        return [to_stored_run(row) for row in rows]
 
     def under_way(self, model: str, recipe_key: str, device: str = "auto") -> StoredRun | None:
         """The oldest run of a recipe on a model that is queued or running, if there is one.
@@ -268,6 +298,24 @@ def _add(c: sa.Connection, run: Run, device: str, owner: str, name: str = "") ->
     body, now = run.to_json(), time.time()
     c.execute(runs.insert().values(**values, **person, created=now, body=body))
     put_job(c, run.id, Kind.RUN, run.state)
+
+
+def _require_room(c: sa.Connection, owner: str, added: int, most: int) -> None:
+    """Refuse what was just added if its owner has too many runs waiting now.
+
+    Raises:
+        QueueFull: that is so; the transaction is to be undone.
+    """
+    query = sa.select(sa.func.count()).select_from(jobs).join(runs, runs.c.id == jobs.c.run)
+    of_owner = (jobs.c.kind == Kind.RUN) & (runs.c.owner == one_line("owner", owner))
+    count = c.execute(query.where(of_owner, jobs.c.state == State.QUEUED)).scalar_one()
+    if count <= most:
+        return
+    before = count - added
+    waiting = f"{before} run{'' if before == 1 else 's'} waiting"
+    if added == 1:
+        raise QueueFull(f"You have {waiting}; the limit here is {most}. Cancel one or wait.")
+    raise QueueFull(f"These are {added} runs, and you have {waiting}; the limit here is {most}.")
 
 
 def _set(c: sa.Connection, run_id: str, **values: Any) -> None:

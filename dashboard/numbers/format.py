@@ -131,6 +131,11 @@ def escaped(text: str) -> str:
     return re.sub(r"([^\w\s·%])", r"\\\1", text)
 
 
+def asked_for_by(name: str) -> str:
+    """Markdown that says, beside a run, who asked for it; empty where the name is."""
+    return f" :small[:gray[asked for by {escaped(name)}]]" if name else ""
+
+
 def accuracy_range(top1: Interval) -> str:
     """The ends of an accuracy's interval."""
     return f"{number(100 * top1.low)} to {percent(top1.high)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 import traceback
 import webbrowser
@@ -17,6 +18,7 @@ from compression.runs.store import open_store
 from dashboard.server import preload
 from dashboard.server.options import Options, choose_port, read_options
 from dashboard.server.runner import Runner, lifespan
+from dashboard.state.rules import Rules, set_rules
 
 SCRIPT = Path(__file__).resolve().parents[1] / "app.py"
 
@@ -53,20 +55,27 @@ def serve(options: Options, store_url: str, port: int) -> None:
 
     os.environ[STORE_VARIABLE] = store_url
     preload.begin()
-    runner = Runner(store_url)
+    token = secrets.token_urlsafe(32) if options.admin else ""
+    shared = security.is_shared(options.host, options.public_host)
+    set_rules(Rules(options.runs_per_person, token, shared))
+    hosts = security.allowed_hosts(options.host, options.public_host)
+    runner = Runner(store_url, options.workers, options.threads)
     shown = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{'localhost' if shown in ('0.0.0.0', '[::]') else shown}:{port}"
+    public = f"https://{options.public_host}" if options.public_host else address
 
     def when_up() -> None:
         print(f"Compression Dashboard: {address}  (Ctrl+C stops it)", flush=True)
+        if token:
+            print(f"For the admin alone: {security.admin_link(public, token)}", flush=True)
         if not options.headless:
             webbrowser.open(address)
 
     app = st.App(
         SCRIPT,
         lifespan=lifespan(runner, when_up),
-        routes=security.routes(lambda: runner.pid),
-        middleware=security.middleware(options.host),
+        routes=security.routes(lambda: runner.pid, token),
+        middleware=security.middleware(hosts),
         on_script_error=_log_script_error,
     )
     sys.argv = [str(SCRIPT)]  # so that .streamlit/config.toml beside the page is the one read
@@ -76,7 +85,7 @@ def serve(options: Options, store_url: str, port: int) -> None:
                 "server.address": options.host,
                 "server.port": port,
                 "server.headless": True,
-                "server.allowedHosts": security.allowed_hosts(options.host),
+                "server.allowedHosts": hosts,
             }
         )
 

@@ -14,16 +14,23 @@ from compression.paths import STORE_VARIABLE
 DEFAULT_PORT = 8501
 _DESCRIPTION = "Starts the page and, beside it, the process that does the runs."
 _PORTS_TRIED = 50
+_MOST_PORTS, _MOST = 65535, 1000
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command line's options. `port` is None when the next free one will do."""
+    """The command line's options. `port` is None when the next free one will do, `threads` when
+    workers share the cores, `runs_per_person` when any number of runs may wait."""
 
     host: str
     port: int | None
     headless: bool
     store: str | None
+    public_host: str | None = None
+    workers: int = 1
+    threads: int | None = None
+    runs_per_person: int | None = None
+    admin: bool = False
 
 
 class _OneLine(argparse.ArgumentParser):
@@ -35,7 +42,7 @@ def read_options(arguments: list[str]) -> Options:
     """Read the command line; a wrong option ends the program with one line and exit code 2.
 
     Raises:
-        InvalidInput: the port is not a port.
+        InvalidInput: the port is not a port, or a number is not one that is allowed.
     """
     parser = _OneLine(prog="compression-dashboard", description=_DESCRIPTION)
     parser.add_argument(
@@ -48,15 +55,39 @@ def read_options(arguments: list[str]) -> Options:
         default=os.environ.get(STORE_VARIABLE) or None,
         help="where runs are kept, as an SQLAlchemy URL such as sqlite:///runs.sqlite",
     )
+    parser.add_argument(
+        "--public-host",
+        help="host name by which browsers reach the page, if a proxy stands in front of it",
+    )
+    parser.add_argument("--workers", help="runs done at a time (default: 1)")
+    parser.add_argument("--threads", help="threads of each worker (default: cores / workers)")
+    parser.add_argument(
+        "--runs-per-person", help="most runs of one person that may wait (default: any number)"
+    )
+    parser.add_argument(
+        "--admin",
+        action="store_true",
+        help="print a link that lets its browser change everybody's runs",
+    )
     values = parser.parse_args(arguments)
-    return Options(values.host, _port(values.port), values.headless, values.store)
+    return Options(
+        host=values.host,
+        port=_whole("port", values.port, _MOST_PORTS),
+        headless=values.headless,
+        store=values.store,
+        public_host=values.public_host,
+        workers=_whole("workers", values.workers) or 1,
+        threads=_whole("threads", values.threads),
+        runs_per_person=_whole("runs-per-person", values.runs_per_person),
+        admin=values.admin,
+    )
 
 
-def _port(text: str | None) -> int | None:
+def _whole(option: str, text: str | None, most: int = _MOST) -> int | None:
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise InvalidInput("port", text, "a whole number from 1 to 65535")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise InvalidInput(option, text, f"a whole number from 1 to {most}")
     return int(text)
 
 

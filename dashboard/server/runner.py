@@ -21,8 +21,10 @@ _LONGEST_PAUSE = 30.0
 class Runner:
     """The process that does the runs of one store, started again should it ever end."""
 
-    def __init__(self, store_url: str) -> None:
-        self._command = [sys.executable, "-m", "compression.jobs", "--store", store_url]
+    def __init__(self, store_url: str, workers: int = 1, threads: int | None = None) -> None:
+        self.command = [sys.executable, "-m", "compression.jobs", "--store", store_url]
+        self.command += ["--workers", str(workers)]
+        self.command += [] if threads is None else ["--threads", str(threads)]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,7 +37,7 @@ class Runner:
         """Start it, at a lower priority than the page."""
         # It ends when this pipe closes, so it cannot outlive the page, however the page ends.
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, start_new_session=True
+            self.command, stdin=subprocess.PIPE, start_new_session=True
         )
         with suppress(OSError):  # the page stays quick while runs take all they can get
             os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +33,7 @@ from dashboard.state.form import (
     split_names,
     with_preset,
 )
+from dashboard.state.rules import rules
 from dashboard.state.url import ORIGINAL, from_params, to_params
 
 FIRST_MODEL = "fashion-mnist/resnet18"
@@ -43,10 +44,11 @@ _PAGE = "page_state"
 _PROBLEMS = "url_problems"
 _MESSAGE = "message"
 _REMOVED = "removed_run"
+_REFUSED = "refused"
 _START = "start_form"
 _DRAWN = "drawn_model"
 # What of the URL is no setting of the form.
-_KEPT = ("run", "compare", "x", "y", "colour", "solid", "tab", "size")
+_KEPT = ("run", "compare", "x", "y", "colour", "solid", "tab", "size", "whose")
 # A select box takes None for no choice, so bits that are unset go by 0 there.
 _UNSET = [name for name, value in PLAIN.items() if value is None]
 _BITS = [name for name, setting in SETTINGS.items() if setting.shown.offered]
@@ -55,12 +57,13 @@ _BITS = [name for name, setting in SETTINGS.items() if setting.shown.offered]
 @dataclass(frozen=True)
 class PageState:
     """What one drawing of the page is made of, read once: `runs` are those of the card's model,
-    oldest first."""
+    oldest first, and `names` what people are called."""
 
     card: Card
     form: Form
     runs: tuple[StoredRun, ...]
     weights: Weights | None
+    names: Mapping[str, str]
 
     @property
     def images(self) -> bool:
@@ -103,7 +106,8 @@ def current_page() -> PageState | None:
 
 def _page() -> PageState:
     card = cards()[st.session_state["model"]]
-    return PageState(card, form(), tuple(store().runs.find(card.id)), weights_of(card))
+    runs = tuple(store().runs.find(card.id))
+    return PageState(card, form(), runs, weights_of(card), people.names(store()))
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -426,31 +430,83 @@ def person() -> str:
     return people.person_of(st.context.cookies)
 
 
+def visitor() -> people.Visitor:
+    """Who looks at the page, and whether they are the admin."""
+    token = rules().admin_token
+    return people.Visitor(person(), people.is_admin(st.context.cookies, token), bool(token))
+
+
 def owns(entry: StoredRun) -> bool:
-    """Whether the person may end or delete the run: it is theirs, or nobody's."""
-    return entry.owner in ("", person())
+    """Whether the person may cancel, rename, pin, hide or delete the run.
+
+    Where not, the widget that does it is disabled; Streamlit's server then refuses it too.
+    """
+    return visitor().may_change(entry.owner)
+
+
+def names() -> Mapping[str, str]:
+    """What people are called, by id.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    state = current_page()
+    return people.names(store()) if state is None else state.names
+
+
+def asked_for_by(entry: StoredRun) -> str:
+    """Who asked for a run, if that was somebody else; empty if not.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    return "" if entry.owner in ("", person()) else people.shown_name(entry.owner, names())
 
 
 def queue(card: Card, recipe: Recipe, device: str) -> None:
     """Put a run in the queue and select it; one that somebody else has asked for already is not
     done twice. For callbacks."""
     run = new_run(card.id, card.dataset, recipe)
+    for entry in _add((run,), device):
+        select(entry.run.id)
+        say("Queued." if entry.run.id == run.id else "Just this is being measured already.")
+
+
+def queue_all(card: Card, recipes: Sequence[Recipe], device: str) -> None:
+    """Put several runs in the queue, or none where that is more than one person may have there."""
+    added = _add([new_run(card.id, card.dataset, recipe) for recipe in recipes], device)
+    if added:
+        say(f"{len(added)} runs queued.")
+
+
+def _add(runs: Sequence[Run], device: str) -> list[StoredRun]:
+    who = visitor()
+    most = None if who.admin else rules().runs_per_person
+    st.session_state.pop(_REFUSED, None)
     try:
-        entry = store().runs.add_once(run, device, person())
+        return store().runs.add_all_once(runs, device, who.person, most)
     except CompressionError as error:
-        add_problem(str(error))
-        return
-    select(entry.run.id)
-    say("Queued." if entry.run.id == run.id else "Just this is being measured already.")
+        _refuse(str(error))
+        return []
 
 
 def change(what: Callable[[], None]) -> None:
-    """Change something in the store; what is in the way becomes a line on the page. For
-    callbacks."""
+    """Change something in the store; what is in the way is said beside Run. For callbacks."""
+    st.session_state.pop(_REFUSED, None)
     try:
         what()
     except CompressionError as error:
-        add_problem(str(error))
+        _refuse(str(error))
+
+
+def cancel(entries: Sequence[StoredRun]) -> None:
+    """Cancel runs. For callbacks."""
+
+    def act() -> None:
+        for entry in entries:
+            store().jobs.cancel(entry.run.id)
+
+    change(act)
 
 
 def remove(run_id: str) -> None:
@@ -462,6 +518,16 @@ def remove(run_id: str) -> None:
         select(None)
 
     change(act)
+
+
+def _refuse(sentence: str) -> None:
+    st.session_state[_REFUSED] = (sentence, form())
+
+
+def refused() -> str:
+    """Why what was asked for last could not be done, until something else is or is set."""
+    refusal: tuple[str, Form] | None = st.session_state.get(_REFUSED)
+    return refusal[0] if refusal is not None and refusal[1] == form() else ""
 
 
 def removed() -> str | None:

@@ -14,7 +14,7 @@ from compression.runs.store import StoredRun
 from dashboard.figures import training_curves
 from dashboard.numbers import format as fmt
 from dashboard.numbers.training_history import training_history
-from dashboard.state import people, session
+from dashboard.state import session
 from dashboard.views.recipe import run_progress
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
@@ -57,15 +57,16 @@ def _list(active: list[StoredRun]) -> None:
         with st.container(border=True, key=f"active_{entry.run.id}"):
             _one(entry)
     if rest := waiting[len(few) :]:
+        mine = [e for e in rest if session.owns(e) and not session.asked_for_by(e)]
         with st.container(border=True, key="waiting", horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{len(rest)} more runs** are waiting for their turn.", width="stretch")
             st.button(
-                "Cancel these",
+                "Cancel these" if len(mine) == len(rest) else f"Cancel yours ({len(mine)})",
                 key="cancel_waiting",
                 icon=":material/stop_circle:",
-                on_click=run_progress.cancel,
-                args=tuple(e.run.id for e in rest if session.owns(e)),
-                disabled=not any(session.owns(e) for e in rest),
+                on_click=session.cancel,
+                args=(mine,),
+                disabled=not mine,
                 width="content",
             )
 
@@ -73,7 +74,8 @@ def _list(active: list[StoredRun]) -> None:
 def _one(entry: StoredRun) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
-            st.markdown(f"**{fmt.escaped(session.name_of(entry))}**{_whose(entry)}")
+            whose = fmt.asked_for_by(session.asked_for_by(entry))
+            st.markdown(f"**{fmt.escaped(session.name_of(entry))}**{whose}")
             run_progress.bar(entry)
         run_progress.stop_button(entry, f"cancel_{entry.run.id}")
     point = entry.progress.point if entry.progress else None
@@ -81,13 +83,6 @@ def _one(entry: StoredRun) -> None:
         _figures(point)
     if entry.run.recipe.trains and point is not None:
         _curve(entry.run)
-
-
-def _whose(entry: StoredRun) -> str:
-    if session.owns(entry):
-        return ""
-    name = people.name_of(session.store(), entry.owner) or "somebody else"
-    return f" :small[:gray[asked for by {fmt.escaped(name)}]]"
 
 
 def figures(point: Point) -> list[tuple[str, str]]:

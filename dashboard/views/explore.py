@@ -15,7 +15,7 @@ from dashboard.figures.trade_off import LARGE
 from dashboard.numbers import format as fmt
 from dashboard.numbers.headline import headline, smallest_within_a_point
 from dashboard.state import session
-from dashboard.views import activity, runs_table
+from dashboard.views import activity, people, queue, runs_table
 from dashboard.views.recipe import panel as panel_module
 from dashboard.views.run import details_tabs, results, strip
 
@@ -77,24 +77,29 @@ def _contents(state: session.PageState, panel: DeltaGenerator, main: DeltaGenera
         _headline(card, entries)
         _problems()
         strip.show(card, entries, chosen)
-        results.show(card, entries, chosen)
+        _results(card, entries, chosen)
         activity.show(card, entries)
+        queue.show(card.id)
         if chosen is not None:
             details_tabs.show(entries, chosen)
-        if entries:
+        if shown := people.shown(entries):
             with st.container(border=True):
-                runs_table.show(card, entries, chosen)
+                runs_table.show(card, shown, chosen)
     with panel:
         panel_module.show()
 
 
 def _headline(card: Card, entries: list[StoredRun]) -> None:
-    """What was found and how sure that is, and what the page is for."""
+    """What was found and how sure that is, and what the page is for; beside it, whose runs are
+    shown and who looks at them."""
     sentence, interval = headline(card, [e.run for e in entries])
     with st.container(horizontal=True, gap="small", key="head"):
         with st.container(gap="xsmall", key="headline"):
             st.markdown(f"# {sentence}")
-            st.caption(f"{interval} {_NEXT}" if interval else _FIRST)
+            with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+                st.caption(f"{interval} {_NEXT}" if interval else _FIRST, width="stretch")
+                people.choose(entries)
+                people.you(entries)
         if any(e.run.state is State.DONE for e in entries):
             st.button(
                 "Present",
@@ -126,7 +131,18 @@ def _presentation(state: session.PageState) -> None:
             shortcut="Escape",
         )
     strip.show(state.card, entries, chosen, menus=False)
-    results.show(state.card, entries, chosen, large=True)
+    _results(state.card, entries, chosen, large=True)
+
+
+def _results(
+    card: Card, entries: list[StoredRun], chosen: StoredRun | None, *, large: bool = False
+) -> None:
+    """The chart of whose runs are shown, unless it would hide all there are."""
+    shown = people.shown(entries)
+    if people.hides_all(entries, shown):
+        people.show_nothing()
+    else:
+        results.show(card, shown, chosen, large=large)
 
 
 def _chosen(entries: list[StoredRun]) -> StoredRun | None:

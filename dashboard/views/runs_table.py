@@ -59,6 +59,7 @@ def _row(entry: StoredRun) -> dict[str, object]:
         "macs": m.macs if m else None,
         "bits_per_weight": m.bits_per_weight if m else None,
         "seconds": run.seconds,
+        "asked_for_by": people.shown_name(entry.owner, session.names()) if entry.owner else None,
         "started": datetime.fromtimestamp(entry.created, UTC),
         "stopped_early": run.stopped_early,
         "pinned": entry.pinned,
@@ -93,12 +94,6 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
     """The table and its filters; clicking a row selects its run, and the selected one is ticked."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.markdown("## All runs", width="stretch")
-        _you()
-        whose = st.segmented_control(
-            "Whose", ["All", "Mine"], key="whose", default="All", required=True
-        )
-        if whose == "Mine":
-            entries = [e for e in entries if session.owns(e)]
         if any(e.hidden for e in entries) and not st.toggle("Show hidden", key="show_hidden"):
             entries = [e for e in entries if not e.hidden]
         present = sorted({e.run.state.value for e in entries})
@@ -136,23 +131,6 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
         placeholder=fmt.DASH,
         alt=f"All runs of {card.title}",
     )
-
-
-def _you() -> None:
-    """The person's name, for others to see whose runs are waiting; asked for only here."""
-    store = session.store()
-    with st.popover("You", icon=":material/person:", type="tertiary", width="content"):
-        if "own_name" not in st.session_state:  # read once, not at every drawing
-            st.session_state["own_name"] = people.name_of(store, session.person())
-        st.text_input(
-            "Your name",
-            key="own_name",
-            max_chars=60,
-            help="Others who share this page see it beside your runs. It stays with this browser.",
-            on_change=lambda: session.change(
-                lambda: people.keep_name(store, session.person(), st.session_state["own_name"])
-            ),
-        )
 
 
 def narrowed(table: pd.DataFrame, states: list[str], words: str) -> pd.DataFrame:
@@ -196,6 +174,7 @@ _COLUMNS = {
     "agreement_percent": _number("Agreement", format="%.3g %%"),
     "sparsity_percent": _number("Sparsity", format="%.3g %%"),
     "recipe": st.column_config.TextColumn("Recipe", width="large"),
+    "asked_for_by": st.column_config.TextColumn("Asked for by", width=110),
     "started": st.column_config.DatetimeColumn("Started", format="D MMM, HH:mm"),
     "notes": st.column_config.TextColumn("Notes", width="medium"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -52,11 +53,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
         yield up
 
 
-@pytest.fixture
-def page(browser: Browser, served: Dashboard) -> Iterator[Page]:
-    """A page at the dashboard. A request to any other host, or an error in the console, fails."""
+@contextmanager
+def watched_page(browser: Browser, url: str) -> Iterator[Page]:
+    """A page of a browser of its own at that address.
+
+    A request to any other host, or an error in the console, fails.
+    """
     context = browser.new_context(
-        base_url=served.url, viewport={"width": 1440, "height": 1000}, accept_downloads=True
+        base_url=url, viewport={"width": 1440, "height": 1000}, accept_downloads=True
     )
     context.set_default_timeout(30_000)
     opened = context.new_page()
@@ -79,3 +83,10 @@ def page(browser: Browser, served: Dashboard) -> Iterator[Page]:
     context.close()
     assert abroad == []
     assert errors == []
+
+
+@pytest.fixture
+def page(browser: Browser, served: Dashboard) -> Iterator[Page]:
+    """A page at the dashboard that all tests share."""
+    with watched_page(browser, served.url) as opened:
+        yield opened

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def dashboard(folder: Path, store_url: str | None = None) -> Iterator[Dashboard]:
+def dashboard(
+    folder: Path, store_url: str | None = None, options: Sequence[str] = ()
+) -> Iterator[Dashboard]:
     """Start `compression-dashboard`, wait until it answers, and stop it in good order.
 
     Raises:
@@ -102,7 +104,7 @@ def dashboard(folder: Path, store_url: str | None = None) -> Iterator[Dashboard]
     port, log = free_port(), folder / "dashboard.log"
     environment = {"COMPRESSION_CACHE": str(folder / "cache")} | os.environ
     command = [sys.executable, "-m", "dashboard.server.launch", "--headless"]
-    command += ["--port", str(port), "--store", store_url]
+    command += ["--port", str(port), "--store", store_url, *options]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True

@@ -173,39 +173,6 @@ def test_pages_carry_security_headers(page: Page, header: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_people_neither_lose_their_selection_nor_end_each_others_runs(
-    page: Page, browser: Browser, served: Dashboard
-) -> None:
-    model = quickest().id
-    mine = done(recipe(bits=8, sparsity=0.11), 0.911, model=model)
-    served.store.runs.add(mine)
-    page.goto(f"/?model={model}&run={mine.id}")
-    expect(page.get_by_text(f"Run {mine.id}")).to_be_visible()
-
-    context = browser.new_context(base_url=served.url)
-    other = context.new_page()
-    other.goto(f"/?{SLOW}")
-    run_id = press_run(other)
-    page.goto(f"/?model=fashion-mnist/resnet18&run={mine.id}")
-    watched = page.locator(f".st-key-cancel_{run_id} button").first
-    expect(watched).to_be_disabled()  # it is not theirs
-    page.goto(f"/?model={model}&run={mine.id}")
-
-    # the other's run of the same model ends: the selection stays
-    better = done(recipe(bits=2, sparsity=0.12), 0.92, 50_000, model=model)
-    served.store.runs.add(better)
-    expect(page.locator(".st-key-runs")).to_be_visible()
-    page.wait_for_timeout(6500)  # the page looks for new runs every five seconds
-    assert run_in_url(page) == mine.id
-    expect(page.get_by_text(f"Run {mine.id}")).to_be_visible()
-
-    own = other.locator(f".st-key-cancel_{run_id} button")
-    own.click()
-    wait_for(lambda: state_of(served, run_id) is State.CANCELLED, 60)
-    context.close()
-
-
-@pytest.mark.slow
 def test_a_model_is_picked_from_the_table_and_what_was_seen_comes_back(
     page: Page, served: Dashboard
 ) -> None:

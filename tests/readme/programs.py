@@ -80,6 +80,15 @@ def cli_flags() -> dict[str, frozenset[str]]:
     }
 
 
+@cache
+def dashboard_flags() -> frozenset[str]:
+    """The flags of `compression-dashboard`."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        launch.read_options(["--help"])
+    return frozenset(re.findall(r"--[a-z][a-z-]*", out.getvalue()))
+
+
 def _check_module(name: str, arguments: list[str]) -> None:
     """A module that can be run, and has those flags."""
     assert find_spec(name), name

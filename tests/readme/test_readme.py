@@ -35,7 +35,7 @@ from tests.readme.documents import (
     shown_files,
     shown_functions,
 )
-from tests.readme.programs import check, cli_flags, help_of
+from tests.readme.programs import check, cli_flags, dashboard_flags, help_of
 from tests.readme.tables import TABLES
 
 MOST_LINES, MOST_LINES_OF_OTHERS = 200, 250
@@ -173,7 +173,7 @@ def test_commands_in_the_text_have_the_flags_they_are_given(path: Path) -> None:
 
 @every_readme
 def test_flags_in_the_text_exist(path: Path) -> None:
-    known = {"--store", "--host"}.union(*cli_flags().values())
+    known = dashboard_flags().union(*cli_flags().values())
     programs = {code.split()[2] for code in inline_code(path) if code.startswith("python -m ")}
     for flag in flags(path) - known:
         assert any(flag in help_of(name) for name in programs - {"tests.readme"}), flag

@@ -176,6 +176,8 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
         return
     if same is not None and not refused:
         _already(same)
+    if why := session.refused():
+        st.error(why, icon=":material/block:")
     st.html(f'<div id="{RUN}" tabindex="-1"></div>')
     if st.button(
         "Run again" if same else "Run",

@@ -8,7 +8,7 @@ import streamlit as st
 
 from compression.catalogue.cards import Card
 from compression.recipe.recipe import Recipe
-from compression.runs.store import StoredRun, new_run
+from compression.runs.store import StoredRun
 from dashboard.numbers import temperature_grid
 from dashboard.state import session
 from dashboard.state.form import Form, to_recipe
@@ -39,7 +39,7 @@ def button(card: Card, form: Form, entries: Sequence[StoredRun], refused: str | 
         disabled=bool(why),
         help=why or _described(form),
     ):
-        _queue(card, left, form["device"])
+        session.queue_all(card, left, form["device"])
         st.rerun()
 
 
@@ -53,9 +53,3 @@ def _described(form: Form) -> str:
         f"everything else as set here{on}. "
         "Existing runs are not repeated."
     )
-
-
-def _queue(card: Card, recipes: Sequence[Recipe], device: str) -> None:
-    for recipe in recipes:
-        session.store().runs.add(new_run(card.id, card.dataset, recipe), device, session.person())
-    session.say(f"{len(recipes)} runs queued.")

@@ -14,7 +14,7 @@ from compression.runs.statistics import Ratio
 from compression.runs.store import Kind, StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import MEASURES, timing_of
-from dashboard.state import session
+from dashboard.state import people, session
 from dashboard.state.form import from_recipe
 from dashboard.views.run.details import ICONS
 
@@ -84,7 +84,8 @@ def _head(chosen: StoredRun, menus: bool) -> None:
     if example is not None:
         badges += " :violet-badge[:material/bookmark: example]"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"**{fmt.escaped(session.name_of(chosen))}**{badges}", width="stretch")
+        whose = fmt.asked_for_by(session.asked_for_by(chosen))
+        st.markdown(f"**{fmt.escaped(session.name_of(chosen))}**{badges}{whose}", width="stretch")
         if not menus:
             return
         st.button(
@@ -105,13 +106,16 @@ def _head(chosen: StoredRun, menus: bool) -> None:
 
 def _menu(chosen: StoredRun) -> None:
     """What can be done with the run itself."""
-    run_id, runs = chosen.run.id, session.store().runs
+    run_id, runs, owns = chosen.run.id, session.store().runs, session.owns(chosen)
+    if not owns:
+        st.caption(people.ONLY_ITS_OWNER)
     st.session_state["run_name"] = chosen.name
     st.text_input(
         "Name",
         key="run_name",
         placeholder=chosen.title,
         max_chars=60,
+        disabled=not owns,
         on_change=lambda: session.change(lambda: runs.rename(run_id, st.session_state["run_name"])),
     )
     for key, on, verb, undo, icon, act in (
@@ -124,6 +128,7 @@ def _menu(chosen: StoredRun) -> None:
             icon=f":material/{icon}:",
             on_click=session.change,
             args=(partial(act, run_id, not on),),
+            disabled=not owns,
             width="stretch",
         )
     st.button(
@@ -132,8 +137,7 @@ def _menu(chosen: StoredRun) -> None:
         icon=":material/delete:",
         on_click=session.remove,
         args=(run_id,),
-        disabled=not session.owns(chosen),
-        help=None if session.owns(chosen) else "Only who asked for a run can delete it.",
+        disabled=not owns,
         width="stretch",
     )
 

@@ -16,6 +16,7 @@ import pytest
 from distributed import Client, LocalCluster, Security
 
 from compression.errors import CompressionError, InvalidInput
+from compression.jobs import dask_cluster
 from compression.jobs.dask_cluster import connect_to, start_cluster
 
 # Another user of the machine: asks every address who it is, and the first to run a function.
@@ -60,7 +61,7 @@ def attack(kind: str, *addresses: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with start_cluster(1, 1_000_000_000, warm="compression.errors") as cluster:
+    with start_cluster(1, 1_000_000_000, threads=3, warm="compression.errors") as cluster:
         yield cluster
 
 
@@ -95,6 +96,12 @@ def test_another_user_can_make_none_of_its_processes_do_anything(
 def test_it_works_for_whoever_has_its_certificate(cluster: LocalCluster) -> None:
     with Client(cluster) as client:
         assert client.submit(os.getpid).result(timeout=60) != os.getpid()
+
+
+def test_its_workers_have_the_threads_they_are_given(cluster: LocalCluster) -> None:
+    with Client(cluster) as client:
+        for name in ("COMPRESSION_THREADS", "OMP_NUM_THREADS"):
+            assert client.submit(os.getenv, name).result(timeout=60) == "3"
 
 
 def test_its_key_is_in_no_argument_and_no_variable(cluster: LocalCluster) -> None:
@@ -159,3 +166,14 @@ def test_a_cluster_is_used_with_its_certificates(cluster: LocalCluster, tmp_path
         path.write_text(getattr(other, path.name))
     with pytest.raises(CompressionError, match="cannot be used"):
         connect_to(cluster.scheduler.address, (files[0], files[1], files[2]))
+
+
+@pytest.mark.parametrize(
+    ("machine", "workers", "each"),
+    [(64, 1, 8), (10, 1, 6), (32, 4, 4.8), (256, 8, 8), (4, 16, 1)],
+)
+def test_workers_share_the_memory_of_the_machine(
+    machine: float, workers: int, each: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_cluster, "MEMORY_LIMIT", int(machine * 1e9))
+    assert dask_cluster.default_memory_limit(workers) == int(each * 1e9)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.errors import InvalidInput
+from compression.errors import InvalidInput, QueueFull
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune
 from compression.runs.progress import Progress
@@ -264,3 +264,77 @@ def test_what_many_ask_for_at_once_is_computed_once(tmp_path: Path) -> None:
         asked = pool.starmap(ask, [(url, f"person {i}") for i in range(32)], chunksize=1)
     (entry,) = open_store(url).runs.find()
     assert set(asked) == {entry.run.id}
+
+
+# How many runs of one person may wait
+
+
+def runs_of(*sparsities: float) -> list[Run]:
+    """A new run for each sparsity."""
+    return [new_run("m", None, Recipe(steps=(Prune(sparsity=s),))) for s in sparsities]
+
+
+def test_who_has_as_many_runs_waiting_as_allowed_is_refused_one_more(store: Store) -> None:
+    first, second, third = runs_of(0.1, 0.2, 0.3)
+    for run in (first, second):
+        store.runs.add_once(run, owner="Ada", most_waiting=2)
+    with pytest.raises(QueueFull) as caught:
+        store.runs.add_once(third, owner="Ada", most_waiting=2)
+    says = "You have 2 runs waiting; the limit here is 2. Cancel one or wait."
+    assert str(caught.value) == says
+    assert ids(store.runs.find()) == [first.id, second.id]
+    assert store.runs.add_once(third, owner="Grace", most_waiting=2).owner == "Grace"
+
+
+@pytest.mark.parametrize("how", ["claimed", "cancelled", "removed"])
+def test_only_runs_that_wait_count(store: Store, how: str) -> None:
+    first, second, third = runs_of(0.1, 0.2, 0.3)
+    store.runs.add_once(first, owner="Ada", most_waiting=1)
+    with pytest.raises(QueueFull):
+        store.runs.add_once(second, owner="Ada", most_waiting=1)
+    if how == "claimed":
+        claim(store)
+    elif how == "cancelled":
+        store.jobs.cancel(first.id)
+    else:
+        store.runs.remove(first.id)
+    assert store.runs.add_once(second, owner="Ada", most_waiting=1).run.id == second.id
+    with pytest.raises(QueueFull, match="You have 1 run waiting"):
+        store.runs.add_once(third, owner="Ada", most_waiting=1)
+
+
+def test_what_is_under_way_is_given_to_whom_no_other_run_is_allowed(store: Store) -> None:
+    under_way = store.runs.add_once(new_run("m", None, RECIPE), owner="Grace")
+    again = store.runs.add_once(new_run("m", None, RECIPE), owner="Ada", most_waiting=0)
+    assert again == under_way
+
+
+def test_several_runs_are_queued_all_or_none(store: Store) -> None:
+    store.runs.add_once(new_run("m", None, RECIPE), owner="Ada")
+    with pytest.raises(QueueFull) as caught:
+        store.runs.add_all_once(runs_of(0.1, 0.2, 0.3), owner="Ada", most_waiting=3)
+    says = "These are 3 runs, and you have 1 run waiting; the limit here is 3."
+    assert str(caught.value) == says
+    assert len(store.runs.find()) == 1
+    given = store.runs.add_all_once(runs_of(0.1, 0.5, 0.2, 0.1), owner="Ada", most_waiting=3)
+    assert [e.run.recipe for e in given] == [r.recipe for r in runs_of(0.1, 0.5, 0.2, 0.1)]
+    assert given[0] == given[3]  # the same is not queued twice
+    assert len(store.runs.find()) == 3
+
+
+def ask_within_two(url: str, sparsity: float) -> bool:
+    """Whether a person who asks for many runs at the same time is given this one."""
+    (run,) = runs_of(sparsity)
+    try:
+        open_store(url).runs.add_once(run, owner="Ada", most_waiting=2)
+    except QueueFull:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_who_asks_for_many_at_once_gets_as_many_as_allowed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.sqlite'}"
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        given = pool.starmap(ask_within_two, [(url, i / 20) for i in range(1, 13)], chunksize=1)
+    assert sum(given) == len(open_store(url).runs.find()) == 2

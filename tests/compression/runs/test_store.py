@@ -185,6 +185,15 @@ def test_facts_are_kept_by_kind_and_name_and_replaced(store: Store) -> None:
     assert store.facts.get("certificate", "m") is None
 
 
+def test_facts_of_a_kind_are_found_together(store: Store) -> None:
+    bodies = {"m": {"a": 1}, "n": {"b": 2}}
+    for name, body in bodies.items():
+        store.facts.put("weights", name, body)
+    store.facts.put("person", "m", {"name": "Ada"})
+    assert store.facts.all("weights") == bodies
+    assert store.facts.all("none") == {}
+
+
 def test_curves_are_kept_by_step_replaced_and_come_in_order(store: Store) -> None:
     run, other = queue(store), queue(store)
     for drawn in (curve(10), curve(2), curve(2, (3.0, 2.0, 1.0))):

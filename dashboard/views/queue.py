@@ -1,0 +1,125 @@
+"""The whole queue: every run that is under way or waits on this store, of all models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from urllib.parse import urlencode
+
+import pandas as pd
+import streamlit as st
+
+from compression.catalogue.cards import cards
+from compression.errors import CompressionError
+from compression.runs.results import ACTIVE
+from compression.runs.store import StoredRun
+from dashboard.numbers import format as fmt
+from dashboard.numbers.queue import Queue, queue_of
+from dashboard.state import people, session
+from dashboard.views.recipe import run_progress
+
+_SECONDS = 3.0
+
+
+def show(model: str) -> None:
+    """Watch the queue, and draw it where it is more than one run of the model that is shown."""
+    st.fragment(_watch, run_every=_SECONDS, key="watch_queue")(model)
+
+
+def _watch(model: str) -> None:
+    try:
+        queue = queue_of(session.store().runs.find(states=ACTIVE))
+        if queue.length > 1 or any(e.run.model != model for e in queue.running + queue.waiting):
+            _draw(queue)
+    except CompressionError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def _draw(queue: Queue) -> None:
+    with st.container(border=True, key="queue"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Queue:** {queue.sentence(session.person())}.", width="stretch")
+            if not st.toggle("Show the queue", key="show_queue", persist_state="session"):
+                return
+        names = session.names()
+        for entry in queue.running:
+            st.markdown(_described(entry, names))
+            run_progress.bar(entry)
+        if queue.waiting:
+            _waiting(queue.waiting, names)
+
+
+def _described(entry: StoredRun, names: Mapping[str, str]) -> str:
+    whose = fmt.asked_for_by(_owner(entry, names))
+    return f"**{fmt.escaped(session.name_of(entry))}** · {_title(entry)}{whose}"
+
+
+def _waiting(waiting: Sequence[StoredRun], names: Mapping[str, str]) -> None:
+    """A table of the runs that wait, and a button that cancels those that are ticked."""
+    event = st.dataframe(
+        frame(waiting, names),
+        key=table_key(waiting),
+        hide_index=True,
+        column_config=_COLUMNS,
+        on_select="rerun",
+        selection_mode="multi-row",
+        placeholder=fmt.DASH,
+        alt="Runs that wait, the next one first",
+    )
+    chosen = [waiting[row] for row in event["selection"]["rows"]]
+    if not chosen:
+        return
+    others = not all(map(session.owns, chosen))
+    st.button(
+        "Cancel this run" if len(chosen) == 1 else f"Cancel these {len(chosen)} runs",
+        key="cancel_chosen",
+        icon=":material/stop_circle:",
+        on_click=session.cancel,
+        args=(chosen,),
+        disabled=others,
+        help=people.ONLY_ITS_OWNER if others else None,
+    )
+
+
+def table_key(waiting: Sequence[StoredRun]) -> str:
+    """The key of the table of these runs: another one when the queue changes, for what is ticked
+    is kept by row, and would then be another run."""
+    return f"queue_{sha256(' '.join(e.run.id for e in waiting).encode()).hexdigest()[:12]}"
+
+
+def frame(waiting: Sequence[StoredRun], names: Mapping[str, str]) -> pd.DataFrame:
+    """One row a run, in the order in which they are done."""
+    rows = [
+        {
+            "place": place,
+            "name": session.name_of(entry),
+            "model": _title(entry),
+            "asked_for_by": _owner(entry, names) or None,
+            "since": datetime.fromtimestamp(entry.created, UTC),
+            "page": f"/?{urlencode({'model': entry.run.model, 'run': entry.run.id})}",
+        }
+        for place, entry in enumerate(waiting, 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _title(entry: StoredRun) -> str:
+    card = cards().get(entry.run.model)
+    return card.title if card is not None else entry.run.model
+
+
+def _owner(entry: StoredRun, names: Mapping[str, str]) -> str:
+    if entry.owner and entry.owner == session.person():
+        return "you"
+    return people.shown_name(entry.owner, names) if entry.owner else ""
+
+
+_COLUMNS = {
+    "place": st.column_config.NumberColumn("Place", width=60),
+    "name": st.column_config.TextColumn("Run", width=200),
+    "model": st.column_config.TextColumn("Model", width="medium"),
+    "asked_for_by": st.column_config.TextColumn("Asked for by", width=120),
+    "since": st.column_config.DatetimeColumn("Waiting since", format="D MMM, HH:mm"),
+    "page": st.column_config.LinkColumn("Page", display_text="Open", width=70),
+}
