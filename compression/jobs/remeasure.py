@@ -11,6 +11,7 @@ from compression.measure.backend_timing import Pair
 from compression.measure.comparison import latency_environment
 from compression.measure.deployed_models import DeployedLatency, pair_of, time_deployed
 from compression.measure.notes import latency_notes, without_latency
+from compression.runs.durations.stages import LOADING
 from compression.runs.progress import Report, stage
 from compression.runs.results import Latency, Measurement, Run
 from compression.runs.store import Store
@@ -37,7 +38,7 @@ def remeasure(
         InvalidInput: the run is not done, or was stopped early and its file was not kept.
         CompressionError: it cannot be measured; the message says why.
     """
-    stage(report, "Loading")
+    stage(report, LOADING)
     source = source_of(store, run, device, report)
     target = source.target
     macs = Pair(*(m.macs if m else None for m in (run.baseline, run.compressed)))
