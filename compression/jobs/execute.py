@@ -17,7 +17,7 @@ from compression.models.data import REPORT
 from compression.models.parametrize import materialize
 from compression.models.target import Target, target_of
 from compression.paths import timing_seconds
-from compression.runs.durations.expected import ExpectedStage, expected_stages
+from compression.runs.durations.expected import ExpectedStage, expected_stages, measuring_again
 from compression.runs.durations.stages import LOADING
 from compression.runs.durations.whole_run import WholeRun
 from compression.runs.format import unsearched_images
@@ -110,16 +110,18 @@ def certify(store: Store, run: Run, *, device: str = "auto", report: Report | No
         CompressionError: it cannot be measured; the message says why.
     """
     started = time.perf_counter()
-    stage(report, LOADING)
-    source = source_of(store, run, device, report, split="test")
+    whole = WholeRun(measuring_again(run), report)
+    stage(whole, LOADING)
+    source = source_of(store, run, device, whole, split="test")
     known = run.compressed if is_measured(run, source.packed) else None
     figures = measure_file(
         source.target,
         source.packed,
         run.recipe,
         entropy_bound_bytes=known.entropy_bound_bytes if known else None,
-        report=report,
+        report=whole,
     )
+    whole.end()
     seconds = time.perf_counter() - started
     return _with_figures(run, figures, source.notes).model_copy(update={"seconds": seconds})
 

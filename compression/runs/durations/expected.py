@@ -119,6 +119,18 @@ def expected_stages(
     )
 
 
+def measuring_again(run: Run, names: Sequence[str] = _MEASURING) -> tuple[ExpectedStage, ...]:
+    """The stages of measuring a finished run again, as they went when it was measured first.
+
+    Args:
+        run: a run that is done.
+        names: the stages that are done again, after loading.
+    """
+    took = {time.key: time.seconds for time in run.stages}
+    keys = [StageKey(name) for name in (LOADING, *names)]
+    return tuple(ExpectedStage(key, took.get(key)) for key in keys)
+
+
 def steps_at_hand(recipe: Recipe, runs: Sequence[Run]) -> int:
     """How many of a recipe's first steps need not be done again: their result was kept before.
 

@@ -196,7 +196,7 @@ def _estimated(page: session.PageState, recipe: Recipe) -> str:
     seconds = estimate(recipe, runs, preset)
     if seconds is None:
         return "How long it takes is not known before the first run like it."
-    return f"Takes about {fmt.duration(max(seconds, 1))}, measuring included."
+    return f"Takes about {fmt.about(seconds)}, measuring included."
 
 
 def _under_way(entry: StoredRun) -> None:
