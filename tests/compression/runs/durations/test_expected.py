@@ -10,14 +10,14 @@ from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune, Quantize, Step
 from compression.runs.durations.expected import (
     KEPT_FROM_SECONDS,
-    NEWEST,
     NOMINAL_SECONDS,
     estimate,
     expected_stages,
-    seconds_of_steps,
+    measuring_again,
     steps_at_hand,
 )
 from compression.runs.durations.stages import ACCURACY, LATENCY, LOADING, STEP_STAGES, StageTime
+from compression.runs.durations.step_times import ATTEMPTS, NEWEST, TRAINING, seconds_of_steps
 from compression.runs.results import Run, State
 from tests.compression.example_runs import finished
 
@@ -55,15 +55,16 @@ def old(recipe: Recipe, seconds: float) -> Run:
 
 
 def test_the_newest_runs_that_do_the_same_work_count() -> None:
-    spent = [90.0, 90.0, 90.0, *range(1, NEWEST + 1)]
+    spent = [90.0, 90.0, 90.0, *(2.0**n for n in range(NEWEST))]
     runs = [ran(recipe_of(Quantize(bits=8), seed=i), s) for i, s in enumerate(spent)]
-    assert estimate(recipe_of(Quantize(bits=2)), runs, None) == 3 + MEASURING
+    middle = 2.0 ** (NEWEST // 2)  # as far from the least as from the most, as a factor
+    assert estimate(recipe_of(Quantize(bits=2)), runs, None) == pytest.approx(middle + MEASURING)
 
 
 def test_stages_add_up_whatever_run_they_are_from() -> None:
     runs = [ran(recipe_of(Prune(sparsity=0.5)), 1.5), ran(recipe_of(Quantize(bits=8)), 1.0)]
     recipe = recipe_of(Prune(sparsity=0.9), Quantize(bits=4))
-    assert estimate(recipe, runs, None) == 1.5 + 1.0 + MEASURING
+    assert estimate(recipe, runs, None) == pytest.approx(1.5 + 1.0 + MEASURING)
     names = [stage.key for stage in expected_stages(recipe, runs)]
     assert names[:3] == [(LOADING, None), ("Pruning", 0), ("Quantizing", 1)]
 
@@ -73,31 +74,56 @@ def test_other_work_takes_other_time() -> None:
     for other in (
         Quantize(bits=8, rounding="gptq"),
         Quantize(keep_accuracy=0.99),
-        Prune(max_drop=1.0),
         Prune(sparsity=0.5, score="obs"),
-        Distill(images=1000),
+        Prune(max_drop=1.0, score="obs"),
+        Distill(),
     ):
         assert estimate(recipe_of(other), runs, None) is None
 
 
 def test_a_search_takes_as_long_as_one_with_another_goal() -> None:
     runs = [ran(recipe_of(Prune(max_drop=0.5)), 20.0), ran(recipe_of(Prune(sparsity=0.5)), 1.0)]
-    assert estimate(recipe_of(Prune(max_drop=2.0)), runs, 3.0) == 20 + MEASURING
+    assert estimate(recipe_of(Prune(max_drop=2.0)), runs, 3.0) == pytest.approx(20 + MEASURING)
+
+
+@pytest.mark.parametrize(
+    ("once", "search", "attempts"),
+    [
+        (Prune(sparsity=0.5), Prune(max_drop=1.0), ATTEMPTS),
+        (Quantize(bits=4, rounding="gptq"), Quantize(keep_accuracy=0.99), ATTEMPTS),
+        # weights are scored by images once, for all attempts
+        (Prune(sparsity=0.5, score="obs"), Prune(max_drop=1.0, score="obs"), ATTEMPTS / 2),
+    ],
+)
+def test_the_first_search_is_so_many_attempts(once: Step, search: Step, attempts: float) -> None:
+    known = estimate(recipe_of(search), [ran(recipe_of(once), 2.0)], None)
+    assert known == pytest.approx(2.0 * attempts + MEASURING, rel=0.1)
+
+
+def test_the_first_training_goes_by_how_long_predicting_takes() -> None:
+    runs = [ran(recipe_of(Quantize(bits=8)), 1.0)]
+    training = Distill(images=10_000, epochs=2)  # of as many images as 4 times the 5,000
+    expected = TRAINING * 4 * MEASURED[ACCURACY] + MEASURING
+    assert estimate(recipe_of(training), runs, None) == pytest.approx(expected)
+    student = training.model_copy(update={"student": "fashion-mnist/resnet18"})
+    assert estimate(recipe_of(student), runs, None) is None
 
 
 def test_what_hardly_matters_is_overlooked_where_nothing_is_closer() -> None:
     plain, tensor = Quantize(bits=4), Quantize(bits=4, granularity="tensor")
     runs = [ran(recipe_of(tensor), 1.0)]
-    assert estimate(recipe_of(plain), runs, None) == 1.0 + MEASURING
+    assert estimate(recipe_of(plain), runs, None) == pytest.approx(1.0 + MEASURING)
     runs.insert(0, ran(recipe_of(Quantize(bits=3)), 1.5))
-    assert estimate(recipe_of(plain), runs, None) == 1.5 + MEASURING
+    assert estimate(recipe_of(plain), runs, None) == pytest.approx(1.5 + MEASURING)
 
 
 def test_a_result_that_was_kept_is_not_made_again() -> None:
     prune = Prune(max_drop=1.0)
     runs = [ran(recipe_of(prune, Quantize(bits=4)), 20.0, 1.0)]
     assert steps_at_hand(recipe_of(prune, Quantize(bits=3)), runs) == 1
-    assert estimate(recipe_of(prune, Quantize(bits=3)), runs, None) == 1.0 + MEASURING
+    assert estimate(recipe_of(prune, Quantize(bits=3)), runs, None) == pytest.approx(
+        1.0 + MEASURING
+    )
     assert steps_at_hand(recipe_of(prune, Quantize(bits=3), seed=1), runs) == 0
     short = [ran(recipe_of(prune, Quantize(bits=4)), KEPT_FROM_SECONDS / 2, 1.0)]
     assert steps_at_hand(recipe_of(prune), short) == 0
@@ -105,7 +131,9 @@ def test_a_result_that_was_kept_is_not_made_again() -> None:
 
 def test_what_was_at_hand_says_nothing_of_how_long_it_takes() -> None:
     runs = [ran(recipe_of(Quantize(bits=4), seed=1), 8.0), ran(recipe_of(Quantize(bits=4)), None)]
-    assert estimate(recipe_of(Quantize(bits=4), seed=2), runs, None) == 8.0 + MEASURING
+    assert estimate(recipe_of(Quantize(bits=4), seed=2), runs, None) == pytest.approx(
+        8.0 + MEASURING
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +173,7 @@ def test_longer_trainings_take_longer_but_never_more_than_in_proportion(
     assert min(bounds) * (1 - 1e-9) <= seconds <= max(bounds) * (1 + 1e-9)
 
 
-def test_the_first_run_goes_by_its_preset_unless_it_searches_or_trains() -> None:
+def test_the_first_run_goes_by_its_preset_unless_it_trains() -> None:
     measuring = sum(NOMINAL_SECONDS.values()) - sum(
         NOMINAL_SECONDS[n] for n in STEP_STAGES.values()
     )
@@ -153,14 +181,20 @@ def test_the_first_run_goes_by_its_preset_unless_it_searches_or_trains() -> None
     assert estimate(both, [], 6.0) == 6.0 + measuring
     assert estimate(recipe_of(Quantize(bits=4)), [], 6.0) == 3.0 + measuring
     assert estimate(both, [], None) is None
-    assert estimate(recipe_of(Prune(max_drop=1.0)), [], 6.0) is None
+    assert estimate(recipe_of(Prune(max_drop=1.0)), [], 6.0) == ATTEMPTS * 3.0 + measuring
     assert estimate(recipe_of(Quantize(bits=4), Distill()), [], 6.0) is None
+
+
+def test_measuring_again_goes_as_it_went() -> None:
+    run = ran(recipe_of(Quantize(bits=4)), 9.0)
+    again = [(stage.key.name, stage.seconds) for stage in measuring_again(run, (LATENCY,))]
+    assert again == [(LOADING, 0.5), (LATENCY, 4.5)]
 
 
 def test_runs_from_before_stages_were_timed_still_tell() -> None:
     made = recipe_of(Quantize(bits=4), Distill(epochs=2, images=1000))
-    runs = [old(made, s) for s in (10, 30, 12)]
-    assert estimate(recipe_of(Quantize(bits=2), made.steps[1]), runs, None) == 12
+    runs = [old(made, s) for s in (10, 20, 40)]
+    assert estimate(recipe_of(Quantize(bits=2), made.steps[1]), runs, None) == pytest.approx(20)
     assert estimate(recipe_of(Quantize(bits=4), Distill(epochs=3, images=1000)), runs, None) is None
 
 
