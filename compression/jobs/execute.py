@@ -121,9 +121,8 @@ def certify(store: Store, run: Run, *, device: str = "auto", report: Report | No
         entropy_bound_bytes=known.entropy_bound_bytes if known else None,
         report=whole,
     )
-    whole.end()
-    seconds = time.perf_counter() - started
-    return _with_figures(run, figures, source.notes).model_copy(update={"seconds": seconds})
+    update = {"stages": whole.end(), "seconds": time.perf_counter() - started}
+    return _with_figures(run, figures, source.notes).model_copy(update=update)
 
 
 def _expected(run: Run, store: Store | None) -> tuple[ExpectedStage, ...]:
