@@ -33,6 +33,8 @@ from tests.readme import BENCHMARKS, markdown_table, replace_section
 
 RESULTS = Path(__file__).with_suffix(".json")
 FACTOR, TARGET = 1.5, 0.9
+# The share of the machine that other programs may use while it counts as quiet: a core of two.
+MOST_USED = 0.55
 _BUNDLED = sorted((c for c in cards().values() if c.bundled), key=lambda c: c.parameters)
 MODELS = tuple(c.id for c in _BUNDLED[:2])
 _TRAINING: dict[str, Any] = {"step": "distill", "images": 2000}
@@ -105,15 +107,22 @@ def foresee(rows: Sequence[dict[str, Any]]) -> list[Foreseen]:
     return foreseen
 
 
-def row_of(run: Run) -> dict[str, Any]:
-    """What is stored of a run: all that an estimate goes by."""
+def row_of(run: Run, others: float = 0.0) -> dict[str, Any]:
+    """What is stored of a run: all that an estimate goes by, and how busy the machine was.
+
+    Args:
+        run: it is done.
+        others: the share of the machine that other programs used meanwhile, from 0 to 1.
+    """
+    repeated = any(t.baseline.on_busy_machine for t in run.timings)
     return {
         "model": run.model,
         "recipe": run.recipe.brief,
         "seconds": round(run.seconds or 0.0, 3),
         "stages": [t.model_dump(mode="json", exclude_none=True) for t in run.stages],
         "compressed": run.compressed.model_dump(mode="json") if run.compressed else None,
-        "busy": any(t.baseline.on_busy_machine for t in run.timings),
+        "busy": repeated or others > MOST_USED,
+        "others": round(others, 2),
     }
 
 
@@ -124,21 +133,20 @@ def run_of(row: dict[str, Any]) -> Run:
     return Run.model_validate(json.loads(run.to_json()) | kept)
 
 
-def measure(count: int) -> list[dict[str, Any]]:
-    """Do the runs; the first `count` of them. For a process of its own: its cache is set."""
+def measure(count: int) -> Iterator[dict[str, Any]]:
+    """Do the first so many runs. For a process of its own: its cache is set."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COMPRESSION_CACHE"] = str(Path(folder, "cache"))
         # torch, once it is known what there is to do
         from compression.jobs.execute import execute
+        from compression.measure.cpu_pinning import BackgroundLoad
 
         store = open_store(f"sqlite:///{Path(folder, 'runs.sqlite')}")
-        rows: list[dict[str, Any]] = []
         for model, recipe in list(asked())[:count]:
+            load = BackgroundLoad()
             run = execute(new_run(model, "fashion-mnist", recipe), device="cpu", store=store)
             store.runs.add(run)
-            rows.append(row_of(run))
-            print(_line(foresee(rows)[-1]), flush=True)
-    return rows
+            yield row_of(run, load.share() or 0.0)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -153,9 +161,10 @@ def table(found: dict[str, Any]) -> str:
         f"{good} of {len(estimated)} estimates are within a factor of {FACTOR:g} "
         f"({100 * good / max(1, len(estimated)):.0f} %; ratios from {ratios[0]:.2f} to "
         f"{ratios[-1]:.2f}). For {len(foreseen) - len(estimated)} of {len(foreseen)} runs nothing "
-        f"told. Of the {len(quiet)} estimated runs whose latency no other program disturbed, "
-        f"{sum(f.within for f in quiet)} are. Runs marked * took longer as timing was repeated on "
-        f"a busy machine. {found['machine']}, {found['threads']} thread(s)."
+        f"told. Runs marked * took longer: other programs used the machine meanwhile, or latency "
+        f"was measured again because of them. Of the {len(quiet)} others that were estimated, "
+        f"{sum(f.within for f in quiet)} are within it. {found['machine']}; one process with "
+        f"{found['threads']} thread(s)."
     )
     return f"{markdown_table(header, lines, right=3)}\n\n{summary}"
 
@@ -189,8 +198,12 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(given.threads)
-        rows = measure(given.runs)
-        found = {"machine": machine(), "threads": given.threads, "runs": rows}
+        found = {"machine": machine(), "threads": given.threads, "runs": []}
+        for row in measure(given.runs):
+            found["runs"].append(row)
+            print(_line(foresee(found["runs"])[-1]), flush=True)
+            if given.write:  # it takes long: what is done stays
+                RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
     if given.write:
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
