@@ -51,7 +51,7 @@ def queue_place(
     if run_id not in ids:
         return None
     ahead = queued[: ids.index(run_id)]
-    left = [_seconds_left(e, seconds_of, now) for e in running]
+    left = [seconds_left(_latest(e, seconds_of), e, now) for e in running]
     seconds = seconds_until_start(left, [seconds_of(e) for e in ahead])
     return QueuePlace(len(ahead) + 1, seconds)
 
@@ -79,8 +79,10 @@ def seconds_until_start(
     return free[0]
 
 
-def _seconds_left(
-    entry: StoredRun, seconds_of: Callable[[StoredRun], float | None], now: float
-) -> float | None:
-    left = entry.progress.seconds_left if entry.progress is not None else seconds_of(entry)
-    return None if left is None else max(0.0, left - (now - entry.updated))
+def seconds_left(latest: float | None, entry: StoredRun, now: float) -> float | None:
+    """Seconds that a run has left, of which `latest` was left when it was last heard of."""
+    return None if latest is None else max(0.0, latest - (now - entry.updated))
+
+
+def _latest(entry: StoredRun, seconds_of: Callable[[StoredRun], float | None]) -> float | None:
+    return entry.progress.seconds_left if entry.progress is not None else seconds_of(entry)

@@ -10,7 +10,7 @@ from compression.errors import CompressionError
 from compression.runs.format import so_far
 from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
-from dashboard.numbers.queue_place import queue_place
+from dashboard.numbers.queue_place import queue_place, seconds_left
 from dashboard.state import session
 
 
@@ -20,12 +20,16 @@ def bar(entry: StoredRun) -> None:
         st.progress(0.0, text=_queued(entry))
         return
     fraction = entry.progress.fraction if entry.progress is not None else 0.0
-    st.progress(min(max(fraction, 0.0), 1.0), text=under_way(entry))
+    st.progress(min(max(fraction, 0.0), 1.0), text=under_way(entry, time.time()))
 
 
-def under_way(entry: StoredRun) -> str:
-    """How far a running run is, in words."""
+def under_way(entry: StoredRun, now: float) -> str:
+    """How far a running run is, in words; `now` in seconds since 1970."""
     progress = entry.progress
+    if progress is not None and progress.seconds_left is not None:
+        # what reports nothing for a while goes on all the same
+        left = seconds_left(progress.seconds_left, entry, now)
+        progress = progress.model_copy(update={"seconds_left": left})
     if progress is None and entry.attempts > 1:
         parts = ["Starting again after its worker ended"]
     elif progress is None:

@@ -31,6 +31,7 @@ from dashboard.numbers.headline import smallest_within_a_point
 from dashboard.server.launch import SCRIPT
 from dashboard.state.form import PLAIN, with_preset
 from dashboard.state.url import to_params
+from dashboard.views.recipe.run_progress import under_way
 from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of, unfolded
 from tests.dashboard.runs import MODEL, done, ended, fill, recipe
 from tests.dashboard.speeds import with_speeds
@@ -286,6 +287,16 @@ def test_running_run_shows_progress_and_can_be_cancelled(page: Open, store: Stor
     healthy(at.button(key=f"cancel_{claimed.run_id}").click().run())
     assert store.runs.get(claimed.run_id).cancelling
     assert at.button(key=f"cancel_{claimed.run_id}").disabled
+
+
+def test_time_left_goes_on_between_two_reports(store: Store) -> None:
+    store.runs.add(new_run(MODEL, "fashion-mnist", recipe(bits=4)))
+    job = store.jobs.claim("somebody")
+    assert job is not None
+    store.jobs.report(job, Progress(stage="Packing", fraction=0.4, seconds_left=30))
+    entry = store.runs.get(job.run_id)
+    assert under_way(entry, entry.updated + 18) == "Packing · 40 % · about 12 s left"
+    assert under_way(entry, entry.updated + 99) == "Packing · 40 %"
 
 
 def test_queued_run_waits_and_is_cancelled_at_once(page: Open, store: Store) -> None:
