@@ -163,7 +163,7 @@ def _interrupts() -> Iterator[_Stop]:
 def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """What draws a report on a terminal."""
     columns = (
-        BarColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.description}"),
         TextColumn("{task.fields[training]}"),
     )
