@@ -18,7 +18,7 @@ from compression.catalogue.starting_points import starting_points
 from compression.errors import CompressionError
 from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import available
-from compression.recipe.recipe import Recipe
+from compression.recipe.recipe import Recipe, parse_recipe
 from compression.runs.durations.expected import estimate
 from compression.runs.results import Run, State
 from compression.runs.store import Store, StoredRun, new_run, open_store
@@ -497,7 +497,13 @@ def _add(runs: Sequence[Run], device: str) -> list[StoredRun]:
 def seconds_of(entry: StoredRun) -> float | None:
     """Seconds that a run will take from its start, by earlier runs of its model; None where
     nothing tells."""
-    model, recipe = entry.run.model, entry.run.recipe
+    return _seconds_of(store().url, entry.run.model, entry.run.recipe.to_json())
+
+
+# For all who watch a queue: it is asked for every second, and changes only when a run has ended.
+@st.cache_data(ttl=10.0, show_spinner=False, max_entries=1000)
+def _seconds_of(url: str, model: str, recipe_json: str) -> float | None:
+    recipe = parse_recipe(recipe_json)
     earlier = [e.run for e in store().runs.find(model, (State.DONE,))]
     return estimate(recipe, earlier, preset_seconds(model, recipe))
 

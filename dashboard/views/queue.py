@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -15,7 +16,7 @@ from compression.errors import CompressionError
 from compression.runs.results import ACTIVE
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
-from dashboard.numbers.queue import Queue, queue_of
+from dashboard.numbers.queue import Queue, places, queue_of
 from dashboard.state import people, session
 from dashboard.views.recipe import run_progress
 
@@ -47,7 +48,7 @@ def _draw(queue: Queue) -> None:
             st.markdown(_described(entry, names))
             run_progress.bar(entry)
         if queue.waiting:
-            _waiting(queue.waiting, names)
+            _waiting(queue, names)
 
 
 def _described(entry: StoredRun, names: Mapping[str, str]) -> str:
@@ -55,10 +56,11 @@ def _described(entry: StoredRun, names: Mapping[str, str]) -> str:
     return f"**{fmt.escaped(session.name_of(entry))}** · {_title(entry)}{whose}"
 
 
-def _waiting(waiting: Sequence[StoredRun], names: Mapping[str, str]) -> None:
+def _waiting(queue: Queue, names: Mapping[str, str]) -> None:
     """A table of the runs that wait, and a button that cancels those that are ticked."""
+    waiting = queue.waiting
     event = st.dataframe(
-        frame(waiting, names),
+        frame(queue, names, time.time()),
         key=table_key(waiting),
         hide_index=True,
         column_config=_COLUMNS,
@@ -88,20 +90,27 @@ def table_key(waiting: Sequence[StoredRun]) -> str:
     return f"queue_{sha256(' '.join(e.run.id for e in waiting).encode()).hexdigest()[:12]}"
 
 
-def frame(waiting: Sequence[StoredRun], names: Mapping[str, str]) -> pd.DataFrame:
-    """One row a run, in the order in which they are done."""
+def frame(queue: Queue, names: Mapping[str, str], now: float) -> pd.DataFrame:
+    """One row a run that waits, in the order in which they are done; `now` in seconds since
+    1970."""
+    starts = places(queue, session.seconds_of, now)
     rows = [
         {
-            "place": place,
+            "place": starts[entry.run.id].place,
+            "starts_in": _starts_in(starts[entry.run.id].seconds),
             "name": session.name_of(entry),
             "model": _title(entry),
             "asked_for_by": _owner(entry, names) or None,
             "since": datetime.fromtimestamp(entry.created, UTC),
             "page": f"/?{urlencode({'model': entry.run.model, 'run': entry.run.id})}",
         }
-        for place, entry in enumerate(waiting, 1)
+        for entry in queue.waiting
     ]
     return pd.DataFrame(rows)
+
+
+def _starts_in(seconds: float | None) -> str | None:
+    return None if seconds is None else f"about {fmt.about(seconds)}"
 
 
 def _title(entry: StoredRun) -> str:
@@ -117,6 +126,7 @@ def _owner(entry: StoredRun, names: Mapping[str, str]) -> str:
 
 _COLUMNS = {
     "place": st.column_config.NumberColumn("Place", width=60),
+    "starts_in": st.column_config.TextColumn("Starts in", width=100),
     "name": st.column_config.TextColumn("Run", width=200),
     "model": st.column_config.TextColumn("Model", width="medium"),
     "asked_for_by": st.column_config.TextColumn("Asked for by", width=120),

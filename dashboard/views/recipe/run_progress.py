@@ -10,8 +10,8 @@ from compression.errors import CompressionError
 from compression.runs.format import so_far
 from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
-from dashboard.numbers.queue_place import queue_place, seconds_left
-from dashboard.state import session
+from dashboard.numbers.queue import places, queue_of, seconds_left
+from dashboard.state import people, session
 
 
 def bar(entry: StoredRun) -> None:
@@ -42,8 +42,8 @@ def under_way(entry: StoredRun, now: float) -> str:
 
 
 def _queued(entry: StoredRun) -> str:
-    active = session.store().runs.find(states=ACTIVE)
-    place = queue_place(entry.run.id, active, session.seconds_of, time.time())
+    queue = queue_of(session.store().runs.find(states=ACTIVE))
+    place = places(queue, session.seconds_of, time.time()).get(entry.run.id)
     words = place.words if place is not None else "Starting"  # claimed meanwhile
     return f"Its worker ended: {words[0].lower()}{words[1:]}" if entry.attempts else words
 
@@ -56,26 +56,17 @@ def stop_button(entry: StoredRun, key: str, *, stretch: bool = False) -> None:
         label,
         key=key,
         icon=":material/stop_circle:",
-        on_click=_keep if keeps else cancel,
-        args=(entry.run.id,),
+        on_click=_keep if keeps else session.cancel,
+        args=(entry.run.id,) if keeps else ([entry],),
         disabled=entry.cancelling or not session.owns(entry),
         width="stretch" if stretch else "content",
-        help="Only who asked for a run can end it."
+        help=people.ONLY_ITS_OWNER
         if not session.owns(entry)
         else "Ends training, restores the best model so far, finishes the recipe and measures the "
         "result."
         if keeps
         else None,
     )
-
-
-def cancel(*run_ids: str) -> None:
-    """Cancel runs. For callbacks."""
-    try:
-        for run_id in run_ids:
-            session.store().jobs.cancel(run_id)
-    except CompressionError as error:
-        session.add_problem(str(error))
 
 
 def _keep(run_id: str) -> None:
