@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from compression.errors import CompressionError
 from compression.paths import assets_dir
+from compression.recipe.presets import preset_of
+from compression.recipe.recipe import Recipe
 
 
 class Costs(BaseModel):
@@ -46,3 +48,15 @@ def costs() -> Costs:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CompressionError(f"presets: {path} cannot be read ({reason})") from None
+
+
+def preset_seconds(model: str, recipe: Recipe, preset: str | None = None) -> float | None:
+    """Seconds that applying a recipe's preset was measured to take on a model; None if it was not.
+
+    Args:
+        model: the model's id.
+        recipe: its settings say which preset it is.
+        preset: the one that it is if several fit.
+    """
+    name = preset_of(recipe, first=preset)
+    return None if name is None else costs().of(model, name)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from compression.errors import Cancelled
-from compression.runs.format import digits, percent
+from compression.runs.format import digits, percent, so_far
 from compression.runs.progress import Curve, Point, Progress
 from compression.runs.results import Run
 from compression.runs.store import Store
@@ -163,9 +163,8 @@ def _interrupts() -> Iterator[_Stop]:
 def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """What draws a report on a terminal."""
     columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=20),
+        TextColumn("{task.description}"),
         TextColumn("{task.fields[training]}"),
     )
     console = Console(stderr=True)
@@ -174,7 +173,7 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("Starting", total=1.0, training="")
         yield lambda p: bar.update(
             task,
-            description=p.stage,
+            description=so_far(p),
             completed=p.fraction,
             training=training_line(p.point) if p.point else "",
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from compression.catalogue.preset_timings import preset_seconds
 from compression.errors import InvalidInput
 from compression.jobs.packed_source import is_measured, source_of
 from compression.measure.accuracy import predict
@@ -16,6 +17,9 @@ from compression.models.data import REPORT
 from compression.models.parametrize import materialize
 from compression.models.target import Target, target_of
 from compression.paths import timing_seconds
+from compression.runs.durations.expected import ExpectedStage, expected_stages, measuring_again
+from compression.runs.durations.stages import LOADING
+from compression.runs.durations.whole_run import WholeRun
 from compression.runs.format import unsearched_images
 from compression.runs.progress import Report, stage
 from compression.runs.results import Run, State
@@ -40,9 +44,10 @@ def execute(
         run: what to do: the model's id, its data set and the recipe.
         device: `auto`, `cpu` or `cuda`.
         split: the name of the split that is measured on.
-        report: called often with how far it is; may raise `Cancelled`.
+        report: called often with how far the whole run is; may raise `Cancelled`.
         keep: gets the packed file.
-        store: where to look for an earlier run of the same recipe, whose bytes are compared.
+        store: where to look for earlier runs of the model, which tell how long this one takes, and
+            of the same recipe, whose bytes are compared.
 
     Returns:
         The run with state `done`, its figures, notes and environment.
@@ -59,7 +64,8 @@ def execute(
     """
     started = time.perf_counter()
     timing_seconds()  # a wrong setting is refused before the work, not after it
-    stage(report, "Loading")
+    whole = WholeRun(_expected(run, store), report)
+    stage(whole, LOADING)
     searches = run.recipe.searches and run.dataset is not None
     if searches and split == "validation":
         split = REPORT
@@ -67,14 +73,17 @@ def execute(
     dataset = target.data.id if target.data else None
     if run.dataset != dataset:
         raise InvalidInput("dataset", run.dataset, str(dataset))
-    made = compress(target, run.recipe, report=report)
-    figures = measure(target, made.model, run.recipe, report=report)
+    made = compress(target, run.recipe, report=whole)
+    figures = measure(target, made.model, run.recipe, report=whole)
+    search_top1 = _search_top1(target, made.model) if searches else None
+    stages = whole.end()
     if keep is not None:
         keep(figures.packed)
     done = _with_figures(run, figures, made.notes).model_copy(
         update={
-            "search_top1": _search_top1(target, made.model) if searches else None,
+            "search_top1": search_top1,
             "seconds": time.perf_counter() - started,
+            "stages": stages,
             "stopped_early": made.stopped,
         }
     )
@@ -101,18 +110,26 @@ def certify(store: Store, run: Run, *, device: str = "auto", report: Report | No
         CompressionError: it cannot be measured; the message says why.
     """
     started = time.perf_counter()
-    stage(report, "Loading")
-    source = source_of(store, run, device, report, split="test")
+    whole = WholeRun(measuring_again(run), report)
+    stage(whole, LOADING)
+    source = source_of(store, run, device, whole, split="test")
     known = run.compressed if is_measured(run, source.packed) else None
     figures = measure_file(
         source.target,
         source.packed,
         run.recipe,
         entropy_bound_bytes=known.entropy_bound_bytes if known else None,
-        report=report,
+        report=whole,
     )
-    seconds = time.perf_counter() - started
-    return _with_figures(run, figures, source.notes).model_copy(update={"seconds": seconds})
+    update = {"stages": whole.end(), "seconds": time.perf_counter() - started}
+    return _with_figures(run, figures, source.notes).model_copy(update=update)
+
+
+def _expected(run: Run, store: Store | None) -> tuple[ExpectedStage, ...]:
+    """The stages of the run, by what earlier runs of its model took."""
+    earlier = store.runs.find(run.model, (State.DONE,)) if store is not None else []
+    known = preset_seconds(run.model, run.recipe)
+    return expected_stages(run.recipe, [entry.run for entry in earlier], known)
 
 
 def _with_figures(run: Run, figures: Figures, notes: tuple[str, ...]) -> Run:

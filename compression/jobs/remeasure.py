@@ -11,6 +11,9 @@ from compression.measure.backend_timing import Pair
 from compression.measure.comparison import latency_environment
 from compression.measure.deployed_models import DeployedLatency, pair_of, time_deployed
 from compression.measure.notes import latency_notes, without_latency
+from compression.runs.durations.expected import measuring_again
+from compression.runs.durations.stages import LATENCY, LOADING
+from compression.runs.durations.whole_run import WholeRun
 from compression.runs.progress import Report, stage
 from compression.runs.results import Latency, Measurement, Run
 from compression.runs.store import Store
@@ -37,16 +40,18 @@ def remeasure(
         InvalidInput: the run is not done, or was stopped early and its file was not kept.
         CompressionError: it cannot be measured; the message says why.
     """
-    stage(report, "Loading")
-    source = source_of(store, run, device, report)
+    whole = WholeRun(measuring_again(run, (LATENCY,)), report)
+    stage(whole, LOADING)
+    source = source_of(store, run, device, whole)
     target = source.target
     macs = Pair(*(m.macs if m else None for m in (run.baseline, run.compressed)))
     timed = time_deployed(
         pair_of(target, source.model(), macs, run.recipe),
         target.images(1),
         device=target.device,
-        stage=partial(stage, report),
+        stage=partial(stage, whole),
     )
+    whole.end()
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     where = {**latency_environment(target, timed), "latency_created": now}
     about = (*latency_notes(run.recipe, timed.main, timed.timings, timed.missing), *source.notes)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compression.models.data import BATCH, Split, prepare
 from compression.models.placement import evaluating, placed
 from compression.models.target import Target
+from compression.runs.durations.stages import ORIGINAL
 from compression.runs.progress import Report, stage
 from compression.runs.statistics import Flips, Interval, paired_difference, proportion
 
@@ -78,7 +79,7 @@ def original_predictions(target: Target, split: Split, report: Report | None = N
     images = target.data.id if target.data else None
     key = (target.identity, images, split.name, len(split), target.device)
     if key not in _predictions:
-        tell = stage(report, "Measuring the original")
+        tell = stage(report, ORIGINAL)
         _predictions[key] = predict(target.on_device, split, target.device, tell)
     _predictions.move_to_end(key)
     while len(_predictions) > KEPT_PREDICTIONS:

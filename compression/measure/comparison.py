@@ -35,6 +35,7 @@ from compression.models.parametrize import materialize
 from compression.models.target import Target
 from compression.models.widths import widths
 from compression.recipe.recipe import Recipe
+from compression.runs.durations.stages import ACCURACY, PACKING
 from compression.runs.progress import Report, stage
 from compression.runs.results import (
     Delta,
@@ -77,7 +78,7 @@ def measure(
         NotExportable: the model's architecture has no name that a file could be rebuilt from.
         CompressionError: the packed file does not load back bit for bit.
     """
-    tell = stage(report, "Packing")
+    tell = stage(report, PACKING)
     packed = pack_result(target, model, recipe)
     tell(0.3)
     unpacked = unpack(packed)
@@ -191,7 +192,7 @@ def _predict(target: Target, model: nn.Module, report: Report | None) -> Pair[Pr
     if split is None:
         return None
     original = original_predictions(target, split, report)
-    tell = stage(report, "Measuring accuracy")
+    tell = stage(report, ACCURACY)
     return Pair(original, predict(model, split, target.device, tell))
 
 

@@ -27,6 +27,7 @@ from compression.measure.speedup_analysis import Workload
 from compression.models.data import BATCH, prepare
 from compression.models.target import Target
 from compression.recipe.recipe import Recipe
+from compression.runs.durations.stages import INT8_GRAPH, LATENCY
 from compression.runs.results import Exported, SpeedupAnalysis, Timing
 from compression.runs.statistics import proportion
 
@@ -155,7 +156,7 @@ def time_deployed(
     Raises:
         NotExportable: not even PyTorch can run the models.
     """
-    timed = _timed(pair, image, device, stage("Measuring latency"))
+    timed = _timed(pair, image, device, stage(LATENCY))
     work = works(pair, image, int8=any(t.backend == INT8 for t in timed.timings))
     machine = machine_peaks(1) if device == "cpu" else None
     return DeployedLatency(
@@ -200,7 +201,7 @@ def _int8(
             "meaningful."
         )
         return exported.model_copy(update={"notes": (*int8.notes, note)})
-    tell = stage("Checking the int8 graph")
+    tell = stage(INT8_GRAPH)
     running = session(int8.graph, torch.get_num_threads())
     logits = []
     for start in range(0, len(images), BATCH):

@@ -27,13 +27,14 @@ from compression.models.target import Target, target_of
 from compression.paths import cache_dir
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Distill, Prune, Step
+from compression.runs.durations.stages import LOADING, STEP_STAGES
 from compression.runs.progress import Curve, Progress, Report, stage
 
 # Each changes `model` in place or gives another: what is in `StepResult`, or the first parts of it.
-STEPS: dict[str, tuple[str, Callable[[nn.Module, Any, StepContext], tuple[Any, ...]]]] = {
-    "prune": ("Pruning", prune),
-    "quantize": ("Quantizing", quantize),
-    "distill": ("Distilling", distill_step),
+STEPS: dict[str, Callable[[nn.Module, Any, StepContext], tuple[Any, ...]]] = {
+    "prune": prune,
+    "quantize": quantize,
+    "distill": distill_step,
 }
 
 
@@ -86,8 +87,7 @@ def _next(
     """Apply the last step of a recipe to what the others made, and keep what comes of it."""
     at = len(recipe.steps) - 1
     step, before = recipe.steps[at], recipe.steps[:at]
-    title, apply = STEPS[step.step]
-    tell = stage(report, title)
+    tell = stage(report, STEP_STAGES[step.step], at)
     started = time.perf_counter()
     # one layout, wherever the prefix came from: sums in another order would round otherwise
     model = known.model.to(target.device).to(memory_format=torch.channels_last)
@@ -103,7 +103,7 @@ def _next(
         at=at,
         checkpoint=checkpoint_path(key),
     )
-    made = StepResult(*apply(model, step, context))
+    made = StepResult(*STEPS[step.step](model, step, context))
     curves = known.curves if made.curve is None else (*known.curves, made.curve)
     stopped = known.stopped or made.stopped
     result = CompressedModel(made.model, (*known.notes, *made.notes), curves, stopped)
@@ -115,7 +115,7 @@ def _next(
 def _report_curve(report: Report | None, curve: Curve) -> None:
     """Show how a step was trained before, although its result was at hand."""
     if report:
-        report(Progress(stage="Distilling", fraction=1.0, curve=curve))
+        report(Progress(stage=LOADING, fraction=1.0, curve=curve))
 
 
 def checkpoint_path(key: str) -> Path:

@@ -29,11 +29,10 @@ from compression.models.parametrize import (
 )
 from compression.models.widths import resize, widths
 from compression.paths import cache_dir, keep_newest, write_cached
+from compression.runs.durations.expected import KEPT_FROM_SECONDS
 from compression.runs.progress import Curve
 
 KEPT_IN_MEMORY = 4
-# Computing again is cheaper than reading for anything quicker than this.
-WORTH_A_FILE_SECONDS = 2.0
 DISK_BYTES = 2 * 1024**3
 
 
@@ -80,7 +79,7 @@ def put(key: str, prefix: CompressedModel, seconds: float) -> None:
     _memory.move_to_end(key)
     while len(_memory) > KEPT_IN_MEMORY:
         _memory.popitem(last=False)
-    if seconds >= WORTH_A_FILE_SECONDS:
+    if seconds >= KEPT_FROM_SECONDS:
         try:
             path = _path(key)
             _write(path, prefix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compression.runs.progress import Progress
 from compression.runs.results import Latency
 from compression.runs.statistics import Interval, Ratio
 
@@ -49,6 +50,31 @@ def threads(*counts: int) -> str:
 def milliseconds(value: float | None) -> str:
     """A latency in milliseconds: 12.3 ms."""
     return NONE if value is None else f"{digits(value)} ms"
+
+
+def duration(seconds: float) -> str:
+    """A time span, in seconds, minutes or hours."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def about(seconds: float) -> str:
+    """A time span that is estimated: no finer than about a tenth of it."""
+    step = 1 if seconds < 20 else 5 if seconds < 60 else 15 if seconds < 180 else 60
+    return duration(max(1, step * round(seconds / step)))
+
+
+def so_far(progress: Progress) -> str:
+    """How far a run is: Training, epoch 2 of 5 · 41 % · about 3 min left."""
+    parts = [progress.title, f"{100 * progress.fraction:.0f} %"]
+    if progress.seconds_left is not None and progress.seconds_left >= 1:
+        parts.append(f"about {about(progress.seconds_left)} left")
+    return " · ".join(parts)
 
 
 def listed(names: Sequence[str]) -> str:

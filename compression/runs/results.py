@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field, field_serializer
 
 from compression.recipe.recipe import Recipe
+from compression.runs.durations.stages import StageTime
 from compression.runs.statistics import Flips, FrozenValue, Interval, Ratio
 
 
@@ -190,6 +191,7 @@ class Run(FrozenValue):
 
     `search_top1` is the accuracy on the images that a run which searches has chosen by: it is for
     choosing among such runs, while all other figures are on images that none of them has seen.
+    `seconds` is what the run took, `stages` what its stages did, in their order.
     """
 
     id: str
@@ -210,6 +212,7 @@ class Run(FrozenValue):
     accounts: tuple[SpeedupAnalysis, ...] = ()
     exported: tuple[Exported, ...] = ()
     search_top1: Interval | None = None
+    stages: tuple[StageTime, ...] = ()
 
     @field_serializer("recipe")
     def _canonical(self, recipe: Recipe) -> dict[str, Any]:

@@ -109,7 +109,9 @@ def _axes(axes: Axes, chart: TradeOff) -> None:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
-    axes.margins(0.08, 0.12)
+    if chart.everything:
+        axes.set_xlim(*(end * chart.x.scale for end in chart.x_range))
+    axes.margins(y=0.12)
 
 
 def _at(chart: TradeOff, points: Sequence[Point]) -> tuple[list[float], list[float]]:
@@ -164,10 +166,9 @@ def _reach(
 
 
 def _names(axes: Axes, chart: TradeOff) -> None:
-    below = [chart.original] if chart.original else []
-    for point in (*chart.labelled, *below):
+    original = {chart.original: False} if chart.original else {}
+    for point, left in (chart.labels | original).items():
         (x,), (y,) = _at(chart, [point])
-        left = chart.label_on_left(point)
         axes.annotate(
             point.name,
             (x, y),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -49,7 +50,7 @@ def trade_off_figure(chart: TradeOff, selected: str | None, *, large: bool = Fal
         "hoverlabel": {"align": "left"},
         "clickmode": "event+select",
         "dragmode": "zoom",
-        "xaxis": _axis(chart.x, [p.x for p in chart.everything]) | _NO_MINOR_GRID,
+        "xaxis": _axis(chart.x, [p.x for p in chart.everything]) | _x_range(chart) | _NO_MINOR_GRID,
         "yaxis": _axis(chart.y, [p.y for p in chart.everything]) | _range(chart) | _NO_MINOR_GRID,
     }
     return go.Figure(traces, layout)
@@ -76,7 +77,7 @@ def solid_figure(chart: TradeOff, selected: str | None) -> go.Figure:
             **more,
         }
 
-    names = {p.run_id for p in chart.labelled} | {selected}
+    names = {p.run_id for p in chart.labels} | {selected}
     runs = trace(
         points,
         text=[escape(p.name) if p.run_id in names else "" for p in points],
@@ -107,6 +108,13 @@ def _axis(measure: Measure, values: Sequence[float]) -> dict[str, Any]:
     title = f"{measure.title} ({measure.unit_in_full}, logarithmic scale)"
     scale = {"type": "log", "dtick": ticks, "tickformat": "~r"}
     return {"title": title, **scale}
+
+
+def _x_range(chart: TradeOff) -> dict[str, Any]:
+    ends = [end * chart.x.scale for end in chart.x_range] if chart.everything else []
+    if logarithmic(chart.x, [p.x for p in chart.everything]):
+        ends = [math.log10(end) for end in ends]
+    return {"range": ends} if ends else {}
 
 
 def _range(chart: TradeOff) -> dict[str, Any]:
@@ -142,15 +150,13 @@ def _front(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
             name="Best so far (Pareto front)",
             hoverinfo="skip",
         )
-    if chart.labelled:
+    if chart.labels:
         yield _scatter(
             chart,
-            chart.labelled,
+            list(chart.labels),
             mode="text",
-            text=[f"{_BESIDE}{escape(p.name)}{_BESIDE}" for p in chart.labelled],
-            textposition=[
-                "top left" if chart.label_on_left(p) else "top right" for p in chart.labelled
-            ],
+            text=[f"{_BESIDE}{escape(p.name)}{_BESIDE}" for p in chart.labels],
+            textposition=["top left" if left else "top right" for left in chart.labels.values()],
             textfont={"size": _FONT * scale},
             hoverinfo="skip",
             showlegend=False,

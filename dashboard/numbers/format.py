@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from compression.runs.format import about as about
+from compression.runs.format import duration as duration
 from compression.runs.format import scaled
 from compression.runs.format import threads as threads
 from compression.runs.results import Latency
@@ -108,17 +110,6 @@ def times_faster(value: float) -> str:
 
 def _times(value: float, gain: str, loss: str) -> str:
     return f"{ratio(value)} {gain}" if value >= 1 else f"{ratio(1 / value)} {loss}"
-
-
-def duration(seconds: float) -> str:
-    """A time span, in seconds, minutes or hours."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def shortened(sentence: str) -> str:

@@ -17,7 +17,8 @@ COLLAPSED = -0.1  # a model that has lost more than this is of no use to anybody
 _SPREAD = 8.0
 # What a chart has room for where the window is narrow: its width and height in letters and lines.
 _LETTERS, _LINES = 58.0, 16.0
-_RIGHT = 0.75  # of the width: names of points beyond it are on their left
+# Of the width: beside the worst point, and beside the best, where the names of the best runs go.
+_BEFORE, _AFTER = 0.05, 0.2
 
 Box = tuple[float, float, float, float]
 
@@ -82,43 +83,65 @@ class TradeOff:
         return None not in values and len(set(values)) > 1
 
     @cached_property
-    def labelled(self) -> tuple[Point, ...]:
-        """Runs of the front whose names can be written beside them without covering one another:
-        the best within a point first, then both ends, then what lies between."""
+    def labels(self) -> dict[Point, bool]:
+        """Runs of the front whose names can be written beside them, and whether on their left: the
+        best within a point first, then both ends, then what lies between. No name covers another
+        one, and no name but the first covers a point."""
         runs = [p for p in self.front if p.run_id and not self.collapsed(p)]
         close = [p for p in runs if self.y.name == "change" and p.y >= -CLOSE]
-        taken = [self.label_box(self.original)] if self.original else []
-        labelled: list[Point] = []
+        taken = [self.label_box(self.original, False)] if self.original else []
+        labels: dict[Point, bool] = {}
         for point in dict.fromkeys([*close[:1], *runs[:1], *runs[-1:], *runs]):
-            box = self.label_box(point)
-            if not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                labelled.append(point)
-        return tuple(labelled)
+            dots = [self._dot(p) for p in self.points if p != point]
+            sides = (False, True) if self._has_room_on_right(point) else (True,)
+            free = (s for s in sides if not _covers(self.label_box(point, s), [*taken, *dots]))
+            side = next(free, None if labels else sides[0])
+            if side is not None and not _covers(self.label_box(point, side), taken):
+                labels[point] = side
+                taken.append(self.label_box(point, side))
+        return labels
 
-    def label_on_left(self, point: Point) -> bool:
-        """Whether a point's name has more room on its left: it lies near the right edge."""
-        return self._position(point)[0] > _RIGHT
+    def _has_room_on_right(self, point: Point) -> bool:
+        return self.label_box(point, False)[1] <= _LETTERS
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """The ends of the x axis, in the unit of the measure: room for names beside the best."""
+        values = [p.x for p in self.everything]
+        least, largest = min(values), max(values)
+        room = 1 - _BEFORE - _AFTER
+        if logarithmic(self.x, values):
+            span = math.log(largest / least) / room
+            return least * math.exp(-_BEFORE * span), largest * math.exp(_AFTER * span)
+        span = (largest - least or abs(largest) or 1.0) / room
+        return least - _BEFORE * span, largest + _AFTER * span
 
     def _position(self, point: Point) -> tuple[float, float]:
         """Where a point lies, from 0 (left, bottom) to 1 (right, top)."""
         x = _share(point.x, [p.x for p in self.everything], self.x)
+        x = _BEFORE + (1 - _BEFORE - _AFTER) * x
         drawn = [max(p.y, self.floor) if self.floor else p.y for p in self.everything]
         return x, _share(max(point.y, self.floor) if self.floor else point.y, drawn, self.y)
 
-    def label_box(self, point: Point) -> Box:
+    def label_box(self, point: Point, on_left: bool) -> Box:
         """Left, right, bottom and top of a point's name, in letters and lines."""
         x, y = self._position(point)
         x, y, width = x * _LETTERS, y * _LINES, len(point.name) + 2.0
-        left, right = (x - width, x) if self.label_on_left(point) else (x, x + width)
+        left, right = (x - width, x) if on_left else (x, x + width)
         # the original's name stands below its star, a run's above its point
         bottom = y if point.run_id else y - 1.0
         return left, right, bottom, bottom + 1.0
 
+    def _dot(self, point: Point) -> Box:
+        """The room that a point itself takes."""
+        x, y = self._position(point)
+        x, y = x * _LETTERS, y * _LINES
+        return x - 0.5, x + 0.5, y - 0.3, y + 0.3
 
-def _overlap(one: Box, other: Box) -> bool:
-    beside = one[1] <= other[0] or other[1] <= one[0]
-    return not beside and one[2] < other[3] and other[2] < one[3]
+
+def _covers(box: Box, others: Sequence[Box]) -> bool:
+    left, right, low, high = box
+    return any(left < o[1] and o[0] < right and low < o[3] and o[2] < high for o in others)
 
 
 def _share(value: float, values: Sequence[float], measure: Measure) -> float:

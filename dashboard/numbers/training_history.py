@@ -86,6 +86,8 @@ def training_history(run: Run, curves: Sequence[Curve], label: str = "") -> Trai
     return TrainingHistory(run.id, label, tuple(steps), original, run.stopped_early)
 
 
+# Of validation accuracy, the one before training included, to say whether it had stopped rising.
+LEAST_CHECKS = 4
 Value = Callable[[Point], float | None]
 
 
@@ -137,9 +139,14 @@ def _rise(history: TrainingHistory) -> str:
         ends = f"from {fmt.percent(first.value)}; its best was {fmt.percent(best.value)}"
         return f"Validation accuracy hardly moved {ends}, which may be chance."
     rose = f"rose from {fmt.percent(first.value)} to {fmt.percent(best.value)}"
+    if len(checks) < LEAST_CHECKS:
+        few = f"{len(checks)} checks are too few to tell whether it had stopped rising"
+        return f"Validation accuracy {rose}; {few}."
     settled = settled_after(checks)
     if settled is None:
         return f"Validation accuracy {rose} and was still rising at the end."
+    if settled == checks[-2].epoch:
+        return f"Validation accuracy {rose}, but no longer clearly at the last check."
     return f"Validation accuracy {rose} and had stopped rising after epoch {round(settled, 1):g}."
 
 

@@ -13,12 +13,14 @@ import streamlit as st
 
 from compression.catalogue.cards import Card, Weights, cards
 from compression.catalogue.examples import Example, examples, put_examples
+from compression.catalogue.preset_timings import preset_seconds
 from compression.catalogue.starting_points import starting_points
 from compression.errors import CompressionError
 from compression.paths import STORE_VARIABLE
 from compression.recipe.presets import available
 from compression.recipe.recipe import Recipe
-from compression.runs.results import Run
+from compression.runs.durations.expected import estimate
+from compression.runs.results import Run, State
 from compression.runs.store import Store, StoredRun, new_run, open_store
 from dashboard.state import people
 from dashboard.state.defaults import first_form, first_method, round_threshold
@@ -469,7 +471,9 @@ def queue(card: Card, recipe: Recipe, device: str) -> None:
     run = new_run(card.id, card.dataset, recipe)
     for entry in _add((run,), device):
         select(entry.run.id)
-        say("Queued." if entry.run.id == run.id else "Just this is being measured already.")
+        waits = entry.run.state is State.QUEUED
+        already = f"Just this is {'queued' if waits else 'being measured'} already."
+        say("Queued." if entry.run.id == run.id else already)
 
 
 def queue_all(card: Card, recipes: Sequence[Recipe], device: str) -> None:
@@ -488,6 +492,14 @@ def _add(runs: Sequence[Run], device: str) -> list[StoredRun]:
     except CompressionError as error:
         _refuse(str(error))
         return []
+
+
+def seconds_of(entry: StoredRun) -> float | None:
+    """Seconds that a run will take from its start, by earlier runs of its model; None where
+    nothing tells."""
+    model, recipe = entry.run.model, entry.run.recipe
+    earlier = [e.run for e in store().runs.find(model, (State.DONE,))]
+    return estimate(recipe, earlier, preset_seconds(model, recipe))
 
 
 def change(what: Callable[[], None]) -> None:

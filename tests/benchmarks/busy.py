@@ -36,7 +36,7 @@ from tests.readme import BENCHMARKS, markdown_table, replace_section
 RESULTS = Path(__file__).with_suffix(".json")
 MODEL = min((c for c in cards().values() if c.bundled), key=lambda c: c.parameters).id
 RECIPE = Recipe(steps=(Quantize(bits=8, activation_bits=8),))
-QUIET_RUNS, BUSY_RUNS, TARGET = 5, 20, 0.05
+QUIET_RUNS, BUSY_RUNS, TARGET = 20, 20, 0.05
 # What another program does; the second gets the number of its random sequence.
 LOADS = {
     "all the time": "while True: pass",

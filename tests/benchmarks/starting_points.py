@@ -1,15 +1,18 @@
 """What to start with: `python -m tests.benchmarks.starting_points [--models A,B] [--write]`.
 
-Tries a ladder of amounts with the preset `better` on each bundled model, chooses for a loss of half
-a point, one point and three points the smallest file that stays within it on the validation images,
-and measures what was chosen on the test images. With --write they go to
-assets/starting_points.json, which the page begins with.
+With the preset `better` on each bundled model, for a loss of half a point, one point and three
+points: looks for the highest sparsity that stays within the loss on the validation images, by
+bisection at each bit width, takes the smallest of the files, and measures it on the test images.
+With --write they go to assets/starting_points.json, which the page begins with.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,30 +31,36 @@ from compression.runs.statistics import Interval
 
 PRESET = "better"
 LOSSES = (-0.005, -0.01, -0.03)
-# Sparsity and bits, from careful to bold; within a step of bits the file gets smaller.
-LADDER = (
-    *((None, 8), (None, 6), (0.3, 6), (0.5, 6), (0.5, 4), (0.6, 4), (0.7, 4)),
-    *((0.8, 4), (0.85, 4), (0.9, 4), (0.95, 4), (0.95, 3)),
-)
+BITS = (4, 3)
+PERCENT = range(30, 100)  # sparsity, as fine as the page's slider
 COMMAND = "python -m tests.benchmarks.starting_points --write"
 
 
-def recipe(sparsity: float | None, bits: int) -> Recipe:
-    """One rung of the ladder."""
-    pruning = [] if sparsity is None else [{"step": "prune", "sparsity": sparsity}]
-    steps = [*pruning, {"step": "quantize", "bits": bits}]
+@dataclass(frozen=True)
+class Tried:
+    """A recipe with its change on validation and on test images, and how many times smaller the
+    file is."""
+
+    recipe: Recipe
+    validation: Interval
+    test: Interval
+    size_ratio: float
+
+
+def recipe(percent: int, bits: int) -> Recipe:
+    """So many zeros, so many bits."""
+    steps = [{"step": "prune", "sparsity": percent / 100}, {"step": "quantize", "bits": bits}]
     return parse(Recipe, {"steps": [apply_preset(PRESET, step) for step in steps]})
 
 
-def _measured(model: str, made: Recipe) -> tuple[Interval, Interval, float]:
-    """The change on validation and on test images, and how many times smaller the file is."""
+def _tried(model: str, made: Recipe) -> Tried:
     model_made = compress(model, made, device="cpu").model
     compressed = materialize(model_made)
     data, original = load_dataset("fashion-mnist"), original_of(model)
-    changes = [
+    validation, test = (
         compare(predict(original, split), predict(compressed, split)).change
         for split in (data.validation, data.test)
-    ]
+    )
     entry = card(model)
     packed = file.pack(
         model_made,
@@ -59,28 +68,46 @@ def _measured(model: str, made: Recipe) -> tuple[Interval, Interval, float]:
         classes=entry.classes,
         details={"model": model},
     )
-    return changes[0], changes[1], entry.dense_bytes / len(packed)
+    return Tried(made, validation, test, entry.dense_bytes / len(packed))
+
+
+def most_zeros(change_of: Callable[[int], float], about: float) -> int | None:
+    """The highest percentage of `PERCENT` whose change is at least `about`, by bisection.
+
+    Args:
+        change_of: of the accuracy, for a percentage; it falls as the percentage rises.
+
+    Returns:
+        None if even the lowest loses more.
+    """
+    low, high = PERCENT.start - 1, PERCENT.stop
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if change_of(middle) >= about else (low, middle)
+    return low if low in PERCENT else None
 
 
 def points(model: str) -> list[StartingPoint]:
-    """The smallest file for each loss, by the validation images, with its change on test images.
+    """The smallest file for each loss, by the validation images, with its change on test images."""
 
-    The ladder is left once a rung loses far more than any loss asked for.
-    """
-    tried: list[tuple[Recipe, Interval, Interval, float]] = []
-    for rung in LADDER:
-        made = recipe(*rung)
-        tried.append((made, *_measured(model, made)))
-        made_change = tried[-1][1].value
-        print(model, rung, f"{100 * made_change:+.2f}", f"{tried[-1][3]:.1f}x", flush=True)
-        if made_change < 2 * min(LOSSES):
-            break
+    @cache
+    def tried(percent: int, bits: int) -> Tried:
+        one = _tried(model, recipe(percent, bits))
+        change = f"{100 * one.validation.value:+.2f}"
+        print(model, f"{percent} %, {bits} bits", change, f"{one.size_ratio:.1f}x", flush=True)
+        return one
+
     chosen = []
     for about in LOSSES:
-        within = [t for t in tried if t[1].value >= about] or tried[:1]
-        made, _, change, ratio = max(within, key=lambda t: t[3])
+        within = [
+            tried(percent, bits)
+            for bits in BITS
+            if (percent := most_zeros(lambda p, b=bits: tried(p, b).validation.value, about))
+        ] or [tried(PERCENT.start, BITS[0])]
+        one = max(within, key=lambda t: t.size_ratio)
+        ratio = round(one.size_ratio, 3)
         chosen.append(
-            StartingPoint(about=about, recipe=made, change=change, size_ratio=round(ratio, 3))
+            StartingPoint(about=about, recipe=one.recipe, change=one.test, size_ratio=ratio)
         )
     return chosen
 

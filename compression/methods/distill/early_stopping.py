@@ -62,9 +62,11 @@ class BestModelTracker:
         """Make the student the best one so far; a sentence on it, with how far training was."""
         assert self.best is not None
         student.load_state_dict(self.best.weights)
-        why = "Stopped early" if stopped else "Validation accuracy had stopped rising"
+        count = self.checks_without_gain
+        checks = f"{count} checks" if count > 1 else "check"
+        why = "" if stopped else f", as validation accuracy had not risen at the last {checks}"
         return (
-            f"{why} after {progress}: the best model so far was kept, from epoch "
+            f"Stopped early after {progress}{why}: the best model so far was kept, from epoch "
             f"{self.best.epoch:.3g}."
         )
 

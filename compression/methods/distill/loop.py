@@ -27,9 +27,8 @@ from compression.methods.distill.student import (
 from compression.methods.distill.teacher_logits import teacher_logits
 from compression.models.data import prepare
 from compression.recipe.distill import BETWEEN_LAYERS
+from compression.runs.durations.stages import STEP_STAGES
 from compression.runs.progress import Progress
-
-_TEACHER_PASS = Progress(stage="Computing teacher logits", fraction=0.0)
 
 
 def distill(student: nn.Module, teacher: nn.Module, config: TrainingConfig) -> Outcome:
@@ -218,7 +217,9 @@ class Trainer:
         if self.config.report is None:
             return
         progress = Progress(
-            stage="Distilling",
+            stage=STEP_STAGES[self.step.step],
+            at=self.config.at,
+            epochs=self.step.epochs,
             fraction=self.taken / self.steps,
             seconds_left=left,
             point=self.history.now(self.taken),
@@ -233,7 +234,8 @@ class Trainer:
         due = time.monotonic() - self.reported >= self.config.report_seconds
         if self.config.report and due:
             self.reported = time.monotonic()
-            self.config.report(_TEACHER_PASS)
+            title = "Computing teacher logits"
+            self.config.report(Progress(stage=title, fraction=0.0, at=self.config.at))
 
     def _save(self) -> None:
         """Write a checkpoint, unless it would keep what is already lost."""

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import streamlit as st
 
 from compression.catalogue.cards import Card, Weights, cards
-from compression.catalogue.preset_timings import costs
+from compression.catalogue.preset_timings import preset_seconds
 from compression.errors import CompressionError
 from compression.recipe.presets import PRESETS, available
 from compression.recipe.recipe import Recipe
+from compression.runs.durations.expected import estimate
 from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
-from dashboard.numbers import run_duration
 from dashboard.numbers.warnings import warning
 from dashboard.state import session
 from dashboard.state.defaults import refusal
@@ -194,11 +194,11 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
 
 def _estimated(page: session.PageState, recipe: Recipe) -> str:
     runs = [e.run for e in page.runs]
-    preset = costs().of(page.card.id, st.session_state[session.METHOD])
-    seconds = run_duration.estimate(recipe, runs, preset)
+    preset = preset_seconds(page.card.id, recipe, st.session_state[session.METHOD])
+    seconds = estimate(recipe, runs, preset)
     if seconds is None:
         return "How long it takes is not known before the first run like it."
-    return f"Takes about {fmt.duration(max(seconds, 1))}, measuring included."
+    return f"Takes about {fmt.about(seconds)}, measuring included."
 
 
 def _under_way(entry: StoredRun) -> None:

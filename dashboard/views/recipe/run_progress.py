@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 
 from compression.errors import CompressionError
-from compression.runs.results import State
+from compression.runs.format import so_far
+from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
-from dashboard.numbers import format as fmt
+from dashboard.numbers.queue_place import queue_place, seconds_left
 from dashboard.state import session
 
 
 def bar(entry: StoredRun) -> None:
-    """The stage a run is in and how much of it is done."""
-    fraction, text = progress(entry)
-    st.progress(fraction, text=text)
-
-
-def progress(entry: StoredRun) -> tuple[float, str]:
-    """How much of the stage is done, from 0 to 1, and in words."""
-    stage = entry.progress
+    """The stage that a run is in and how much of the whole is done; or its place in the queue."""
     if entry.run.state is State.QUEUED:
-        return 0.0, "Waiting for its turn"
-    if stage is None:
-        return 0.0, "Starting"
-    fraction = min(max(stage.fraction, 0.0), 1.0)
-    text = f"{stage.stage} · {100 * fraction:.0f} %"
-    if stage.seconds_left is not None and stage.seconds_left >= 1:
-        text += f" · about {fmt.duration(stage.seconds_left)} left"
-    return fraction, text
+        st.progress(0.0, text=_queued(entry))
+        return
+    fraction = entry.progress.fraction if entry.progress is not None else 0.0
+    st.progress(min(max(fraction, 0.0), 1.0), text=under_way(entry, time.time()))
+
+
+def under_way(entry: StoredRun, now: float) -> str:
+    """How far a running run is, in words; `now` in seconds since 1970."""
+    progress = entry.progress
+    if progress is not None and progress.seconds_left is not None:
+        # what reports nothing for a while goes on all the same
+        left = seconds_left(progress.seconds_left, entry, now)
+        progress = progress.model_copy(update={"seconds_left": left})
+    if progress is None and entry.attempts > 1:
+        parts = ["Starting again after its worker ended"]
+    elif progress is None:
+        parts = ["Starting"]
+    else:
+        parts = [so_far(progress)]
+    if entry.attempts > 1:
+        parts.append(f"attempt {entry.attempts}")
+    return " · ".join(parts)
+
+
+def _queued(entry: StoredRun) -> str:
+    active = session.store().runs.find(states=ACTIVE)
+    place = queue_place(entry.run.id, active, session.seconds_of, time.time())
+    words = place.words if place is not None else "Starting"  # claimed meanwhile
+    return f"Its worker ended: {words[0].lower()}{words[1:]}" if entry.attempts else words
 
 
 def stop_button(entry: StoredRun, key: str, *, stretch: bool = False) -> None:
@@ -68,6 +85,10 @@ def _keep(run_id: str) -> None:
         if entry.progress is not None and entry.progress.keeps:
             session.store().jobs.cancel(run_id)
         else:
-            session.say("Training has just ended on its own; the model is being measured now.")
+            session.say(
+                "Its worker has ended; the run is queued again."
+                if entry.run.state is State.QUEUED
+                else "Training has just ended on its own; the model is being measured now."
+            )
     except CompressionError as error:
         session.add_problem(str(error))

@@ -22,10 +22,8 @@ HELP = {
     "accuracy": "Share of the validation images that get the right label. Beside it, the change "
     "from the original on the same images; grey when it may be chance.",
     "size": "Bytes of the packed file, which loads back as exactly the same model.",
-    "speed": "Latency of the original / latency of the compressed model, as it really runs. Calls "
-    "are interleaved. No clear change: the 95 % interval includes 1.",
-    "int8": "The same for the int8 graph: 8-bit weights and activations. The original runs in "
-    "float32 in the same engine.",
+    "speed": f"{MEASURES['speedup'].help} No clear change: the 95 % interval includes 1.",
+    "int8": MEASURES["int8_speedup"].help,
 }
 
 

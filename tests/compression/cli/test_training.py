@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -212,6 +213,7 @@ def training(store: Store) -> Iterator[tuple[subprocess.Popen[str], Terminal]]:
         terminal = Terminal(master)
         terminal.read(lambda seen: "loss" in seen)
         assert "top-1" in terminal.seen and "learning rate" in terminal.seen
+        assert re.search(r"Training, epoch 1 of 100 · \d+ %", terminal.seen)  # of the whole run
         yield process, terminal
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""A run that searches is reported on images that the search has not looked at."""
+"""Doing a run: how far it is, its times, and on which images a search is reported."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from compression.models.data import REPORT, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import materialize
 from compression.recipe.recipe import Recipe
-from compression.recipe.steps import Prune
+from compression.recipe.steps import Distill, Prune, Quantize
+from compression.runs.durations.stages import LATENCY, LOADING
+from compression.runs.progress import Progress
 from compression.runs.results import Run, State
-from compression.runs.store import new_run
+from compression.runs.store import Store, new_run
 
 pytestmark = pytest.mark.slow
 
@@ -69,3 +71,31 @@ def test_a_search_never_sees_an_image_of_the_report(monkeypatch: pytest.MonkeyPa
     report = {image.numpy().tobytes() for image in data.report.images}
     search = {image.numpy().tobytes() for image in data.search.images}
     assert rows and rows <= search and len(rows & report) == len(search & report)
+
+
+def trained(store: Store, seed: int) -> tuple[Run, list[Progress]]:
+    """A short run with training, stored, and what it reported."""
+    steps = (Quantize(bits=8), Distill(images=600, batch_size=50))
+    told: list[Progress] = []
+    run = new_run(MODEL, "fashion-mnist", Recipe(steps=steps, seed=seed), State.RUNNING)
+    run = execute(run, device="cpu", report=told.append, store=store)
+    store.runs.add(run)
+    return run, told
+
+
+def test_progress_is_of_the_whole_run_and_the_next_one_knows_its_time(store: Store) -> None:
+    first, told = trained(store, 0)
+    fractions = [p.fraction for p in told]
+    assert fractions == sorted(fractions) and fractions[0] < 0.1 and fractions[-1] == 1
+    assert max(p.fraction for p in told if p.stage == "Training") < 1  # measuring is still to come
+    assert any(p.title == "Training, epoch 1 of 1" for p in told)
+    assert told[0].seconds_left is None  # nothing told
+    names = [(t.stage, t.at) for t in first.stages]
+    assert names[:3] == [(LOADING, None), ("Quantizing", 0), ("Training", 1)]
+    assert LATENCY in {t.stage for t in first.stages}
+    assert first.seconds == pytest.approx(sum(t.seconds for t in first.stages), rel=0.1)
+    assert first.stages[2].training_steps == 12
+    _, again = trained(store, 1)
+    assert again[0].seconds_left is not None
+    expected = sum(t.seconds for t in first.stages)
+    assert again[0].seconds_left == pytest.approx(expected, rel=0.1)

@@ -31,7 +31,7 @@ def trained(at: int, steps: int, **more: Any) -> Progress:
     """A report with a new curve of so many points."""
     points = tuple(point(i) for i in range(steps))
     drawn = Curve(at=at, epochs=1.0, points=points)
-    return Progress(stage="Distilling", fraction=0.5, keeps=True, curve=drawn, **more)
+    return Progress(stage="Training", fraction=0.5, keeps=True, curve=drawn, **more)
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_a_step_that_changes_nothing_says_so_also_from_the_cache() -> None:
 def test_a_prefix_is_computed_once_in_memory_and_across_processes(
     monkeypatch: pytest.MonkeyPatch, few_images: Target
 ) -> None:
-    monkeypatch.setattr(step_cache, "WORTH_A_FILE_SECONDS", 0.0)
+    monkeypatch.setattr(step_cache, "KEPT_FROM_SECONDS", 0.0)
     applied: list[str] = []
     for name, (title, apply) in pipeline.STEPS.items():
 
@@ -134,7 +134,7 @@ def test_a_prefix_is_computed_once_in_memory_and_across_processes(
 def test_a_damaged_prefix_is_computed_again(
     fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_cache, "WORTH_A_FILE_SECONDS", 0.0)
+    monkeypatch.setattr(step_cache, "KEPT_FROM_SECONDS", 0.0)
     recipe = Recipe(steps=(Prune(sparsity=0.5),))
     first = compress(MODEL, recipe)
     step_cache._memory.clear()

@@ -63,7 +63,8 @@ def test_json_round_trip(
 def test_names_are_those_that_were_promised() -> None:
     promised: dict[type[BaseModel], str] = {
         Run: "id state model dataset recipe recipe_key parent_key baseline compressed delta "
-        "environment seconds notes stopped_early timings accounts exported search_top1",
+        "environment seconds notes stopped_early timings accounts exported search_top1 "
+        "stages",
         Measurement: "top1 parameters nonzero sparsity macs artifact_bytes dense_bytes gzip_bytes "
         "entropy_bound_bytes bits_per_weight latency onnx_bytes int8_bytes",
         Delta: "top1 flips agreement size_ratio latency_ratio",

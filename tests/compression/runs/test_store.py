@@ -259,7 +259,7 @@ def test_a_fact_is_added_once(store: Store) -> None:
     assert store.facts.get("kind", "name") == {"a": 1}
 
 
-PROGRESS = Progress(stage="Distilling", fraction=0.5, keeps=True)
+PROGRESS = Progress(stage="Training", fraction=0.5, keeps=True)
 
 
 def test_a_request_to_cancel_that_was_fulfilled_is_over_and_another_counts(store: Store) -> None:

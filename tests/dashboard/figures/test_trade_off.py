@@ -175,15 +175,25 @@ def test_the_best_runs_carry_their_names() -> None:
     runs = [done(recipe(bits=b), 0.92 - (8 - b) ** 2 / 800, 10**5 * 2**b) for b in range(2, 9)]
     chart = chart_of(runs)
     close = next(p for p in chart.front if p.y >= -trade_off.CLOSE)
-    assert {close, chart.front[0]} <= {*chart.labelled}
+    assert {close, chart.front[0]} <= {*chart.labels}
     texts = [t for t in trade_off_figure(chart, None).data if t.mode == "text"]
-    assert [t.strip() for t in texts[0].text] == [p.name for p in chart.labelled]
+    assert [t.strip() for t in texts[0].text] == [p.name for p in chart.labels]
+
+
+@given(RUNS, AXES)
+def test_the_axis_holds_every_point(runs: list[Run], axes: tuple[str, str]) -> None:
+    chart = chart_of(runs, *axes)
+    if chart.everything:
+        low, high = chart.x_range
+        assert low < min(p.x for p in chart.everything)
+        assert max(p.x for p in chart.everything) < high
 
 
 @given(RUNS, AXES)
 def test_no_name_covers_another(runs: list[Run], axes: tuple[str, str]) -> None:
     chart = chart_of(runs, *axes)
-    boxes = [chart.label_box(p) for p in (*chart.labelled, *filter(None, [chart.original]))]
+    boxes = [chart.label_box(*label) for label in chart.labels.items()]
+    boxes += [chart.label_box(chart.original, False)] if chart.original else []
     for (left, right, low, high), (left_2, right_2, low_2, high_2) in itertools.combinations(
         boxes, 2
     ):

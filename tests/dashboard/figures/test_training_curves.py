@@ -56,7 +56,10 @@ def test_nothing_rises_out_of_the_interval_once_it_has_settled(accuracies: list[
     ("accuracies", "says"),
     [
         ((0.612, 0.9, 0.925, 0.928, 0.927), "rose from 61.2 % to 92.8 % and had stopped rising"),
-        ((0.5, 0.6, 0.7), "rose from 50.0 % to 70.0 % and was still rising at the end."),
+        ((0.5, 0.6, 0.7, 0.8), "rose from 50.0 % to 80.0 % and was still rising at the end."),
+        ((0.5, 0.8, 0.9, 0.905), "rose from 50.0 % to 90.5 %, but no longer clearly at the last"),
+        ((0.5, 0.9, 0.905), "3 checks are too few to tell whether it had stopped rising."),
+        ((0.5, 0.6), "2 checks are too few to tell"),
         ((0.9, 0.85, 0.8), "fell from 90.0 % to 80.0 %."),
         ((0.9, 0.899, 0.895), "did not rise above 90.0 %."),
         ((0.9, 0.903, 0.901), "hardly moved from 90.0 %; its best was 90.3 %"),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compression.catalogue.cards import cards
 from compression.recipe.recipe import Recipe
-from compression.recipe.steps import Distill, Prune, Quantize
+from compression.recipe.steps import Prune, Quantize
 from compression.runs.results import Run
 from dashboard.numbers.headline import QUESTION, headline, smallest_within_a_point
-from dashboard.numbers.run_duration import estimate
 from dashboard.numbers.warnings import warning
 from tests.dashboard.runs import MODEL, done, recipe
 
@@ -45,33 +43,6 @@ def test_the_headline_says_what_was_lost() -> None:
     assert sentence == "resnet18 can be 44.8 times smaller and lose 0.32 points"
     gained, _ = headline(cards()[MODEL], [done(recipe(bits=4), 0.925, 1_000_000)])
     assert gained.endswith("lose no accuracy")
-
-
-def timed(made: Recipe, seconds: float) -> Run:
-    return done(made).model_copy(update={"seconds": seconds})
-
-
-def test_runs_that_do_the_same_work_say_how_long_it_takes() -> None:
-    runs = [timed(recipe(sparsity=0.5, bits=b), s) for b, s in ((4, 10), (3, 30), (8, 12))]
-    assert estimate(recipe(sparsity=0.9, bits=2), runs, 1.0) == 12  # the median
-    gptq = Recipe(steps=(Prune(sparsity=0.5), Quantize(bits=4, rounding="gptq")))
-    assert estimate(gptq, runs, 1.0) == 6  # other work: what its method takes, and measuring
-    assert estimate(gptq, runs, None) is None
-
-
-def test_training_takes_time_in_proportion_to_its_images() -> None:
-    def trained(epochs: int, images: int | None) -> Recipe:
-        return Recipe(steps=(Quantize(bits=4), Distill(epochs=epochs, images=images)))
-
-    runs = [timed(trained(2, 1000), 40)]
-    assert estimate(trained(10, 2000), runs, 1.0) == pytest.approx(400)
-    assert estimate(trained(1, None), runs, 1.0) is None  # all images: nobody counted them
-
-
-def test_a_search_takes_as_long_as_it_takes() -> None:
-    searching = Recipe(steps=(Prune(max_drop=0.5), Quantize(bits=4)))
-    assert estimate(searching, [], 3.0) is None
-    assert estimate(searching, [timed(searching, 77)], 3.0) == 77
 
 
 def test_what_wrecked_the_model_is_said_before_it_is_run_again() -> None:

@@ -75,14 +75,6 @@ def test_small_differences_are_zero_points() -> None:
     assert fmt.points(-0.00001) == "0 points"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59.6, "1 min"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (-3, "0 s")],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert fmt.duration(seconds) == text
-
-
 def test_intervals() -> None:
     top1 = Interval(value=-0.0042, low=-0.009, high=0.0006, n=5000)
     assert fmt.paired_interval(top1) == f"{MINUS}0.90 to +0.06"

@@ -138,7 +138,8 @@ def training(store: Store, **more: object) -> str:
     store.runs.add(run)
     job = store.jobs.claim("somebody")
     assert job is not None
-    values = {"stage": "Distilling", "fraction": 0.4, "seconds_left": 75, "point": point()}
+    values = {"stage": "Training", "epochs": 5, "fraction": 0.4, "seconds_left": 75}
+    values["point"] = point()
     store.jobs.report(job, Progress.model_validate(values | more))
     store.curves.put(run.id, curve((0.5, 0.88), epochs=0.5, planned=2.0))
     return run.id
@@ -151,7 +152,8 @@ def test_what_is_learned_is_seen_while_it_trains(page: Open, store: Store) -> No
     for figure in ("**0.412**", "**0.900**", "**0.358**", "**88.1 %**", "**0.00800**", "**1,840**"):
         assert figure in text
     assert "validation, 87.2 to 88.9" in text
-    assert at.get("progress")[0].proto.text.endswith("about 1 min 15 s left")
+    told = at.get("progress")[0].proto.text
+    assert told == "Training, epoch 1 of 5 · 40 % · about 1 min 15 s left"
     assert len(at.get("plotly_chart")) == 2  # the loss, the accuracy
     assert at.button(key=f"cancel_{run_id}").label == "Cancel"
 

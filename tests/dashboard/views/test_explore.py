@@ -31,6 +31,7 @@ from dashboard.numbers.headline import smallest_within_a_point
 from dashboard.server.launch import SCRIPT
 from dashboard.state.form import PLAIN, with_preset
 from dashboard.state.url import to_params
+from dashboard.views.recipe.run_progress import under_way
 from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of, unfolded
 from tests.dashboard.runs import MODEL, done, ended, fill, recipe
 from tests.dashboard.speeds import with_speeds
@@ -214,13 +215,13 @@ def test_channels_are_refused_with_the_reason(page: Open) -> None:
 def test_the_cost_of_a_method_is_shown_once_measured(
     page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.views.recipe.panel.costs", Costs)
+    monkeypatch.setattr("compression.catalogue.preset_timings.costs", Costs)
     assert "Takes about" not in text_of(page())
     measured = Costs(seconds={MODEL: {"fast": 3.2, "best": 75.0}})
-    monkeypatch.setattr("dashboard.views.recipe.panel.costs", lambda: measured)
+    monkeypatch.setattr("compression.catalogue.preset_timings.costs", lambda: measured)
     at = page()
     method(at, "best")
-    assert "Takes about 1 min 20 s, measuring included." in text_of(at)
+    assert "Takes about 1 min 30 s, measuring included." in text_of(at)
 
 
 def test_everything_off_measures_the_original(page: Open) -> None:
@@ -288,13 +289,60 @@ def test_running_run_shows_progress_and_can_be_cancelled(page: Open, store: Stor
     assert at.button(key=f"cancel_{claimed.run_id}").disabled
 
 
+def test_time_left_goes_on_between_two_reports(store: Store) -> None:
+    store.runs.add(new_run(MODEL, "fashion-mnist", recipe(bits=4)))
+    job = store.jobs.claim("somebody")
+    assert job is not None
+    store.jobs.report(job, Progress(stage="Packing", fraction=0.4, seconds_left=30))
+    entry = store.runs.get(job.run_id)
+    assert under_way(entry, entry.updated + 18) == "Packing · 40 % · about 12 s left"
+    assert under_way(entry, entry.updated + 99) == "Packing · 40 %"
+
+
 def test_queued_run_waits_and_is_cancelled_at_once(page: Open, store: Store) -> None:
     run = new_run(MODEL, "fashion-mnist", recipe(bits=4))
     store.runs.add(run)
     at = page(run=run.id)
-    assert at.get("progress")[0].proto.text == "Waiting for its turn"
+    assert at.get("progress")[0].proto.text == "First in the queue"
     healthy(at.button(key=f"cancel_{run.id}").click().run())
     assert store.runs.get(run.id).run.state is State.CANCELLED
+
+
+def test_queued_run_says_when_it_starts_whosever_runs_are_ahead(page: Open, store: Store) -> None:
+    other, mine = "fashion-mnist/squeezenet1_1", new_run(MODEL, "fashion-mnist", recipe(bits=4))
+    store.runs.add(done(recipe(bits=4), model=other).model_copy(update={"seconds": 60.0}))
+    for bits in (5, 6):
+        store.runs.add(new_run(other, "fashion-mnist", recipe(bits=bits)), owner="somebody")
+    store.runs.add(mine)
+    claimed = store.jobs.claim("a runner")
+    assert claimed is not None
+    store.jobs.report(claimed, Progress(stage="Quantizing", fraction=0.4, seconds_left=60))
+    text = page().get("progress")[0].proto.text
+    assert text == "Second in the queue · starts in about 2 min"
+
+
+def test_what_is_only_queued_is_not_said_to_be_measured(page: Open, store: Store) -> None:
+    failed = fill(store)[3]
+    store.runs.add(new_run(MODEL, "fashion-mnist", failed.recipe), owner="somebody")
+    at = page(run=failed.id)
+    healthy(at.button(key="again").click().run())
+    assert at.toast[0].value == "Just this is queued already."
+    assert store.jobs.claim("a runner") is not None
+    healthy(page(run=failed.id).button(key="again").click().run())
+    at = healthy(at.run())
+
+
+def test_a_run_whose_worker_ended_says_so(page: Open, store: Store) -> None:
+    store.runs.add(new_run(MODEL, "fashion-mnist", recipe(bits=4)))
+    assert store.jobs.claim("a runner") is not None
+    store.jobs.release("a runner")
+    assert page().get("progress")[0].proto.text == "Its worker ended: first in the queue"
+    job = store.jobs.claim("another")
+    assert job is not None
+    again = "Starting again after its worker ended · attempt 2"
+    assert page().get("progress")[0].proto.text == again
+    store.jobs.report(job, Progress(stage="Packing", fraction=0.4))
+    assert page().get("progress")[0].proto.text == "Packing · 40 % · attempt 2"
 
 
 def test_clicked_point_selects_its_run(page: Open, store: Store) -> None:

@@ -553,7 +553,8 @@ def test_early_stopping_keeps_the_best_model() -> None:
     student, outcome = trained(validate=see, epochs=5, early_stopping=2, steps_between_checks=4)
     assert outcome.curve.points[-1].step == 16  # checks at 12 and 16 brought nothing
     assert all(torch.equal(v, states[2][k]) for k, v in student.state_dict().items())
-    assert not outcome.stopped and "stopped rising after 2 of 5 epochs" in outcome.notes[0]
+    why = "after 2 of 5 epochs, as validation accuracy had not risen at the last 2 checks:"
+    assert not outcome.stopped and why in outcome.notes[0]
     assert "from epoch 1" in outcome.notes[0]
 
 

@@ -85,7 +85,7 @@ def test_another_model_is_trained_compressed_and_measured_against_the_teacher() 
 def test_a_student_comes_back_from_the_cache_on_disk(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_cache, "WORTH_A_FILE_SECONDS", 0.0)
+    monkeypatch.setattr(step_cache, "KEPT_FROM_SECONDS", 0.0)
     wanted = recipe(SHORT.model_copy(update={"student": STUDENT}), Prune(sparsity=0.5))
     first = compress(target, wanted)
     step_cache._memory.clear()
