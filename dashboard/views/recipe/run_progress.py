@@ -6,7 +6,6 @@ import time
 
 import streamlit as st
 
-from compression.errors import CompressionError
 from compression.runs.format import so_far
 from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
@@ -70,16 +69,15 @@ def stop_button(entry: StoredRun, key: str, *, stretch: bool = False) -> None:
 
 
 def _keep(run_id: str) -> None:
+    session.change(lambda: _end_training(run_id))
+
+
+def _end_training(run_id: str) -> None:
     """Stop training, unless it has ended meanwhile: then the measuring would be cancelled."""
-    try:
-        entry = session.store().runs.get(run_id)
-        if entry.progress is not None and entry.progress.keeps:
-            session.store().jobs.cancel(run_id)
-        else:
-            session.say(
-                "Its worker has ended; the run is queued again."
-                if entry.run.state is State.QUEUED
-                else "Training has just ended on its own; the model is being measured now."
-            )
-    except CompressionError as error:
-        session.add_problem(str(error))
+    entry = session.store().runs.get(run_id)
+    if entry.progress is not None and entry.progress.keeps:
+        session.store().jobs.cancel(run_id)
+    elif entry.run.state is State.QUEUED:
+        session.say("Its worker has ended; the run is queued again.")
+    else:
+        session.say("Training has just ended on its own; the model is being measured now.")
