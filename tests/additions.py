@@ -136,7 +136,7 @@ def _page() -> dict[str, Any]:
 
     from compression.catalogue.backends import title
     from dashboard.server.launch import SCRIPT
-    from dashboard.state.session import store
+    from dashboard.state.stored import store
     from tests.dashboard.page import healthy, text_of, unfolded
     from tests.dashboard.runs import done, recipe
 

@@ -14,7 +14,7 @@ from compression.runs.store import StoredRun
 from dashboard.figures import training_curves
 from dashboard.numbers import format as fmt
 from dashboard.numbers.training_history import training_history
-from dashboard.state import session
+from dashboard.state import actions, session, stored
 from dashboard.views.recipe import run_progress
 
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0
@@ -39,7 +39,7 @@ def _watch(model: str, drawn: dict[str, str], busy: bool) -> None:
         if page is not None:  # the whole page is being drawn: what it was drawn from is fresh
             entries = list(page.runs)
         else:  # while something runs, finished runs need not be read every second
-            entries = session.store().runs.find(model, ACTIVE if busy else ())
+            entries = stored.store().runs.find(model, ACTIVE if busy else ())
         if _states(entries, busy) != drawn:
             st.rerun()  # a run began or ended: the cards, the chart and the table change too
         active = [e for e in entries if e.run.state in ACTIVE]
@@ -57,14 +57,14 @@ def _list(active: list[StoredRun]) -> None:
         with st.container(border=True, key=f"active_{entry.run.id}"):
             _one(entry)
     if rest := waiting[len(few) :]:
-        mine = [e for e in rest if session.owns(e) and not session.asked_for_by(e)]
+        mine = [e for e in rest if actions.owns(e) and not actions.asked_for_by(e)]
         with st.container(border=True, key="waiting", horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{len(rest)} more runs** are waiting for their turn.", width="stretch")
             st.button(
                 "Cancel these" if len(mine) == len(rest) else f"Cancel yours ({len(mine)})",
                 key="cancel_waiting",
                 icon=":material/stop_circle:",
-                on_click=session.cancel,
+                on_click=actions.cancel,
                 args=(mine,),
                 disabled=not mine,
                 width="content",
@@ -74,8 +74,8 @@ def _list(active: list[StoredRun]) -> None:
 def _one(entry: StoredRun) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
-            whose = fmt.asked_for_by(session.asked_for_by(entry))
-            st.markdown(f"**{fmt.escaped(session.name_of(entry))}**{whose}")
+            whose = fmt.asked_for_by(actions.asked_for_by(entry))
+            st.markdown(f"**{fmt.escaped(stored.name_of(entry))}**{whose}")
             run_progress.bar(entry)
         run_progress.stop_button(entry, f"cancel_{entry.run.id}")
     point = entry.progress.point if entry.progress else None
@@ -110,7 +110,7 @@ def _figures(point: Point) -> None:
 
 
 def _curve(run: Run) -> None:
-    history = training_history(run, session.store().curves.get(run.id))
+    history = training_history(run, stored.store().curves.get(run.id))
     if not any(len(step.points) > 1 for step in history.steps):
         return
     end = history.planned

@@ -14,7 +14,7 @@ from compression.runs.store import StoredRun
 from dashboard.figures.trade_off import LARGE
 from dashboard.numbers import format as fmt
 from dashboard.numbers.headline import headline, smallest_within_a_point
-from dashboard.state import session
+from dashboard.state import address, session, stored
 from dashboard.views import activity, people, queue, runs_table
 from dashboard.views.recipe import panel as panel_module
 from dashboard.views.run import details_tabs, results, strip
@@ -41,9 +41,9 @@ def show() -> None:
 
 def _page() -> None:
     session.read_url()
-    session.restore_url()
-    _type_size(session.presenting())
-    if session.presenting():
+    address.restore_url()
+    _type_size(address.presenting())
+    if address.presenting():
         with session.drawing() as state:
             _presentation(state)
         return
@@ -106,7 +106,7 @@ def _headline(card: Card, entries: list[StoredRun]) -> None:
                 key="present",
                 icon=":material/slideshow:",
                 type="tertiary",
-                on_click=session.present,
+                on_click=address.present,
                 args=(True,),
                 help="For a projector: large type, the chart and one sentence.",
             )
@@ -126,7 +126,7 @@ def _presentation(state: session.PageState) -> None:
             key="present",
             icon=":material/close:",
             type="tertiary",
-            on_click=session.present,
+            on_click=address.present,
             args=(False,),
             shortcut="Escape",
         )
@@ -147,7 +147,7 @@ def _results(
 
 def _chosen(entries: list[StoredRun]) -> StoredRun | None:
     best = smallest_within_a_point([e.run for e in entries])
-    return session.selected(entries, best.id if best else None)
+    return address.selected(entries, best.id if best else None)
 
 
 def _model() -> None:
@@ -155,7 +155,7 @@ def _model() -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.selectbox(
             "Model",
-            session.model_ids(),
+            stored.model_ids(),
             key="model",
             persist_state="session",
             format_func=lambda m: catalogue[m].title,
@@ -192,10 +192,10 @@ def _about(card: Card) -> None:
 
 
 def _problems() -> None:
-    problems = session.url_problems()
+    problems = address.url_problems()
     if not problems:
         return
     text = "Part of the URL could not be used.\n" + "\n".join(f"- {line}" for line in problems)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.warning(text, icon=":material/link_off:")
-        st.button("Dismiss", key="dismiss", on_click=session.forget_problems)
+        st.button("Dismiss", key="dismiss", on_click=address.forget_problems)

@@ -12,7 +12,7 @@ from compression.errors import CompressionError
 from compression.runs.results import Run, State
 from dashboard.numbers import format as fmt
 from dashboard.numbers.headline import smallest_within_a_point
-from dashboard.state import session
+from dashboard.state import session, stored
 
 _TABLE = "models"
 
@@ -28,10 +28,10 @@ def show(explore: st.Page) -> None:
 
 def _page(explore: st.Page) -> None:
     runs: dict[str, list[Run]] = {}
-    for entry in session.store().runs.find():
+    for entry in stored.store().runs.find():
         if entry.run.state is State.DONE:
             runs.setdefault(entry.run.model, []).append(entry.run)
-    ids = session.model_ids()
+    ids = stored.model_ids()
     st.markdown("# Which model?")
     st.caption("Tick a model to explore it. The first ones come with the program, images included.")
     event = st.dataframe(

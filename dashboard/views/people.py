@@ -8,7 +8,7 @@ import streamlit as st
 
 from compression.runs.results import State
 from compression.runs.store import StoredRun
-from dashboard.state import people, session
+from dashboard.state import actions, address, people, stored
 from dashboard.state.rules import rules
 
 _WHOSE = "whose"
@@ -22,18 +22,18 @@ def shown(entries: Sequence[StoredRun]) -> list[StoredRun]:
 
 def _whose() -> str:
     """Whose runs are shown, by their public id; empty for everybody's."""
-    kept = session.kept(_WHOSE)
+    kept = address.kept(_WHOSE)
     if kept is None or people.is_public_id(kept):
         return kept or ""
-    session.add_problem(f"whose: {kept!r} is nobody. Showing everybody's runs instead.")
-    session.keep(_WHOSE, None)
+    address.add_problem(f"whose: {kept!r} is nobody. Showing everybody's runs instead.")
+    address.keep(_WHOSE, None)
     return ""
 
 
 def choose(entries: Sequence[StoredRun]) -> None:
     """The choice whose runs are shown, where there are several people's; the address keeps it, and
     means the same person whoever opens it."""
-    whose, me = _whose(), session.person()
+    whose, me = _whose(), actions.person()
     if not whose and not _others(entries):
         return
     st.session_state[_WHOSE] = whose
@@ -44,7 +44,7 @@ def choose(entries: Sequence[StoredRun]) -> None:
         key=_WHOSE,
         required=True,
         format_func=options.__getitem__,
-        on_change=lambda: session.keep(_WHOSE, st.session_state[_WHOSE] or None),
+        on_change=lambda: address.keep(_WHOSE, st.session_state[_WHOSE] or None),
         label_visibility="collapsed",
     )
 
@@ -53,7 +53,7 @@ def _options(whose: str, me: str) -> dict[str, str]:
     """What can be chosen, by what the address calls it: one more person where it names one."""
     options = {"": "All runs"} | ({people.public_id(me): "Mine"} if me else {})
     if whose not in options:
-        names = {people.public_id(person): name for person, name in session.names().items()}
+        names = {people.public_id(person): name for person, name in actions.names().items()}
         options[whose] = names.get(whose, f"Guest {whose[:4]}")
     return options
 
@@ -70,21 +70,21 @@ def _measured(entries: Sequence[StoredRun]) -> bool:
 def show_nothing() -> None:
     """In the place of the chart, where all results are somebody else's."""
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="nothing"):
-        mine = session.kept(_WHOSE) == people.public_id(session.person())
+        mine = address.kept(_WHOSE) == people.public_id(actions.person())
         who = "You have" if mine else "This person has"
         st.markdown(f"{who} no result for this model yet.", width="stretch")
-        st.button("Show all runs", key="show_all", on_click=session.keep, args=(_WHOSE, None))
+        st.button("Show all runs", key="show_all", on_click=address.keep, args=(_WHOSE, None))
 
 
 def _others(entries: Sequence[StoredRun]) -> bool:
-    return bool(people.owners(entries) - {session.person()})
+    return bool(people.owners(entries) - {actions.person()})
 
 
 def you(entries: Sequence[StoredRun]) -> None:
     """What others call this person, and the one place where they say it: where there are others, or
     may be."""
-    me = session.visitor()
-    name = people.name_of(session.store(), me.person) if me.person else ""
+    me = actions.visitor()
+    name = people.name_of(stored.store(), me.person) if me.person else ""
     if not (name or me.admin or rules().shared or _others(entries)):
         return
     with st.popover(
@@ -105,7 +105,7 @@ def you(entries: Sequence[StoredRun]) -> None:
             max_chars=60,
             placeholder=people.shown_name(me.person, {}),
             help="Others who share this page see it beside your runs. It stays with this browser.",
-            on_change=lambda: session.change(
-                lambda: people.keep_name(session.store(), me.person, st.session_state["own_name"])
+            on_change=lambda: actions.change(
+                lambda: people.keep_name(stored.store(), me.person, st.session_state["own_name"])
             ),
         )

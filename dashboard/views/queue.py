@@ -17,7 +17,7 @@ from compression.runs.results import ACTIVE
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.queue import Queue, places, queue_of
-from dashboard.state import people, session
+from dashboard.state import actions, people, stored
 from dashboard.views.recipe import run_progress
 
 _SECONDS = 3.0
@@ -30,7 +30,7 @@ def show(model: str) -> None:
 
 def _watch(model: str) -> None:
     try:
-        queue = queue_of(session.store().runs.find(states=ACTIVE))
+        queue = queue_of(stored.store().runs.find(states=ACTIVE))
         if queue.length > 1 or any(e.run.model != model for e in queue.running + queue.waiting):
             _draw(queue)
     except CompressionError as error:
@@ -40,10 +40,10 @@ def _watch(model: str) -> None:
 def _draw(queue: Queue) -> None:
     with st.container(border=True, key="queue"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Queue:** {queue.sentence(session.person())}.", width="stretch")
+            st.markdown(f"**Queue:** {queue.sentence(actions.person())}.", width="stretch")
             if not st.toggle("Show the queue", key="show_queue", persist_state="session"):
                 return
-        names = session.names()
+        names = actions.names()
         for entry in queue.running:
             st.markdown(_described(entry, names))
             run_progress.bar(entry)
@@ -53,7 +53,7 @@ def _draw(queue: Queue) -> None:
 
 def _described(entry: StoredRun, names: Mapping[str, str]) -> str:
     whose = fmt.asked_for_by(_owner(entry, names))
-    return f"**{fmt.escaped(session.name_of(entry))}** · {_title(entry)}{whose}"
+    return f"**{fmt.escaped(stored.name_of(entry))}** · {_title(entry)}{whose}"
 
 
 def _waiting(queue: Queue, names: Mapping[str, str]) -> None:
@@ -72,12 +72,12 @@ def _waiting(queue: Queue, names: Mapping[str, str]) -> None:
     chosen = [waiting[row] for row in event["selection"]["rows"]]
     if not chosen:
         return
-    others = not all(map(session.owns, chosen))
+    others = not all(map(actions.owns, chosen))
     st.button(
         "Cancel this run" if len(chosen) == 1 else f"Cancel these {len(chosen)} runs",
         key="cancel_chosen",
         icon=":material/stop_circle:",
-        on_click=session.cancel,
+        on_click=actions.cancel,
         args=(chosen,),
         disabled=others,
         help=people.ONLY_ITS_OWNER if others else None,
@@ -93,12 +93,12 @@ def table_key(waiting: Sequence[StoredRun]) -> str:
 def frame(queue: Queue, names: Mapping[str, str], now: float) -> pd.DataFrame:
     """One row a run that waits, in the order in which they are done; `now` in seconds since
     1970."""
-    starts = places(queue, session.seconds_of, now)
+    starts = places(queue, stored.seconds_of, now)
     rows = [
         {
             "place": starts[entry.run.id].place,
             "starts_in": _starts_in(starts[entry.run.id].seconds),
-            "name": session.name_of(entry),
+            "name": stored.name_of(entry),
             "model": _title(entry),
             "asked_for_by": _owner(entry, names) or None,
             "since": datetime.fromtimestamp(entry.created, UTC),
@@ -119,7 +119,7 @@ def _title(entry: StoredRun) -> str:
 
 
 def _owner(entry: StoredRun, names: Mapping[str, str]) -> str:
-    if entry.owner and entry.owner == session.person():
+    if entry.owner and entry.owner == actions.person():
         return "you"
     return people.shown_name(entry.owner, names) if entry.owner else ""
 

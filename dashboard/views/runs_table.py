@@ -16,7 +16,7 @@ from compression.runs.results import Run
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import timing_of
-from dashboard.state import people, session
+from dashboard.state import actions, address, people, stored
 
 _TABLE = "runs"
 _PIN = "\N{PUSHPIN} "
@@ -37,7 +37,7 @@ def _row(entry: StoredRun) -> dict[str, object]:
     return {
         "run": run.id,
         "state": run.state.value,
-        "name": session.name_of(entry),
+        "name": stored.name_of(entry),
         "recipe": run.recipe.sentence(),
         "method": _method(run.recipe, run.dataset is not None),
         "accuracy_percent": 100 * top1.value if top1 else None,
@@ -59,7 +59,7 @@ def _row(entry: StoredRun) -> dict[str, object]:
         "macs": m.macs if m else None,
         "bits_per_weight": m.bits_per_weight if m else None,
         "seconds": run.seconds,
-        "asked_for_by": people.shown_name(entry.owner, session.names()) if entry.owner else None,
+        "asked_for_by": people.shown_name(entry.owner, actions.names()) if entry.owner else None,
         "started": datetime.fromtimestamp(entry.created, UTC),
         "stopped_early": run.stopped_early,
         "pinned": entry.pinned,
@@ -147,7 +147,7 @@ def _picked(ids: list[str]) -> None:
     event = st.session_state.get(_TABLE) or {}
     rows = (event.get("selection") or {}).get("rows", [])
     if rows and rows[0] < len(ids):
-        session.select(ids[rows[0]])
+        address.select(ids[rows[0]])
 
 
 _number = st.column_config.NumberColumn

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from compression.runs.results import State
-from dashboard.state.session import FIRST_MODEL
+from dashboard.state.stored import FIRST_MODEL
 from tests.browser.serve import Dashboard, memory_map
 from tests.browser.steps import (
     choose,

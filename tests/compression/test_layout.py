@@ -107,7 +107,8 @@ def test_what_a_page_shows_at_once_knows_no_torch(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources("dashboard"), ids=str)
 def test_only_views_know_streamlit_and_only_figures_know_plotly(path: Path) -> None:
-    streamlit = ("dashboard/state/session.py", "dashboard/server", "dashboard/views")
+    state = [f"dashboard/state/{room}.py" for room in ("stored", "address", "session", "actions")]
+    streamlit = (*state, "dashboard/server", "dashboard/views")
     if "streamlit" in packages(path) and path != Path("dashboard/app.py"):
         assert str(path).startswith(streamlit)
     if "plotly" in packages(path) and path != Path("dashboard/server/preload.py"):

@@ -16,7 +16,7 @@ from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.warnings import warning
-from dashboard.state import session
+from dashboard.state import actions, address, session, stored
 from dashboard.state.defaults import refusal
 from dashboard.state.form import (
     CUSTOM,
@@ -35,7 +35,7 @@ _PROGRESS_SECONDS = 1.0
 def show() -> None:
     """Draw the panel. It reruns by itself while sliders move; the rest of the page stays."""
     _panel()
-    if text := session.message():
+    if text := actions.message():
         st.toast(text, icon=":material/schedule:")
 
 
@@ -55,7 +55,7 @@ def _panel() -> None:
                 _quantize(form)
                 _distill(page)
                 advanced.show(form, _more(page, weights, known))
-            session.write_url(card.id, form)
+            address.write_url(card.id, form)
             with st.container(key="act", gap="xsmall"):
                 _act(page, weights, known)
     except CompressionError as error:
@@ -176,7 +176,7 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
         return
     if same is not None and not refused:
         _already(same)
-    if why := session.refused():
+    if why := actions.refused():
         st.error(why, icon=":material/block:")
     st.html(f'<div id="{RUN}" tabindex="-1"></div>')
     if st.button(
@@ -188,7 +188,7 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
         width="stretch",
         disabled=refused is not None,
     ):
-        session.queue(card, recipe, form["device"])
+        actions.queue(card, recipe, form["device"])
         st.rerun()
 
 
@@ -208,7 +208,7 @@ def _under_way(entry: StoredRun) -> None:
 
 def _progress(run_id: str) -> None:
     try:
-        entry = session.store().runs.get(run_id)
+        entry = stored.store().runs.get(run_id)
     except CompressionError:
         return  # deleted meanwhile
     run_progress.bar(entry)
@@ -225,7 +225,7 @@ def _already(same: StoredRun) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(_measured(same), width="stretch")
         if st.button("Show it", key="show_same", type="tertiary"):
-            session.select(same.run.id)
+            address.select(same.run.id)
             st.rerun()
 
 

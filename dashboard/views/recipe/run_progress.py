@@ -10,7 +10,7 @@ from compression.runs.format import so_far
 from compression.runs.results import ACTIVE, State
 from compression.runs.store import StoredRun
 from dashboard.numbers.queue import places, queue_of, seconds_left
-from dashboard.state import people, session
+from dashboard.state import actions, people, stored
 
 
 def bar(entry: StoredRun) -> None:
@@ -41,8 +41,8 @@ def under_way(entry: StoredRun, now: float) -> str:
 
 
 def _queued(entry: StoredRun) -> str:
-    queue = queue_of(session.store().runs.find(states=ACTIVE))
-    place = places(queue, session.seconds_of, time.time()).get(entry.run.id)
+    queue = queue_of(stored.store().runs.find(states=ACTIVE))
+    place = places(queue, stored.seconds_of, time.time()).get(entry.run.id)
     words = place.words if place is not None else "Starting"  # claimed meanwhile
     return f"Its worker ended: {words[0].lower()}{words[1:]}" if entry.attempts else words
 
@@ -55,12 +55,12 @@ def stop_button(entry: StoredRun, key: str, *, stretch: bool = False) -> None:
         label,
         key=key,
         icon=":material/stop_circle:",
-        on_click=_keep if keeps else session.cancel,
+        on_click=_keep if keeps else actions.cancel,
         args=(entry.run.id,) if keeps else ([entry],),
-        disabled=entry.cancelling or not session.owns(entry),
+        disabled=entry.cancelling or not actions.owns(entry),
         width="stretch" if stretch else "content",
         help=people.ONLY_ITS_OWNER
-        if not session.owns(entry)
+        if not actions.owns(entry)
         else "Ends training, restores the best model so far, finishes the recipe and measures the "
         "result."
         if keeps
@@ -69,15 +69,15 @@ def stop_button(entry: StoredRun, key: str, *, stretch: bool = False) -> None:
 
 
 def _keep(run_id: str) -> None:
-    session.change(lambda: _end_training(run_id))
+    actions.change(lambda: _end_training(run_id))
 
 
 def _end_training(run_id: str) -> None:
     """Stop training, unless it has ended meanwhile: then the measuring would be cancelled."""
-    entry = session.store().runs.get(run_id)
+    entry = stored.store().runs.get(run_id)
     if entry.progress is not None and entry.progress.keeps:
-        session.store().jobs.cancel(run_id)
+        stored.store().jobs.cancel(run_id)
     elif entry.run.state is State.QUEUED:
-        session.say("Its worker has ended; the run is queued again.")
+        actions.say("Its worker has ended; the run is queued again.")
     else:
-        session.say("Training has just ended on its own; the model is being measured now.")
+        actions.say("Training has just ended on its own; the model is being measured now.")

@@ -10,7 +10,7 @@ from compression.catalogue.cards import Card
 from compression.recipe.recipe import Recipe
 from compression.runs.store import StoredRun
 from dashboard.numbers import temperature_grid
-from dashboard.state import session
+from dashboard.state import actions
 from dashboard.state.form import Form, to_recipe
 
 
@@ -39,7 +39,7 @@ def button(card: Card, form: Form, entries: Sequence[StoredRun], refused: str | 
         disabled=bool(why),
         help=why or _described(form),
     ):
-        session.queue_all(card, left, form["device"])
+        actions.queue_all(card, left, form["device"])
         st.rerun()
 
 

@@ -11,7 +11,7 @@ from compression.runs.results import ACTIVE, Run, State
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.temperature_grid import grid_of
-from dashboard.state import session
+from dashboard.state import address, stored
 from dashboard.views.run import (
     details,
     downloads,
@@ -28,7 +28,7 @@ Section = Callable[[list[StoredRun], StoredRun], None]
 def _result(_: list[StoredRun], chosen: StoredRun) -> None:
     """What was done, how often both models agree, notes; then every figure and the recipe."""
     run = chosen.run
-    example = session.example_of(run.id)
+    example = stored.example_of(run.id)
     if example is not None:
         st.markdown(f"**{example.title}.** {example.description}")
     st.markdown(f"{run.recipe.sentence()}  \n:small[:gray[Run {run.id}]]")
@@ -82,9 +82,9 @@ def show(entries: list[StoredRun], chosen: StoredRun) -> None:
 
 
 def _tabs(titles: list[str], entries: list[StoredRun], chosen: StoredRun) -> None:
-    kept = session.kept(KEY)
+    kept = address.kept(KEY)
     st.session_state[KEY] = kept if kept in titles else titles[0]
-    tabs = st.tabs(titles, key=KEY, on_change=lambda: session.keep(KEY, st.session_state[KEY]))
+    tabs = st.tabs(titles, key=KEY, on_change=lambda: address.keep(KEY, st.session_state[KEY]))
     for title, tab in zip(titles, tabs, strict=True):
         if tab.open:
             with tab:

@@ -9,7 +9,7 @@ import streamlit as st
 from compression.catalogue.file_formats import FORMATS
 from compression.runs.results import Exported, Measurement, Run
 from dashboard.numbers import format as fmt
-from dashboard.state import session
+from dashboard.state import stored
 from dashboard.state.export_jobs import FILES, Making, file_name
 
 _POLL_SECONDS = 1.0
@@ -36,7 +36,7 @@ def section(run: Run) -> None:
 
 def _exported(run: Run, name: str) -> Exported | None:
     """What was checked of the file: when it was made here, or else by the run."""
-    making = FILES.state_of(session.store().url, run.id, name)
+    making = FILES.state_of(stored.store().url, run.id, name)
     if making is not None and making.exported is not None:
         return making.exported
     return next((e for e in run.exported if e.format == name), None)
@@ -64,13 +64,13 @@ def _about(run: Run, name: str) -> list[str]:
 
 
 def _button(run: Run, name: str) -> None:
-    packed = session.store().files.get(run.id) if name == "packed" else None
+    packed = stored.store().files.get(run.id) if name == "packed" else None
     if packed is not None:
         # Bytes keep their address when the page is drawn again; a callable's is good only once,
         # and a click just then would fail. Packed files are small enough.
         _download(name, file_name(run, name), packed)
         return
-    making = FILES.state_of(session.store().url, run.id, name)
+    making = FILES.state_of(stored.store().url, run.id, name)
     if making is None or making.state == "failed":
         _prepare(run, name, making)
     elif making.state == "ready" and making.path is not None:
@@ -108,11 +108,11 @@ def _prepare(run: Run, name: str, failed: Making | None) -> None:
 
 
 def _request(run: Run, name: str) -> None:
-    FILES.ask(session.store().url, run, name)
+    FILES.ask(stored.store().url, run, name)
 
 
 def _wait(run_id: str, name: str) -> None:
-    making = FILES.state_of(session.store().url, run_id, name)
+    making = FILES.state_of(stored.store().url, run_id, name)
     if making is None or making.state in ("ready", "failed"):
         st.rerun()
     status = f"Being made, {fmt.duration(making.seconds)}"

@@ -14,7 +14,7 @@ from dashboard.figures.layers import layers_figure, roofline_figure
 from dashboard.figures.style import CONFIG
 from dashboard.numbers import backend_timings, layer_times
 from dashboard.numbers import format as fmt
-from dashboard.state import session
+from dashboard.state import stored
 
 _POLL_SECONDS = 1.0
 _PROBLEM = "latency_problem"
@@ -27,7 +27,7 @@ _WHAT = (
 
 def section(run: Run) -> None:
     """What was measured, or the button that requests it."""
-    store = session.store()
+    store = stored.store()
     job, report = store.jobs.get(run.id, Kind.LATENCY), store.latency.get(run.id)
     failed = job is not None and job.state is State.FAILED
     if report is not None:
@@ -43,7 +43,7 @@ def section(run: Run) -> None:
 
 
 def _button(run: Run, again: bool) -> None:
-    gone = run.stopped_early and not session.store().files.has(run.id)
+    gone = run.stopped_early and not stored.store().files.has(run.id)
     st.button(
         "Measure again" if again else "Measure latency in depth",
         key="request_latency",
@@ -62,7 +62,7 @@ def _button(run: Run, again: bool) -> None:
 
 def _request(run_id: str) -> None:
     try:
-        session.store().latency.request(run_id)
+        stored.store().latency.request(run_id)
     except CompressionError as error:
         st.session_state[_PROBLEM] = str(error)
 
@@ -70,7 +70,7 @@ def _request(run_id: str) -> None:
 def _wait(run_id: str) -> None:
     """Show the state of the request until it is done, then draw the page again."""
     try:
-        job = session.store().jobs.get(run_id, Kind.LATENCY)
+        job = stored.store().jobs.get(run_id, Kind.LATENCY)
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
         return

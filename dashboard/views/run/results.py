@@ -20,7 +20,7 @@ from dashboard.figures.trade_off import solid_figure, trade_off_figure
 from dashboard.numbers import format as fmt
 from dashboard.numbers import trade_off
 from dashboard.numbers.measures import COLOURS, HORIZONTAL, MEASURES, VERTICAL
-from dashboard.state import session
+from dashboard.state import actions, address, session, stored
 from dashboard.state.defaults import first_runs
 from dashboard.state.form import Form, to_recipe
 
@@ -47,7 +47,7 @@ def show(
 def _empty(card: Card) -> None:
     starts = first_runs(
         session.page().form,
-        session.weights_of(card),
+        stored.weights_of(card),
         session.images(),
         starting_points(card.id),
     )
@@ -73,7 +73,7 @@ def _start(card: Card, place: int, name: str, form: Form) -> None:
             "Run this",
             key=f"first_{place}",
             icon=":material/play_arrow:",
-            on_click=session.queue,
+            on_click=actions.queue,
             args=(card, recipe, form["device"]),
             width="stretch",
         )
@@ -81,11 +81,11 @@ def _start(card: Card, place: int, name: str, form: Form) -> None:
 
 def _trade_off(card: Card, entries: list[StoredRun], selected: str, large: bool) -> None:
     done = [e.run for e in entries]
-    names = {e.run.id: session.name_of(e) for e in entries}
+    names = {e.run.id: stored.name_of(e) for e in entries}
     axes = _axes(done)
     x, y, colour = (axis.chosen for axis in axes)
     chart = trade_off.trade_off(done, x, y, colour, names)
-    solid = session.kept(_SOLID) is not None and not large
+    solid = address.kept(_SOLID) is not None and not large
     notice = trade_off.notice(chart, solid=solid)
     file = f"{card.id} {chart.title}"
     head = st.container(horizontal=True, vertical_alignment="top", gap="small", key="chart_head")
@@ -139,7 +139,7 @@ class _Axis:
 
     @property
     def chosen(self) -> str:
-        kept = session.kept(self.name)
+        kept = address.kept(self.name)
         return kept if kept in self.measures else self.measures[0]
 
 
@@ -162,14 +162,14 @@ def _choices(axes: Sequence[_Axis], solid: bool) -> None:
             key=key,
             format_func=lambda n: MEASURES[n].title,
             help="\n".join(f"- **{MEASURES[n].title}**: {MEASURES[n].help}" for n in axis.measures),
-            on_change=lambda name, key: session.keep(name, st.session_state[key]),
+            on_change=lambda name, key: address.keep(name, st.session_state[key]),
             args=(axis.name, key),
         )
     st.session_state[_SOLID] = solid
     st.toggle(
         "In three dimensions",
         key=_SOLID,
-        on_change=lambda: session.keep(_SOLID, "yes" if st.session_state[_SOLID] else None),
+        on_change=lambda: address.keep(_SOLID, "yes" if st.session_state[_SOLID] else None),
         help="The measure of the colour becomes a third axis. Drag to turn.",
     )
 
@@ -177,7 +177,7 @@ def _choices(axes: Sequence[_Axis], solid: bool) -> None:
 def _clicked() -> None:
     run_id = run_of(st.session_state.get(_CHART) or {})
     if run_id:
-        session.select(run_id)
+        address.select(run_id)
 
 
 def run_of(event: Mapping[str, Any]) -> str | None:

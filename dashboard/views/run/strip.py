@@ -14,7 +14,7 @@ from compression.runs.statistics import Ratio
 from compression.runs.store import Kind, StoredRun
 from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import MEASURES, timing_of
-from dashboard.state import people, session
+from dashboard.state import actions, address, people, session, stored
 from dashboard.state.form import from_recipe
 from dashboard.views.run.details import ICONS
 
@@ -35,11 +35,11 @@ def show(
     Args:
         menus: whether it offers what can be done with the run.
     """
-    if menus and session.removed() is not None:
+    if menus and actions.removed() is not None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.caption("The run was deleted.")
-            st.button("Undo", key="undo", type="tertiary", on_click=session.restore)
-    if chosen is None and not session.original_selected():
+            st.button("Undo", key="undo", type="tertiary", on_click=actions.restore)
+    if chosen is None and not address.original_selected():
         return
     with st.container(border=True, key="strip", gap="xsmall"):
         if chosen is None:
@@ -77,15 +77,15 @@ def _head(chosen: StoredRun, menus: bool) -> None:
     """Which run the figures are about, and a button that sets the sliders to its recipe."""
     run = chosen.run
     icon, colour = ICONS[run.state]
-    fits, example = from_recipe(run.recipe, session.page().form), session.example_of(run.id)
+    fits, example = from_recipe(run.recipe, session.page().form), stored.example_of(run.id)
     badges = "" if run.state is State.DONE else f" :{colour}-badge[:material/{icon}: {run.state}]"
     if run.stopped_early:
         badges += " :orange-badge[:material/stop_circle: stopped early]"
     if example is not None:
         badges += " :violet-badge[:material/bookmark: example]"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        whose = fmt.asked_for_by(session.asked_for_by(chosen))
-        st.markdown(f"**{fmt.escaped(session.name_of(chosen))}**{badges}{whose}", width="stretch")
+        whose = fmt.asked_for_by(actions.asked_for_by(chosen))
+        st.markdown(f"**{fmt.escaped(stored.name_of(chosen))}**{badges}{whose}", width="stretch")
         if not menus:
             return
         st.button(
@@ -106,7 +106,7 @@ def _head(chosen: StoredRun, menus: bool) -> None:
 
 def _menu(chosen: StoredRun) -> None:
     """What can be done with the run itself."""
-    run_id, runs, owns = chosen.run.id, session.store().runs, session.owns(chosen)
+    run_id, runs, owns = chosen.run.id, stored.store().runs, actions.owns(chosen)
     if not owns:
         st.caption(people.ONLY_ITS_OWNER)
     st.session_state["run_name"] = chosen.name
@@ -116,7 +116,7 @@ def _menu(chosen: StoredRun) -> None:
         placeholder=chosen.title,
         max_chars=60,
         disabled=not owns,
-        on_change=lambda: session.change(lambda: runs.rename(run_id, st.session_state["run_name"])),
+        on_change=lambda: actions.change(lambda: runs.rename(run_id, st.session_state["run_name"])),
     )
     for key, on, verb, undo, icon, act in (
         ("pin", chosen.pinned, "Pin to the top", "Unpin", "keep", runs.pin),
@@ -126,7 +126,7 @@ def _menu(chosen: StoredRun) -> None:
             undo if on else verb,
             key=f"{key}_run",
             icon=f":material/{icon}:",
-            on_click=session.change,
+            on_click=actions.change,
             args=(partial(act, run_id, not on),),
             disabled=not owns,
             width="stretch",
@@ -135,7 +135,7 @@ def _menu(chosen: StoredRun) -> None:
         "Delete",
         key="delete_run",
         icon=":material/delete:",
-        on_click=session.remove,
+        on_click=actions.remove,
         args=(run_id,),
         disabled=not owns,
         width="stretch",
@@ -162,7 +162,7 @@ def _again(card: Card, chosen: StoredRun) -> None:
         "Run it again",
         key="again",
         icon=":material/replay:",
-        on_click=session.queue,
+        on_click=actions.queue,
         args=(card, chosen.run.recipe, chosen.device),
     )
 
@@ -181,7 +181,7 @@ def _busy(run: Run) -> None:
     """That the times may be off, and a button to take them again."""
     if not (MEASURES["speedup"].disturbed(run) or MEASURES["int8_speedup"].disturbed(run)):
         return
-    job = session.store().jobs.get(run.id, Kind.REMEASURE)
+    job = stored.store().jobs.get(run.id, Kind.REMEASURE)
     if job is not None and job.state in ACTIVE:
         st.fragment(_remeasuring, run_every=1.0, key="remeasuring")(run.id)
         return
@@ -196,13 +196,13 @@ def _busy(run: Run) -> None:
             key="remeasure",
             icon=":material/speed:",
             type="tertiary",
-            on_click=session.change,
-            args=(partial(session.store().runs.request, run.id, Kind.REMEASURE),),
+            on_click=actions.change,
+            args=(partial(stored.store().runs.request, run.id, Kind.REMEASURE),),
         )
 
 
 def _remeasuring(run_id: str) -> None:
-    job = session.store().jobs.get(run_id, Kind.REMEASURE)
+    job = stored.store().jobs.get(run_id, Kind.REMEASURE)
     if job is None or job.state not in ACTIVE:
         st.rerun()
     st.caption(":material/speed: Latency is measured again once no run is under way.")

@@ -13,7 +13,7 @@ from dashboard.figures.style import CONFIG
 from dashboard.figures.temperature_grid import grid_figure
 from dashboard.numbers import format as fmt
 from dashboard.numbers import temperature_grid
-from dashboard.state import session
+from dashboard.state import address
 
 _CHART, _TABLE = "temperatures", "temperature_table"
 
@@ -73,11 +73,11 @@ def _picked(grid: temperature_grid.Grid) -> None:
     for row, column in (event.get("selection") or {}).get("cells", []):
         run = runs.get((grid.temperatures[row], alphas.get(column, -1.0)))
         if run is not None:
-            session.select(run.id)
+            address.select(run.id)
 
 
 def _clicked() -> None:
     event: Mapping[str, Any] = st.session_state.get(_CHART) or {}
     for point in event.get("selection", {}).get("points", []):
         if point.get("customdata"):
-            session.select(str(point["customdata"][0]))
+            address.select(str(point["customdata"][0]))

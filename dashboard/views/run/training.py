@@ -19,7 +19,7 @@ from dashboard.numbers.training_history import (
     notice,
     training_history,
 )
-from dashboard.state import session
+from dashboard.state import address, stored
 
 MOST = len(training_curves.OVERLAYS)
 _TITLES = {
@@ -33,7 +33,7 @@ def show(entries: list[StoredRun], chosen: StoredRun) -> None:
     """The section, if the run was trained and its curves were stored."""
     if not chosen.run.recipe.trains or chosen.run.state in ACTIVE:
         return
-    history = training_history(chosen.run, session.store().curves.get(chosen.run.id))
+    history = training_history(chosen.run, stored.store().curves.get(chosen.run.id))
     if not any(step.points for step in history.steps):
         return
     others = [
@@ -52,7 +52,7 @@ def _section(run: Run, history: TrainingHistory, others: list[Run]) -> None:
     try:
         labels = distinct_labels([run, *chosen])
         overlays = [
-            training_history(r, session.store().curves.get(r.id), labels[r.id]) for r in chosen
+            training_history(r, stored.store().curves.get(r.id), labels[r.id]) for r in chosen
         ]
     except CompressionError as error:
         st.error(str(error), icon=":material/error:")
@@ -96,7 +96,7 @@ def _choose(run: Run, others: list[Run]) -> list[Run]:
     runs = {other.id: other for other in others}
     if not runs:
         return []
-    compared = [run_id for run_id in session.compared() if run_id in runs]
+    compared = [run_id for run_id in address.compared() if run_id in runs]
     st.session_state["compare"] = compared[:MOST]
     chosen: list[str] = st.multiselect(
         "Compare with",
@@ -113,4 +113,4 @@ def _choose(run: Run, others: list[Run]) -> list[Run]:
 
 
 def _compare() -> None:
-    session.compare(st.session_state["compare"])
+    address.compare(st.session_state["compare"])

@@ -14,7 +14,7 @@ from compression.runs.progress import Point, Progress
 from compression.runs.results import State
 from compression.runs.statistics import Interval
 from compression.runs.store import Store, new_run, open_store
-from dashboard.state import session
+from dashboard.state import stored
 from dashboard.views.recipe.advanced import OPEN
 from dashboard.views.runs_table import frame
 from tests.dashboard.page import (
@@ -297,7 +297,7 @@ def test_a_new_store_begins_with_the_examples(
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "small.json").write_text(example.model_dump_json())
     monkeypatch.setattr(examples, "assets_dir", lambda: tmp_path)
-    session._examples.cache_clear()
+    stored._examples.cache_clear()
     new = open_store(f"sqlite:///{tmp_path / 'new.sqlite'}")
     monkeypatch.setenv(STORE_VARIABLE, new.url)
     at = page()
@@ -309,7 +309,7 @@ def test_a_new_store_begins_with_the_examples(
     other = page(model="fashion-mnist/squeezenet1_1")
     assert "Nothing measured for this model yet" in text_of(other)
     assert [e.run.id for e in new.runs.find()] == [run.id]
-    session._examples.cache_clear()
+    stored._examples.cache_clear()
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from compression.catalogue.cards import cards
 from compression.runs.results import State
 from compression.runs.store import Store, new_run
-from dashboard.state import people, session
+from dashboard.state import actions, people
 from dashboard.state.rules import Rules
 from dashboard.state.url import ORIGINAL
 from dashboard.views import people as views
@@ -30,7 +30,7 @@ OTHER_MODEL = "fashion-mnist/squeezenet1_1"
 
 @pytest.fixture(autouse=True)
 def _me(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "person", lambda: ME)
+    monkeypatch.setattr(actions, "person", lambda: ME)
 
 
 def running(store: Store, owner: str) -> str:
@@ -147,13 +147,13 @@ def test_a_link_shows_the_same_persons_runs_to_everybody(
 ) -> None:
     mine, theirs, _ = asked(store, ME, OTHER, THIRD)
     people.keep_name(store, OTHER, "Ada")
-    monkeypatch.setattr(session, "person", lambda: OTHER)
+    monkeypatch.setattr(actions, "person", lambda: OTHER)
     sender = page()
     healthy(sender.segmented_control(key="whose").set_value(people.public_id(OTHER)).run())
     address = {name: sender.query_params[name] for name in ("model", "run", "whose")}
     assert OTHER not in address.values()  # whoever knows the cookie could act as them
 
-    monkeypatch.setattr(session, "person", lambda: ME)
+    monkeypatch.setattr(actions, "person", lambda: ME)
     at = page(**address)
     assert in_table(at) == in_chart(at) == {theirs}
     assert at.segmented_control(key="whose").options == ["All runs", "Mine", "Ada"]
@@ -223,7 +223,7 @@ def test_nobody_is_asked_for_a_name_without_a_cookie_to_know_them_by(
     page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked(store, OTHER)
-    monkeypatch.setattr(session, "person", lambda: "")
+    monkeypatch.setattr(actions, "person", lambda: "")
     at = page()
     assert not [t for t in at.text_input if t.key == "own_name"]
     assert "Your browser keeps no cookies" in text_of(at)
@@ -273,7 +273,7 @@ def admin_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
     def put(me: bool) -> None:
         visitor = people.Visitor(ME, admin=me, administered=True)
-        monkeypatch.setattr(session, "visitor", lambda: visitor)
+        monkeypatch.setattr(actions, "visitor", lambda: visitor)
 
     return put
 
@@ -306,7 +306,7 @@ def test_where_there_is_an_admin_nobodys_runs_are_the_admins(
 
 
 def limited(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(session, "rules", lambda: Rules(runs_per_person=most))
+    monkeypatch.setattr(actions, "rules", lambda: Rules(runs_per_person=most))
 
 
 def waiting(store: Store, owner: str, count: int, model: str = OTHER_MODEL) -> list[str]:
