@@ -33,7 +33,7 @@ _DRIVERS = {
 _APART = 2.0
 # Amounts that a search tries, which is by bisection, and the share of a step that scores weights by
 # images, which is done once for all of them.
-ATTEMPTS, _SCORING = 12, 0.6
+ATTEMPTS, _SCORING = 11, 0.5
 # An image takes so many times as long to train on as to predict.
 TRAINING = 7
 Work = dict[str, object]
