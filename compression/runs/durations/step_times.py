@@ -11,7 +11,7 @@ from compression.recipe.steps import Distill, Prune, Quantize, Step
 from compression.runs.durations.stages import ACCURACY, StageTime
 from compression.runs.results import Run
 
-NEWEST = 5
+NEWEST = 3
 # What hardly took time counts as if it had taken this fraction of the longest.
 _MOST_APART = 100
 # Settings that change what comes of a step, and hardly how long it takes.
