@@ -11,7 +11,7 @@ from compression.recipe.steps import Distill, Prune, Quantize, Step
 from compression.runs.durations.stages import ACCURACY, StageTime
 from compression.runs.results import Run
 
-NEWEST = 5
+NEWEST = 3
 # What hardly took time counts as if it had taken this fraction of the longest.
 _MOST_APART = 100
 # Settings that change what comes of a step, and hardly how long it takes.
@@ -33,7 +33,7 @@ _DRIVERS = {
 _APART = 2.0
 # Amounts that a search tries, which is by bisection, and the share of a step that scores weights by
 # images, which is done once for all of them.
-ATTEMPTS, _SCORING = 12, 0.6
+ATTEMPTS, _SCORING = 11, 0.5
 # An image takes so many times as long to train on as to predict.
 TRAINING = 7
 Work = dict[str, object]
