@@ -227,6 +227,17 @@ def _original(run: Run, axes: tuple[Measure, Measure, Measure]) -> Point | None:
     return Point("", "Original", "The original", x, y, None, None, colour)
 
 
+def neighbours(chart: TradeOff, selected: str) -> tuple[str | None, str | None]:
+    """The ids of the points next to the selected one on the left and on the right, `ORIGINAL`
+    among them; None where there is none."""
+    ordered = sorted(chart.everything, key=lambda p: (p.x, p.y))
+    ids = [p.run_id or ORIGINAL for p in ordered]
+    if selected not in ids:
+        return None, ids[0] if ids else None
+    at = ids.index(selected)
+    return ids[at - 1] if at else None, ids[at + 1] if at + 1 < len(ids) else None
+
+
 def notice(chart: TradeOff, *, solid: bool = False) -> str:
     """One sentence on what to notice in the chart; `solid` if it is drawn in three dimensions."""
     if not chart.points:

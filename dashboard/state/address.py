@@ -13,7 +13,10 @@ from dashboard.state.url import ORIGINAL, to_params
 _LEFT = "url_left"
 _PROBLEMS = "url_problems"
 # What of the URL is no setting of the form.
-_KEPT = ("run", "compare", "x", "y", "colour", "solid", "tab", "size", "whose")
+_KEPT = (
+    *("run", "compare", "x", "y", "colour", "solid", "tab", "size"),
+    *("whose", "hidden", "states", "words"),
+)
 
 
 def restore_url() -> None:

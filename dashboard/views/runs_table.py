@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -94,21 +96,7 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
     """The table and its filters; clicking a row selects its run, and the selected one is ticked."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.markdown("## All runs", width="stretch")
-        if any(e.hidden for e in entries) and not st.toggle("Show hidden", key="show_hidden"):
-            entries = [e for e in entries if not e.hidden]
-        present = sorted({e.run.state.value for e in entries})
-        states = st.multiselect("State", present, key="filter_states", placeholder="All", width=180)
-        words = st.text_input("Recipe or notes contain", key="filter_words", width=180)
-        shown = narrowed(frame(entries), states, words)
-        st.download_button(
-            "Download CSV",
-            # written when it is asked for: the browser fetches at once what has an address
-            lambda: shown.to_csv(index=False).encode(),
-            file_name=f"runs-{card.id.replace('/', '-')}.csv",
-            mime="text/csv",
-            icon=":material/download:",
-            on_click="ignore",
-        )
+        shown = _filtered(entries)
     if shown.empty:
         st.caption("No run matches this filter.")
         return
@@ -131,6 +119,48 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
         placeholder=fmt.DASH,
         alt=f"All runs of {card.title}",
     )
+    # below, for the table's own tools come up over its upper right corner
+    st.download_button(
+        "Download CSV",
+        # written when it is asked for: the browser fetches at once what has an address
+        lambda: shown.to_csv(index=False).encode(),
+        file_name=f"runs-{card.id.replace('/', '-')}.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def _filtered(entries: list[StoredRun]) -> pd.DataFrame:
+    """The rows that the filters leave; the address keeps what they are set to."""
+    if any(e.hidden for e in entries):
+        st.session_state["show_hidden"] = address.kept("hidden") is not None
+        keep = partial(_keep, "hidden", "show_hidden", lambda on: "yes" if on else "")
+        if not st.toggle("Show hidden", key="show_hidden", on_change=keep):
+            entries = [e for e in entries if not e.hidden]
+    present = sorted({e.run.state.value for e in entries})
+    asked = (address.kept("states") or "").split(",")
+    st.session_state["filter_states"] = [state for state in present if state in asked]
+    states = st.multiselect(
+        "State",
+        present,
+        key="filter_states",
+        placeholder="All",
+        width=180,
+        on_change=partial(_keep, "states", "filter_states", ",".join),
+    )
+    st.session_state["filter_words"] = address.kept("words") or ""
+    words = st.text_input(
+        "Recipe or notes contain",
+        key="filter_words",
+        width=180,
+        on_change=partial(_keep, "words", "filter_words", str.strip),
+    )
+    return narrowed(frame(entries), states, words)
+
+
+def _keep(name: str, key: str, text: Callable[[Any], str]) -> None:
+    address.keep(name, text(st.session_state[key]) or None)
 
 
 def narrowed(table: pd.DataFrame, states: list[str], words: str) -> pd.DataFrame:

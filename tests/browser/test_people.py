@@ -130,24 +130,6 @@ def test_everybody_downloads_the_file_of_the_run_on_their_own_page(
         assert (tmp_path / run.id).read_text() == f"the file of {run.id}"
 
 
-@pytest.mark.slow
-def test_files_that_two_people_have_made_at_once_are_each_of_their_own_run(
-    ada: Page, grace: Page, shared: Dashboard
-) -> None:
-    runs = {ada: measured(shared, 8, 0.43), grace: measured(shared, 7, 0.44)}
-    sections = {page: files(page, run) for page, run in runs.items()}
-    for section in sections.values():
-        section.locator(".st-key-make_onnx button").click()
-        expect(section).to_contain_text(re.compile("Being made|Waiting for another file"))
-    for page, run in runs.items():
-        ready = sections[page].locator(".st-key-download_onnx button")
-        expect(ready).to_be_visible(timeout=240_000)
-        with page.expect_download() as download:
-            ready.click()
-        assert run.id[:6] in download.value.suggested_filename
-        assert run_in_url(page) == run.id
-
-
 def name(page: Page, text: str) -> None:
     """Say who one is."""
     page.locator(".st-key-you button").click()
@@ -190,7 +172,7 @@ def test_a_class_shares_a_queue_and_only_owner_and_admin_cancel(
     expect(queue).to_contain_text("Queue: 1 running, 2 waiting.")
     queue.get_by_text("Show the queue").click()
     expect(queue).to_contain_text("resnet18 (Fashion-MNIST)")
-    expect(queue.locator("[data-testid=stDataFrame]")).to_be_visible()
+    expect(queue.locator("[data-testid=stDataFrame]")).to_have_count(1)
     expect(queue.locator("[data-testid=stProgress]")).to_be_visible()
 
     cancel_button(grace, graces[0]).click()
@@ -198,7 +180,7 @@ def test_a_class_shares_a_queue_and_only_owner_and_admin_cancel(
     assert state_of(shared, adas) is State.RUNNING
     assert state_of(shared, graces[1]) is State.QUEUED
     expect(queue).to_contain_text("Queue: 1 running, 1 waiting.")
-    expect(queue.locator("[data-testid=stDataFrame]")).to_be_visible()  # it stays open
+    expect(queue.locator("[data-testid=stDataFrame]")).to_have_count(1)  # it stays open
 
     (link,) = re.findall(r"^For the admin alone: (\S+)$", shared.log.read_text(), re.MULTILINE)
     with watched_page(browser, shared.url) as admin:

@@ -92,6 +92,7 @@ def _trade_off(card: Card, entries: list[StoredRun], selected: str, large: bool)
     with head:
         with st.container(width="stretch"):
             st.markdown(f"**{chart.title}**  \n{notice}")
+        _steps(chart, selected, large)
         if not large:
             with st.popover("Axes", icon=":material/tune:", type="tertiary", width="content"):
                 _choices(axes, solid)
@@ -108,6 +109,23 @@ def _trade_off(card: Card, entries: list[StoredRun], selected: str, large: bool)
     if chart.left_out:
         st.caption(
             f"{chart.left_out} finished runs lack one of the two figures; the table has them."
+        )
+
+
+def _steps(chart: trade_off.TradeOff, selected: str, large: bool) -> None:
+    """Buttons from point to point: for the keyboard, and for whoever shows one after the other."""
+    before, after = trade_off.neighbours(chart, selected)
+    for name, run_id, shortcut in (("left", before, "Left"), ("right", after, "Right")):
+        st.button(
+            f":material/chevron_{name}:",
+            key=f"step_{name}",
+            type="tertiary",
+            on_click=address.select,
+            args=(run_id,),
+            disabled=run_id is None,
+            help=f"The next point on the {name}",
+            # elsewhere these keys move sliders
+            shortcut=shortcut if large else None,
         )
 
 

@@ -112,13 +112,13 @@ def test_a_prefix_is_computed_once_in_memory_and_across_processes(
 ) -> None:
     monkeypatch.setattr(step_cache, "KEPT_FROM_SECONDS", 0.0)
     applied: list[str] = []
-    for name, (title, apply) in pipeline.STEPS.items():
+    for name, apply in pipeline.STEPS.items():
 
         def spy(*args: object, name: str = name, apply: object = apply) -> object:
             applied.append(name)
             return apply(*args)  # type: ignore[operator]
 
-        monkeypatch.setitem(pipeline.STEPS, name, (title, spy))
+        monkeypatch.setitem(pipeline.STEPS, name, spy)
     shared = (Prune(sparsity=0.5), Quantize(bits=4), SHORT)
     first = compress(few_images, Recipe(steps=shared))
     assert applied == ["prune", "quantize", "distill"]

@@ -181,6 +181,19 @@ def test_the_best_runs_carry_their_names() -> None:
 
 
 @given(RUNS, AXES)
+def test_every_point_is_reached_from_left_to_right(runs: list[Run], axes: tuple[str, str]) -> None:
+    chart = chart_of(runs, *axes)
+    visited: list[str] = []
+    _, at = trade_off.neighbours(chart, "nothing")
+    while at is not None:
+        before, after = trade_off.neighbours(chart, at)
+        assert before == (visited[-1] if visited else None)
+        visited.append(at)
+        at = after
+    assert sorted(visited) == sorted(p.run_id or trade_off.ORIGINAL for p in chart.everything)
+
+
+@given(RUNS, AXES)
 def test_the_axis_holds_every_point(runs: list[Run], axes: tuple[str, str]) -> None:
     chart = chart_of(runs, *axes)
     if chart.everything:

@@ -499,6 +499,18 @@ def test_table_lists_every_run_and_filters(page: Open, store: Store) -> None:
     assert len(at.dataframe(key="runs").value) == 2
     healthy(at.text_input(key="filter_words").set_value("MEMORY").run())
     assert len(at.dataframe(key="runs").value) == 1
+    filters = {"states": "failed", "words": "MEMORY"}
+    assert filters.items() <= at.query_params.items()
+    assert len(page(**filters).dataframe(key="runs").value) == 1
+
+
+def test_points_are_reached_one_after_the_other(page: Open, store: Store) -> None:
+    sizes = {run.id: run.delta.size_ratio for run in fill(store) if run.delta is not None}
+    at = page(run="original")
+    for run_id in sorted(sizes, key=lambda run_id: sizes[run_id] or 0):
+        healthy(at.button(key="step_right").click().run())
+        assert at.query_params["run"] == run_id
+    assert at.button(key="step_right").disabled
 
 
 def test_table_has_the_speed_in_int8_where_it_was_taken(page: Open, store: Store) -> None:
