@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from hashlib import sha256
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -19,6 +18,7 @@ from dashboard.numbers import format as fmt
 from dashboard.numbers.queue import Queue, places, queue_of
 from dashboard.state import actions, people, stored
 from dashboard.views.recipe import run_progress
+from dashboard.views.runs_table import table_key
 
 _SECONDS = 3.0
 
@@ -61,7 +61,7 @@ def _waiting(queue: Queue, names: Mapping[str, str]) -> None:
     waiting = queue.waiting
     event = st.dataframe(
         frame(queue, names, time.time()),
-        key=table_key(waiting),
+        key=table_key("queue", [e.run.id for e in waiting]),
         hide_index=True,
         column_config=_COLUMNS,
         on_select="rerun",
@@ -82,12 +82,6 @@ def _waiting(queue: Queue, names: Mapping[str, str]) -> None:
         disabled=others,
         help=people.ONLY_ITS_OWNER if others else None,
     )
-
-
-def table_key(waiting: Sequence[StoredRun]) -> str:
-    """The key of the table of these runs: another one when the queue changes, for what is ticked
-    is kept by row, and would then be another run."""
-    return f"queue_{sha256(' '.join(e.run.id for e in waiting).encode()).hexdigest()[:12]}"
 
 
 def frame(queue: Queue, names: Mapping[str, str], now: float) -> pd.DataFrame:

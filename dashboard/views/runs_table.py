@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from hashlib import sha256
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,6 @@ from dashboard.numbers import format as fmt
 from dashboard.numbers.measures import timing_of
 from dashboard.state import actions, address, people, stored
 
-_TABLE = "runs"
 _PIN = "\N{PUSHPIN} "
 
 
@@ -101,8 +101,9 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
         st.caption("No run matches this filter.")
         return
     ids = list(shown["run"])
+    key = table_key("runs", ids)
     if chosen is not None and chosen.run.id in ids:
-        st.session_state[_TABLE] = {"selection": {"rows": [ids.index(chosen.run.id)]}}
+        st.session_state[key] = {"selection": {"rows": [ids.index(chosen.run.id)]}}
     early, pinned = (shown[name].astype(bool) for name in ("stopped_early", "pinned"))
     st.dataframe(
         shown.assign(
@@ -110,11 +111,11 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
             name=shown["name"].where(~pinned, _PIN + shown["name"]),
             state=shown["state"].where(~early, shown["state"] + ", stopped early"),
         ),
-        key=_TABLE,
+        key=key,
         hide_index=True,
         column_order=list(_COLUMNS),
         column_config=_COLUMNS,
-        on_select=lambda: _picked(ids),
+        on_select=lambda: _picked(key, ids),
         selection_mode="single-row",
         placeholder=fmt.DASH,
         alt=f"All runs of {card.title}",
@@ -173,8 +174,17 @@ def narrowed(table: pd.DataFrame, states: list[str], words: str) -> pd.DataFrame
     return table
 
 
-def _picked(ids: list[str]) -> None:
-    event = st.session_state.get(_TABLE) or {}
+def table_key(name: str, ids: Sequence[str]) -> str:
+    """The key of a table of these runs: another one when they change.
+
+    A browser says by its row what is picked; one that has not heard of a newer run yet would mean
+    another.
+    """
+    return f"{name}_{sha256(' '.join(ids).encode()).hexdigest()[:12]}"
+
+
+def _picked(key: str, ids: list[str]) -> None:
+    event = st.session_state.get(key) or {}
     rows = (event.get("selection") or {}).get("rows", [])
     if rows and rows[0] < len(ids):
         address.select(ids[rows[0]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pandas import DataFrame
 from streamlit.testing.v1 import AppTest
 
 from compression.recipe.recipe import Recipe
@@ -40,6 +41,12 @@ def unfolded(at: AppTest) -> AppTest:
     """The page with the finer settings of every step in sight."""
     at.session_state[OPEN] = True
     return healthy(at.run())
+
+
+def runs_table(at: AppTest) -> DataFrame:
+    """The rows of the table of runs."""
+    (table,) = (d for d in at.dataframe if str(d.key).startswith("runs_"))
+    return table.value
 
 
 def open_tab(at: AppTest, title: str) -> AppTest:

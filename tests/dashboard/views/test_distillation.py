@@ -23,6 +23,7 @@ from tests.dashboard.page import (
     metric_values,
     open_tab,
     queued,
+    runs_table,
     shown,
     text_of,
     unfolded,
@@ -204,7 +205,7 @@ def test_a_run_that_was_stopped_early_is_marked(page: Open, store: Store) -> Non
     at = page(run=run.id)
     assert ":material/stop_circle: stopped early]" in text_of(at)
     assert "It was stopped at epoch 0.75 of 2." in text_of(open_tab(at, "Training"))
-    table = at.dataframe(key="runs").value
+    table = runs_table(at)
     assert list(table["state"]) == ["done", "done, stopped early"]
     assert list(frame(store.runs.find(MODEL))["stopped_early"]) == [False, True]
 

@@ -32,7 +32,16 @@ from dashboard.server.launch import SCRIPT
 from dashboard.state.form import PLAIN, with_preset
 from dashboard.state.url import to_params
 from dashboard.views.recipe.run_progress import under_way
-from tests.dashboard.page import Open, healthy, metric_values, queued, shown, text_of, unfolded
+from tests.dashboard.page import (
+    Open,
+    healthy,
+    metric_values,
+    queued,
+    runs_table,
+    shown,
+    text_of,
+    unfolded,
+)
 from tests.dashboard.runs import MODEL, done, ended, fill, recipe
 from tests.dashboard.speeds import with_speeds
 
@@ -494,14 +503,14 @@ def test_table_lists_every_run_and_filters(page: Open, store: Store) -> None:
     fill(store)
     store.runs.add(ended(State.FAILED, recipe(bits=6), "Another reason."))
     at = page()
-    assert len(at.dataframe(key="runs").value) == 6
+    assert len(runs_table(at)) == 6
     at.multiselect(key="filter_states").set_value(["failed"]).run()
-    assert len(at.dataframe(key="runs").value) == 2
+    assert len(runs_table(at)) == 2
     healthy(at.text_input(key="filter_words").set_value("MEMORY").run())
-    assert len(at.dataframe(key="runs").value) == 1
+    assert len(runs_table(at)) == 1
     filters = {"states": "failed", "words": "MEMORY"}
     assert filters.items() <= at.query_params.items()
-    assert len(page(**filters).dataframe(key="runs").value) == 1
+    assert len(runs_table(page(**filters))) == 1
 
 
 def test_points_are_reached_one_after_the_other(page: Open, store: Store) -> None:
@@ -516,7 +525,7 @@ def test_points_are_reached_one_after_the_other(page: Open, store: Store) -> Non
 def test_table_has_the_speed_in_int8_where_it_was_taken(page: Open, store: Store) -> None:
     store.runs.add(with_speeds(done(recipe(bits=4)), int8_ms=0.88))
     store.runs.add(with_speeds(done(recipe(bits=3)), int8_ms=None))
-    table = page().dataframe(key="runs").value
+    table = runs_table(page())
     assert list(table["int8_mb"])[1:] == [11.4] and table["int8_latency_ms"].isna()[0]
     assert table["int8_latency_ms"][1] * table["int8_ratio"][1] == pytest.approx(2.53)
     assert table["int8_ratio_low"][1] < table["int8_ratio"][1] < table["int8_ratio_high"][1]
@@ -532,7 +541,7 @@ def test_table_names_the_method(page: Open, store: Store) -> None:
     store.runs.add(done(recipe(sparsity=0.8, score="random")))
     store.runs.add(done(recipe(temperature=4.0)))  # with augmentation
     store.runs.add(done(Recipe()))
-    methods = page().dataframe(key="runs").value["method"]
+    methods = runs_table(page())["method"]
     assert list(methods[1:]) == ["Custom", "Custom", *(p.title for p in reversed(PRESETS.values()))]
     assert list(methods.isna()) == [True] + 5 * [False]
 

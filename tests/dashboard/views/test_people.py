@@ -20,8 +20,8 @@ from dashboard.state import actions, people
 from dashboard.state.rules import Rules
 from dashboard.state.url import ORIGINAL
 from dashboard.views import people as views
-from dashboard.views import queue
-from tests.dashboard.page import Open, healthy, text_of, unfolded
+from dashboard.views.runs_table import table_key
+from tests.dashboard.page import Open, healthy, runs_table, text_of, unfolded
 from tests.dashboard.runs import MODEL, done, fill, recipe
 
 ME, OTHER, THIRD = "a" * 16, "b" * 16, "c" * 16
@@ -86,7 +86,7 @@ def test_a_name_is_seen_everywhere(page: Open, store: Store) -> None:
     healthy(at.text_input(key="run_name").set_value("for the phone").run())
     assert store.runs.get(run.id).title == "for the phone"
     assert "**for the phone**" in text_of(at)
-    assert "for the phone" in list(at.dataframe(key="runs").value["name"])
+    assert "for the phone" in list(runs_table(at)["name"])
 
 
 def test_a_name_is_shown_as_it_was_written(page: Open, store: Store) -> None:
@@ -100,12 +100,12 @@ def test_pinned_runs_are_first_and_hidden_ones_are_out_of_sight(page: Open, stor
     runs = fill(store)
     at = page(run=runs[0].id)
     healthy(at.button(key="pin_run").click().run())
-    names = list(at.dataframe(key="runs").value["name"])
+    names = list(runs_table(at)["name"])
     assert names[0].startswith("\N{PUSHPIN}") and not names[1].startswith("\N{PUSHPIN}")
     healthy(at.button(key="hide_run").click().run())
-    assert len(at.dataframe(key="runs").value) == len(names) - 1
+    assert len(runs_table(at)) == len(names) - 1
     healthy(at.toggle(key="show_hidden").set_value(True).run())
-    assert len(at.dataframe(key="runs").value) == len(names)
+    assert len(runs_table(at)) == len(names)
 
 
 # Whose runs are shown
@@ -120,7 +120,7 @@ def asked(store: Store, *owners: str) -> list[str]:
 
 
 def in_table(at: AppTest) -> set[str]:
-    return set(at.dataframe(key="runs").value["run"])
+    return set(runs_table(at)["run"])
 
 
 def in_chart(at: AppTest) -> set[str]:
@@ -175,7 +175,7 @@ def test_who_has_no_result_is_told_so_and_sees_the_others_in_a_click(
     at = page(whose=people.public_id(ME))
     assert "You have no result for this model yet." in text_of(at)
     assert "Nothing measured for this model yet" not in text_of(at)
-    assert not [d for d in at.dataframe if d.key == "runs"]
+    assert not [d for d in at.dataframe if str(d.key).startswith("runs_")]
     healthy(at.button(key="show_all").click().run())
     assert in_table(at) == in_chart(at) == {theirs}
 
@@ -201,7 +201,7 @@ def test_a_name_is_shown_beside_the_runs_of_others(page: Open, store: Store) -> 
     people.keep_name(store, ME, "Me")
     at = page(run=theirs)
     assert "asked for by \\*Ada\\*" in text_of(at)
-    table = at.dataframe(key="runs").value.set_index("run")["asked_for_by"]
+    table = runs_table(at).set_index("run")["asked_for_by"]
     guest = f"Guest {people.public_id(THIRD)[:4]}"
     assert [table[run] for run in (theirs, unnamed, mine)] == ["*Ada*", guest, "Me"]
     assert "asked for by" not in text_of(page(run=mine))
@@ -380,7 +380,7 @@ def test_the_whole_queue_is_seen_with_owners_and_places(page: Open, store: Store
     store.jobs.claim("runner")
     at = opened_queue(page())
     assert queue_line(at) == ("**Queue:** 1 running, 2 waiting; your next run is number 2.")
-    table = at.dataframe(key=queue.table_key([store.runs.get(r) for r in (theirs[1], *mine)])).value
+    table = at.dataframe(key=table_key("queue", [theirs[1], *mine])).value
     assert list(table["place"]) == [1, 2]
     assert list(table["asked_for_by"]) == ["Ada", "you"]
     assert list(table["model"]) == [cards()[OTHER_MODEL].title, cards()[MODEL].title]
@@ -402,7 +402,7 @@ def test_a_queue_of_one_run_that_is_seen_anyway_is_no_queue(page: Open, store: S
 
 def ticked(at: AppTest, store: Store, run_ids: list[str], *rows: int) -> AppTest:
     """The page with rows of the queue ticked."""
-    key = queue.table_key([store.runs.get(run_id) for run_id in run_ids])
+    key = table_key("queue", run_ids)
     at.session_state[key] = {"selection": {"rows": [*rows], "columns": [], "cells": []}}
     return healthy(at.run())
 
