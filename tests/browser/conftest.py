@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import (
     Browser,
+    BrowserContext,
     ConsoleMessage,
     Page,
     Request,
@@ -55,15 +56,30 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
 
 @contextmanager
 def watched_page(browser: Browser, url: str) -> Iterator[Page]:
-    """A page of a browser of its own at that address.
+    """A page of a browser of its own at that address, as another person has it.
 
     A request to any other host, or an error in the console, fails.
     """
+    with _context(browser, url) as context, _watched(context) as opened:
+        yield opened
+
+
+@contextmanager
+def _context(browser: Browser, url: str) -> Iterator[BrowserContext]:
     context = browser.new_context(
-        base_url=url, viewport={"width": 1440, "height": 1000}, accept_downloads=True
+        base_url=url,
+        viewport={"width": 1440, "height": 1000},
+        accept_downloads=True,
+        # what moves while a test waits would be drawn by the cores that it waits for
+        reduced_motion="reduce",
     )
     context.set_default_timeout(30_000)
-    opened = context.new_page()
+    yield context
+    context.close()
+
+
+@contextmanager
+def _watched(context: BrowserContext) -> Iterator[Page]:
     abroad: list[str] = []
     errors: list[str] = []
 
@@ -76,17 +92,28 @@ def watched_page(browser: Browser, url: str) -> Iterator[Page]:
         if message.type == "error":
             errors.append(message.text)
 
+    opened = context.new_page()
     context.on("request", watch)
     context.on("console", listen)
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
-    context.close()
+    context.remove_listener("request", watch)
+    context.remove_listener("console", listen)
+    for page in context.pages:
+        page.close()
     assert abroad == []
     assert errors == []
 
 
+@pytest.fixture(scope="session")
+def person(browser: Browser, served: Dashboard) -> Iterator[BrowserContext]:
+    """One person's browser: it has the page's scripts in its cache from the second page on."""
+    with _context(browser, served.url) as context:
+        yield context
+
+
 @pytest.fixture
-def page(browser: Browser, served: Dashboard) -> Iterator[Page]:
+def page(person: BrowserContext) -> Iterator[Page]:
     """A page at the dashboard that all tests share."""
-    with watched_page(browser, served.url) as opened:
+    with _watched(person) as opened:
         yield opened
