@@ -229,7 +229,7 @@ def test_the_ring_can_be_round_the_original() -> None:
 
 
 @given(RUNS, AXES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5)
 def test_the_picture_shows_every_point(runs: list[Run], axes: tuple[str, str]) -> None:
     chart = chart_of(runs, *axes)
     drawn = trade_off_drawing(chart, "Model", None)
