@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
-from dashboard.figures.style import COMPRESSED, FRONT, RING, SCALE, STAR
+from dashboard.figures.style import COMPRESSED, FRONT, RING, SCALE, STAR, reach
 from dashboard.numbers.measures import Bounds, Measure
 from dashboard.numbers.trade_off import ORIGINAL, Point, TradeOff, logarithmic, notice
 
@@ -62,7 +62,6 @@ def _metadata(kind: Kind) -> dict[str, str | None]:
 
 def _draw(figure: Figure, axes: Axes, chart: TradeOff, selected: str | None) -> None:
     _axes(axes, chart)
-    shown = [p for p in chart.points if not chart.collapsed(p)]
     front = [p for p in chart.front if not chart.collapsed(p)]
     if len(front) > 1:
         axes.plot(
@@ -73,7 +72,7 @@ def _draw(figure: Figure, axes: Axes, chart: TradeOff, selected: str | None) -> 
             linewidth=2,
             label="Best so far (Pareto front)",
         )
-    _runs(figure, axes, chart, shown)
+    _runs(figure, axes, chart, chart.shown)
     below = [p for p in chart.points if chart.collapsed(p)]
     if below:
         label = "Collapsed, below the chart"
@@ -116,10 +115,9 @@ def _axes(axes: Axes, chart: TradeOff) -> None:
 
 def _at(chart: TradeOff, points: Sequence[Point]) -> tuple[list[float], list[float]]:
     """Where points are drawn, in the units of the axes; what collapsed, at the floor."""
-    floor = chart.floor if chart.floor is not None else float("-inf")
     return (
         [p.x * chart.x.scale for p in points],
-        [max(p.y, floor) * chart.y.scale for p in points],
+        [chart.drawn_y(p) * chart.y.scale for p in points],
     )
 
 
@@ -158,11 +156,10 @@ def _reach(
     bounds: Callable[[Point], Bounds | None],
 ) -> list[list[float]]:
     """How far each interval reaches below and above its point, in the unit of the axis."""
-    ends = [(at(p), *(bounds(p) or (at(p), at(p)))) for p in points]
-    return [
-        [max(0.0, (value - low) * measure.scale) for value, low, _ in ends],
-        [max(0.0, (high - value) * measure.scale) for value, _, high in ends],
-    ]
+    values = [at(p) * measure.scale for p in points]
+    intervals = [bounds(p) for p in points]
+    scaled = [i and (i[0] * measure.scale, i[1] * measure.scale) for i in intervals]
+    return list(reach(values, scaled))
 
 
 def _names(axes: Axes, chart: TradeOff) -> None:

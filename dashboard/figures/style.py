@@ -9,9 +9,10 @@ import plotly.graph_objects as go
 from compression.recipe.short_name import slug
 
 # Of the tool bar over every figure.
-CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+_REMOVED = ["select2d", "lasso2d"]
+CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": _REMOVED}
 # For a figure that has a picture of its own to download.
-WITHOUT_CAMERA = CONFIG | {"modeBarButtonsToRemove": ["select2d", "lasso2d", "toImage"]}
+WITHOUT_CAMERA = CONFIG | {"modeBarButtonsToRemove": [*_REMOVED, "toImage"]}
 
 # Readable on white and on near-black, and ordered for every common form of colour blindness.
 SCALE = ((0.0, "#2b7bba"), (0.5, "#7fa3a8"), (1.0, "#e69f00"))
@@ -30,6 +31,20 @@ def picture(title: str) -> dict[str, object]:
     return {"toImageButtonOptions": {"filename": slug(title), **size}}
 
 
+def reach(
+    values: Sequence[float | None], intervals: Sequence[Bounds | None]
+) -> tuple[list[float], list[float]]:
+    """How far each interval reaches below and above its value: 0 where one of the two is None, or
+    on a side where the interval does not reach beyond the value."""
+    above, below = [], []
+    for value, interval in zip(values, intervals, strict=True):
+        at = value or 0.0
+        low, high = (at, at) if value is None or interval is None else interval
+        above.append(max(0.0, high - at))
+        below.append(max(0.0, at - low))
+    return below, above
+
+
 def error_bars(
     values: Sequence[float | None],
     intervals: Sequence[Bounds | None],
@@ -41,12 +56,7 @@ def error_bars(
     No bar where a value or its interval is None, or on a side where the interval does not reach
     beyond the value.
     """
-    above, below = [], []
-    for value, interval in zip(values, intervals, strict=True):
-        at = value or 0.0
-        low, high = (at, at) if value is None or interval is None else interval
-        above.append(max(0.0, high - at))
-        below.append(max(0.0, at - low))
+    below, above = reach(values, intervals)
     return {
         "type": "data",
         "symmetric": False,

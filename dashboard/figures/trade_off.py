@@ -62,7 +62,7 @@ def solid_figure(chart: TradeOff, selected: str | None) -> go.Figure:
     A run whose third figure may be chance, or was taken on a busy machine, stands where the
     original does.
     """
-    points = [p for p in chart.points if p.colour is not None and not chart.collapsed(p)]
+    points = [p for p in chart.shown if p.colour is not None]
     original = [chart.original] if chart.original and chart.original.colour is not None else []
 
     def trace(shown: Sequence[Point], **more: Any) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _front(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
 
 
 def _runs(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
-    points = [p for p in chart.points if not chart.collapsed(p)]
+    points = chart.shown
     if not points:
         return
     yield _scatter(
@@ -194,7 +194,7 @@ def _collapsed(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
     below = [p for p in chart.points if chart.collapsed(p)]
     if not below:
         return
-    drawn = [replace(p, y=chart.floor or 0.0) for p in below]
+    drawn = [replace(p, y=chart.drawn_y(p)) for p in below]
     yield _scatter(
         chart,
         drawn,
@@ -230,7 +230,7 @@ def _original(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
 def _ring(chart: TradeOff, selected: str | None, scale: float) -> Iterator[dict[str, Any]]:
     for point in chart.everything:
         if (point.run_id or ORIGINAL) == selected:
-            at = replace(point, y=max(point.y, chart.floor)) if chart.floor else point
+            at = replace(point, y=chart.drawn_y(point))
             ring = {
                 "symbol": "circle-open",
                 "size": 24 * scale,

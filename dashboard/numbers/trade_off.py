@@ -77,9 +77,18 @@ class TradeOff:
         return self.floor is not None and point.y < self.floor
 
     @property
+    def shown(self) -> tuple[Point, ...]:
+        """The runs that did not collapse."""
+        return tuple(p for p in self.points if not self.collapsed(p))
+
+    def drawn_y(self, point: Point) -> float:
+        """Where a point is drawn: what collapsed, at the floor."""
+        return point.y if self.floor is None else max(point.y, self.floor)
+
+    @property
     def coloured(self) -> bool:
         """Whether every run that is drawn has the third measure, and they differ in it."""
-        values = [p.colour for p in self.points if not self.collapsed(p)]
+        values = [p.colour for p in self.shown]
         return None not in values and len(set(values)) > 1
 
     @cached_property
@@ -120,8 +129,8 @@ class TradeOff:
         """Where a point lies, from 0 (left, bottom) to 1 (right, top)."""
         x = _share(point.x, [p.x for p in self.everything], self.x)
         x = _BEFORE + (1 - _BEFORE - _AFTER) * x
-        drawn = [max(p.y, self.floor) if self.floor else p.y for p in self.everything]
-        return x, _share(max(point.y, self.floor) if self.floor else point.y, drawn, self.y)
+        drawn = [self.drawn_y(p) for p in self.everything]
+        return x, _share(self.drawn_y(point), drawn, self.y)
 
     def label_box(self, point: Point, on_left: bool) -> Box:
         """Left, right, bottom and top of a point's name, in letters and lines."""

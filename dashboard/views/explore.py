@@ -72,17 +72,17 @@ def _type_size(large: bool) -> None:
 
 def _contents(state: session.PageState, panel: DeltaGenerator, main: DeltaGenerator) -> None:
     card, entries = state.card, list(state.runs)
-    chosen = _chosen(entries)
+    chosen, shown = _chosen(entries), people.shown(entries)
     with main:
         _headline(card, entries)
         _problems()
         strip.show(card, entries, chosen)
-        _results(card, entries, chosen)
+        _results(card, entries, shown, chosen)
         activity.show(card, entries)
         queue.show(card.id)
         if chosen is not None:
             details_tabs.show(entries, chosen)
-        if shown := people.shown(entries):
+        if shown:
             with st.container(border=True):
                 runs_table.show(card, shown, chosen)
     with panel:
@@ -131,14 +131,18 @@ def _presentation(state: session.PageState) -> None:
             shortcut="Escape",
         )
     strip.show(state.card, entries, chosen, menus=False)
-    _results(state.card, entries, chosen, large=True)
+    _results(state.card, entries, people.shown(entries), chosen, large=True)
 
 
 def _results(
-    card: Card, entries: list[StoredRun], chosen: StoredRun | None, *, large: bool = False
+    card: Card,
+    entries: list[StoredRun],
+    shown: list[StoredRun],
+    chosen: StoredRun | None,
+    *,
+    large: bool = False,
 ) -> None:
     """The chart of whose runs are shown, unless it would hide all there are."""
-    shown = people.shown(entries)
     if people.hides_all(entries, shown):
         people.show_nothing()
     else:
