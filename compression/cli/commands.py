@@ -10,7 +10,6 @@ import typer
 from compression.catalogue.cards import card, cards, require_dataset
 from compression.catalogue.examples import examples
 from compression.catalogue.preset_timings import costs
-from compression.cli import tables
 from compression.cli.app import app
 from compression.cli.execution import certify_here, do_and_store
 from compression.cli.flags import (
@@ -26,6 +25,8 @@ from compression.cli.flags import (
     with_step_flags,
 )
 from compression.cli.output import document, print_json, print_table, show_run
+from compression.cli.tables import catalogue as catalogue_tables
+from compression.cli.tables import runs as run_tables
 from compression.recipe.presets import PRESETS, WHOLE, as_flags
 from compression.runs.records import require_done
 from compression.runs.results import State
@@ -40,7 +41,7 @@ def models(as_json: AsJson = False) -> None:
     if as_json:
         print_json([c.model_dump(mode="json", exclude={"weights"}) for c in catalogue])
     else:
-        print_table(tables.models(catalogue))
+        print_table(catalogue_tables.models(catalogue))
 
 
 @app.command()
@@ -48,12 +49,12 @@ def presets(as_json: AsJson = False) -> None:
     """List the presets: what each does, what it sets, and what it costs; and the examples."""
     known, measured, stored = list(PRESETS.values()), costs(), examples()
     if not as_json:
-        print_table(tables.presets(known))
-        print_table(tables.whole_recipes(WHOLE.values()))
-        print_table(tables.costs(known, measured))
-        print(tables.costs_conditions(measured))
+        print_table(catalogue_tables.presets(known))
+        print_table(catalogue_tables.whole_recipes(WHOLE.values()))
+        print_table(catalogue_tables.costs(known, measured))
+        print(catalogue_tables.costs_conditions(measured))
         if stored:
-            print_table(tables.examples(stored))
+            print_table(catalogue_tables.examples(stored))
         return
     document = [
         {
@@ -124,7 +125,7 @@ def runs(
     if as_json:
         print_json([document(entry) for entry in entries])
     elif entries:
-        print_table(tables.runs(entries))
+        print_table(run_tables.runs(entries))
     elif removed:
         print("No run was removed within a day.")
     elif known:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from compression.cli.interrupts import Interrupts, postponed
 from compression.errors import Cancelled
 from compression.runs.format import digits, percent, so_far
 from compression.runs.progress import Curve, Point, Progress
@@ -46,21 +44,20 @@ def execute_here(
         KeyboardInterrupt: it was ended at once.
         CompressionError: it cannot be done.
     """
-    # torch is imported here, so that everything else answers at once
-    from compression.jobs.execute import execute
-    from compression.models.placement import resolve_device
+    with postponed():  # torch is imported here, so that everything else answers at once
+        from compression.jobs.execute import execute
+        from compression.models.placement import resolve_device
 
     resolve_device(device)
     curves: dict[int, Curve] = {}
-    with _reporting(quiet) as draw, contextlib.ExitStack() as around:
-        stop = around.enter_context(_interrupts()) if keeping else None
+    interrupts = Interrupts(keeping)
+    with _reporting(quiet, interrupts) as draw:
 
         def report(progress: Progress) -> None:
             if progress.curve is not None:
                 curves[progress.curve.at] = progress.curve
             draw(progress)
-            if stop is not None:
-                stop.check(progress)
+            interrupts.check(progress)
 
         try:
             done = execute(run, device=device, report=report, keep=keep, store=store)
@@ -75,7 +72,8 @@ def certify_here(store: Store, run: Run, device: str, quiet: bool) -> Run:
     Raises:
         CompressionError: it cannot be done.
     """
-    from compression.jobs.execute import certify
+    with postponed():
+        from compression.jobs.execute import certify
 
     with _reporting(quiet) as draw:
         return certify(store, run, device=device, report=draw)
@@ -87,7 +85,8 @@ def remeasure_here(store: Store, run: Run, device: str, quiet: bool) -> None:
     Raises:
         CompressionError: it cannot be done.
     """
-    from compression.jobs.remeasure import remeasure
+    with postponed():
+        from compression.jobs.remeasure import remeasure
 
     with _reporting(quiet) as draw:
         again, certificate = remeasure(store, run, device=device, report=draw)
@@ -97,9 +96,12 @@ def remeasure_here(store: Store, run: Run, device: str, quiet: bool) -> None:
 
 
 @contextlib.contextmanager
-def _reporting(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def _reporting(
+    quiet: bool, interrupts: Interrupts | None = None
+) -> Iterator[Callable[[Progress], None]]:
+    heard = (interrupts or Interrupts()).heard()
     # what libraries print must not get between the caller and the JSON
-    with contextlib.redirect_stdout(sys.stderr), progress_bar(quiet) as draw:
+    with heard, contextlib.redirect_stdout(sys.stderr), progress_bar(quiet) as draw:
         yield draw
 
 
@@ -122,41 +124,6 @@ def do_and_store(
     for file in packed:
         store.files.put(done.id, file)
     return done
-
-
-@dataclass
-class _Stop:
-    """Whether a person has asked for training to end, and whether that was passed on."""
-
-    keeps: bool = False
-    requested: bool = False
-    passed_on: bool = False
-
-    def interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.requested or not self.keeps:
-            signal.default_int_handler(number, frame)
-        self.requested = True
-
-    def check(self, progress: Progress) -> None:
-        self.keeps = progress.keeps
-        if self.requested and self.keeps and not self.passed_on:
-            self.passed_on = True
-            line = "Stopping: the best so far is kept and measured. Ctrl-C again ends at once."
-            print(line, file=sys.stderr)
-            raise Cancelled("Cancelled.")
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[_Stop]:
-    stop, before = _Stop(), signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:
-        yield stop  # somebody else sees to it, or nobody is to
-        return
-    signal.signal(signal.SIGINT, stop.interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

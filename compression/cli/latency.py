@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from compression.cli import latency_tables
 from compression.cli.app import app
 from compression.cli.execution import progress_bar, remeasure_here
 from compression.cli.flags import AsJson, RunId, StoreUrl
 from compression.cli.output import print_json, print_table, show_run
+from compression.cli.tables import latency as latency_tables
 from compression.errors import InvalidInput
 from compression.runs.progress import Progress
 from compression.runs.results import LatencyReport, Run

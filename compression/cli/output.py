@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from compression.cli import tables
+from compression.cli.tables import runs as tables
 from compression.runs.format import percent
 from compression.runs.results import Run
 from compression.runs.stored_run import StoredRun

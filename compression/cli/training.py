@@ -10,7 +10,6 @@ import typer
 
 from compression.catalogue.cards import card
 from compression.catalogue.examples import names
-from compression.cli import training_tables
 from compression.cli.app import Interrupted, app
 from compression.cli.execution import do_and_store
 from compression.cli.flags import (
@@ -26,6 +25,7 @@ from compression.cli.flags import (
     with_step_flags,
 )
 from compression.cli.output import print_json, print_table
+from compression.cli.tables import training as training_tables
 from compression.errors import CompressionError, InvalidInput
 from compression.runs.results import Run, State
 from compression.runs.store import Store, new_run, open_store

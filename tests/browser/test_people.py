@@ -210,6 +210,7 @@ def test_a_link_to_ones_own_runs_shows_the_same_to_everybody(
     expect(points(ada)).to_have_count(4)  # both runs, the original, the ring round the selected one
     ada.locator(".st-key-whose").get_by_text("Mine").click()
     expect(points(ada)).to_have_count(3)
+    wait_for(lambda: in_url(ada, "whose") != "", 20)  # the address is written after the chart
     address = ada.evaluate("location.search")
     assert cookie["value"] not in address
 

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from compression.catalogue.cards import cards
 from compression.catalogue.preset_timings import Costs
-from compression.cli import tables
 from compression.cli.flags import build_recipe
+from compression.cli.tables import catalogue as tables
 from compression.errors import InvalidInput
 from compression.recipe.fields import settings
 from compression.recipe.presets import PRESETS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from compression.catalogue.examples import examples
-from compression.cli import tables
+from compression.cli.tables import runs as tables
 from compression.errors import InvalidInput
 from compression.jobs import worker
 from compression.measure import cpu_pinning

@@ -17,8 +17,8 @@ from distributed import Client
 from rich.console import Console
 
 from compression.catalogue.cards import cards
-from compression.cli import latency_tables
 from compression.cli.main import main
+from compression.cli.tables import latency as latency_tables
 from compression.errors import InvalidInput
 from compression.jobs import worker
 from compression.jobs.dask_cluster import start_cluster

@@ -1,0 +1,1 @@
+"""What the commands print as tables: three significant digits, units, intervals."""
