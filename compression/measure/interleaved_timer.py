@@ -133,17 +133,18 @@ def time_interleaved(
         models: one or more calls for each, which do the same.
         clock: gives the milliseconds that a call takes.
         seconds: that each model is called for at least, `timing_seconds()` if not given; and
-            `LEAST_CALLS` times.
+            `LEAST_CALLS` times. Each call is warm after at most as long.
         turn_seconds: of calls in a row that a turn lasts.
         report: gets the fraction done.
     """
-    least = ((timing_seconds() if seconds is None else seconds,), (LEAST_CALLS,))
+    seconds = timing_seconds() if seconds is None else seconds
+    least = ((seconds,), (LEAST_CALLS,))
     # The same call twice would do for a model that is given once: the control needs two samples.
     calls = [call for given in models for call in (given if len(given) > 1 else (*given, *given))]
     counts = [max(2, len(given)) for given in models]
     owners = np.repeat(np.arange(len(models)), counts)
     order, shuffle = list(range(len(calls))), random.Random(0).shuffle
-    _warm(calls, clock, turn_seconds)
+    _warm(calls, clock, turn_seconds, min(WARM_SECONDS, seconds))
     meter = LoadMeter()
     turns: list[list[list[float]]] = [[] for _ in calls]
     spent = np.zeros((2, len(models)))  # seconds and calls of each model
@@ -219,13 +220,13 @@ def _turn(call: Call, clock: Clock, seconds: float) -> list[float]:
     return times
 
 
-def _warm(calls: Sequence[Call], clock: Clock, turn_seconds: float) -> None:
-    """Give all calls turns until each is steady, or has had `WARM_SECONDS`."""
+def _warm(calls: Sequence[Call], clock: Clock, turn_seconds: float, most: float) -> None:
+    """Give all calls turns until each is steady, or has had that many seconds."""
     medians: list[list[float]] = [[] for _ in calls]
     spent = [0.0] * len(calls)
-    while any(
-        s < WARM_SECONDS and not _steady(m) for s, m in zip(spent, medians, strict=True)
-    ) or any(len(m) < 2 for m in medians):
+    while any(s < most and not _steady(m) for s, m in zip(spent, medians, strict=True)) or any(
+        len(m) < 2 for m in medians
+    ):
         for i, call in enumerate(calls):
             times = _turn(call, clock, turn_seconds)
             medians[i].append(float(np.median(times)))

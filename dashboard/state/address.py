@@ -1,16 +1,23 @@
-"""The address: which run is looked at and how, beside the settings that the form keeps there."""
+"""The address: which run is looked at and how, beside the settings that the form keeps there.
+
+What a session put there last is kept in its state. With every action the browser sends the address
+that it shows, and when one action follows another at once that is still the one before: taken from
+there, the run just started would lose its place to the one before it. Only where a person went back
+or forward is the browser's address the newer one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from compression.runs.store import StoredRun
 from dashboard.state.form import Form
 from dashboard.state.url import ORIGINAL, to_params
 
-_LEFT = "url_left"
+_PARAMS = "address"
 _PROBLEMS = "url_problems"
 # What of the URL is no setting of the form.
 _KEPT = (
@@ -19,10 +26,21 @@ _KEPT = (
 )
 
 
-def restore_url() -> None:
-    """Where the page is come back to from another one: put what is seen into the URL again."""
-    if not st.query_params and _LEFT in st.session_state:
-        st.query_params.from_dict(st.session_state[_LEFT])
+def receive() -> None:
+    """Take the browser's address: once a session, and where a person went back or forward in it.
+
+    At the start of every drawing of the page.
+    """
+    context, given = get_script_run_ctx(), st.query_params.to_dict()
+    moved = context is not None and context.is_history_navigation
+    if _PARAMS not in st.session_state or (moved and given):  # other pages have no parameters
+        st.session_state[_PARAMS] = given
+
+
+def _put(params: dict[str, str]) -> None:
+    st.session_state[_PARAMS] = params
+    if st.query_params.to_dict() != params:
+        st.query_params.from_dict(params)
 
 
 def url_problems() -> tuple[str, ...]:
@@ -48,12 +66,9 @@ def forget_problems() -> None:
 
 
 def write_url(model: str, now: Form) -> None:
-    """Write the page's settings to the URL; the selected run is already there."""
-    params = {"model": model, **to_params(now)}
-    params |= {name: st.query_params[name] for name in _KEPT if name in st.query_params}
-    if st.query_params.to_dict() != params:
-        st.query_params.from_dict(params)
-    st.session_state[_LEFT] = {name: params[name] for name in _KEPT if name in params}
+    """Write the page's settings to the URL, beside what is kept there."""
+    choices = {name: value for name in _KEPT if (value := kept(name)) is not None}
+    _put({"model": model, **to_params(now), **choices})
 
 
 def select(run_id: str | None) -> None:
@@ -63,16 +78,14 @@ def select(run_id: str | None) -> None:
 
 def kept(name: str) -> str | None:
     """A choice that the address keeps beside the settings: an axis, the open tab."""
-    value: str | None = st.query_params.get(name)
-    return value
+    params: dict[str, str] = st.session_state[_PARAMS]
+    return params.get(name)
 
 
 def keep(name: str, value: str | None) -> None:
     """Put such a choice in the address, or take it out."""
-    if value is None:
-        st.query_params.pop(name, None)
-    else:
-        st.query_params[name] = value
+    others = {k: v for k, v in st.session_state[_PARAMS].items() if k != name}
+    _put(others if value is None else {**others, name: value})
 
 
 def presenting() -> bool:
@@ -87,7 +100,7 @@ def present(large: bool) -> None:
 
 def compared() -> tuple[str, ...]:
     """The ids of the runs whose curves are drawn beside the selected one's."""
-    return tuple(dict.fromkeys(filter(None, st.query_params.get("compare", "").split(","))))
+    return tuple(dict.fromkeys(filter(None, (kept("compare") or "").split(","))))
 
 
 def compare(run_ids: Sequence[str]) -> None:
@@ -102,7 +115,7 @@ def selected(entries: Sequence[StoredRun], best: str | None = None) -> StoredRun
     """
     if original_selected():
         return None
-    run_id = st.query_params.get("run")
+    run_id = kept("run")
     named = [e for e in entries if e.run.id == run_id]
     if named:
         return named[0]
@@ -116,4 +129,4 @@ def selected(entries: Sequence[StoredRun], best: str | None = None) -> StoredRun
 
 def original_selected() -> bool:
     """Whether the original is looked at in the place of a run."""
-    return st.query_params.get("run") == ORIGINAL
+    return kept("run") == ORIGINAL

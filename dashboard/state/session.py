@@ -98,6 +98,7 @@ def _page() -> PageState:
 
 def read_url() -> None:
     """Once a session: take model and settings from the URL; remember what could not be used."""
+    address.receive()
     if _READ in st.session_state:
         return
     params = st.query_params.to_dict()

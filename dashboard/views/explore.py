@@ -41,7 +41,6 @@ def show() -> None:
 
 def _page() -> None:
     session.read_url()
-    address.restore_url()
     _type_size(address.presenting())
     if address.presenting():
         with session.drawing() as state:

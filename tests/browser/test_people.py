@@ -78,13 +78,16 @@ def test_what_one_person_does_leaves_the_page_of_the_other_as_it_was(
     model = quickest().id
     ada.goto(f"/?model={model}&run={first.id}&bits=5&y=accuracy")
     shows(ada, first)
-    wait_for(lambda: "%2F" in ada.evaluate("location.search"), 20)  # as the page writes it
     before = ada.evaluate("location.search")
 
     grace.goto(before)  # the address that Ada sent
     shows(grace, first)
     points(grace).nth(1).click(force=True)
     wait_for(lambda: run_in_url(grace) == second.id, 20)
+    grace.go_back()
+    shows(grace, first)
+    grace.go_forward()
+    shows(grace, second)
     set_bits(grace, 3)
     grace.get_by_role("tab", name="Size and speed").click()
     wait_for(lambda: in_url(grace, "tab") == "Size and speed", 20)

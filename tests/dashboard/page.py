@@ -51,7 +51,7 @@ def runs_table(at: AppTest) -> DataFrame:
 
 def open_tab(at: AppTest, title: str) -> AppTest:
     """The page with that tab of the selected run open."""
-    at.query_params["tab"] = title
+    at.session_state["address"] = {**at.session_state["address"], "tab": title}
     return healthy(at.run())
 
 

@@ -71,6 +71,7 @@ def test_a_sweep_stores_ordinary_runs_with_their_curves(swept: dict[str, Any], u
     assert best["search_top1"]["value"] == max(by)
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_what_is_done_and_says_what_can_be_told(
     swept: dict[str, Any], url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -418,6 +418,19 @@ def test_same_settings_are_offered_not_measured_again(page: Open, store: Store) 
     assert at.query_params["run"] == runs[0].id
 
 
+def test_a_browser_that_is_one_address_behind_takes_nothing_back(page: Open, store: Store) -> None:
+    runs = fill(store)
+    at = page(sparsity="0.8", bits="4", run=runs[2].id)
+    before = dict(at.query_params)
+    healthy(at.button(key="show_same").click().run())
+    after = dict(at.query_params)
+    assert (before["run"], after["run"]) == (runs[2].id, runs[0].id)
+    for name, values in before.items():  # a slider is moved before the browser shows the new one
+        at.query_params[name] = values
+    healthy(at.slider(key="bits").set_value(5).run())
+    assert dict(at.query_params) == {**after, "bits": "5"}
+
+
 def test_emptying_a_layer_is_refused_before_it_is_queued(page: Open) -> None:
     at = page(threshold="5")
     assert "every weight of" in text_of(at)
