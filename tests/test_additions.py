@@ -14,6 +14,8 @@ import pytest
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Quantize
 
+pytestmark = pytest.mark.slow
+
 Facts = dict[str, Any]
 
 
@@ -34,7 +36,6 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     return facts
 
 
-@pytest.mark.slow
 def test_a_new_setting_is_a_flag_a_row_a_refusal_and_a_widget(facts: Facts) -> None:
     assert "--dither" in facts["run_help"] and "Noiseaddedbeforerounding." in facts["run_help"]
     assert "| `quantize` | `dither` | from 0 to 2 (steps) | 0.0 | Noise added" in facts["table"]

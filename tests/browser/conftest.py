@@ -56,16 +56,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
 
 @contextmanager
 def watched_page(browser: Browser, url: str) -> Iterator[Page]:
-    """A page of a browser of its own at that address, as another person has it.
-
-    A request to any other host, or an error in the console, fails.
-    """
-    with _context(browser, url) as context, _watched(context) as opened:
+    """A watched page of a browser of its own at that address, as another person has it."""
+    with person_at(browser, url) as context, watched(context) as opened:
         yield opened
 
 
 @contextmanager
-def _context(browser: Browser, url: str) -> Iterator[BrowserContext]:
+def person_at(browser: Browser, url: str) -> Iterator[BrowserContext]:
+    """A browser of a person's own; from the second page on it has the scripts in its cache."""
     context = browser.new_context(
         base_url=url,
         viewport={"width": 1440, "height": 1000},
@@ -79,7 +77,8 @@ def _context(browser: Browser, url: str) -> Iterator[BrowserContext]:
 
 
 @contextmanager
-def _watched(context: BrowserContext) -> Iterator[Page]:
+def watched(context: BrowserContext) -> Iterator[Page]:
+    """A page in it. A request to any other host, or an error in the console, fails."""
     abroad: list[str] = []
     errors: list[str] = []
 
@@ -107,13 +106,13 @@ def _watched(context: BrowserContext) -> Iterator[Page]:
 
 @pytest.fixture(scope="session")
 def person(browser: Browser, served: Dashboard) -> Iterator[BrowserContext]:
-    """One person's browser: it has the page's scripts in its cache from the second page on."""
-    with _context(browser, served.url) as context:
+    """The one who looks at the dashboard that all tests share."""
+    with person_at(browser, served.url) as context:
         yield context
 
 
 @pytest.fixture
 def page(person: BrowserContext) -> Iterator[Page]:
     """A page at the dashboard that all tests share."""
-    with _watched(person) as opened:
+    with watched(person) as opened:
         yield opened

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from compression.runs.results import Run, State
-from tests.browser.conftest import watched_page
+from tests.browser.conftest import person_at, watched, watched_page
 from tests.browser.serve import CHROMIUM_FLAGS, Dashboard, dashboard, find_chromium
 from tests.browser.steps import (
     in_url,
@@ -38,15 +38,22 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
         yield up
 
 
+@pytest.fixture(scope="module")
+def people(browser: Browser, shared: Dashboard) -> Iterator[tuple[BrowserContext, BrowserContext]]:
+    """The browsers of two people."""
+    with person_at(browser, shared.url) as first, person_at(browser, shared.url) as second:
+        yield first, second
+
+
 @pytest.fixture
-def ada(browser: Browser, shared: Dashboard) -> Iterator[Page]:
-    with watched_page(browser, shared.url) as page:
+def ada(people: tuple[BrowserContext, BrowserContext]) -> Iterator[Page]:
+    with watched(people[0]) as page:
         yield page
 
 
 @pytest.fixture
-def grace(browser: Browser, shared: Dashboard) -> Iterator[Page]:
-    with watched_page(browser, shared.url) as page:
+def grace(people: tuple[BrowserContext, BrowserContext]) -> Iterator[Page]:
+    with watched(people[1]) as page:
         yield page
 
 

@@ -87,6 +87,7 @@ def test_run_prints_its_json_and_nothing_else(measured: dict[str, Any], url: str
     assert hashlib.sha256(packed).hexdigest() == run.environment["artifact_sha256"]
 
 
+@pytest.mark.slow
 def test_runs_and_show_tell_the_same(
     measured: dict[str, Any], url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,7 @@ def test_the_script_gives_the_labels_that_the_file_gives(
     assert given == [data.classes[label] for label in labels]
 
 
+@pytest.mark.slow
 def test_a_script_for_a_file_that_takes_one_image_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_script_for_a_file_that_takes_one_image_at_a_time(
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
+@pytest.mark.slow
 def test_every_file_says_of_what_it_is() -> None:
     assert details(ready("packed").data) == {"model": MODEL, "recipe": RECIPE.brief}
     assert ready("packed").data == packed()

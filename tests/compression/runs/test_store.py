@@ -411,7 +411,7 @@ class Life(RuleBasedStateMachine):
         self.ended = {n: e.run for n, e in now.items() if e.run.state not in ACTIVE}
 
 
-TestLife = Life.TestCase
+TestLife = pytest.mark.slow(Life.TestCase)
 TestLife.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 
 

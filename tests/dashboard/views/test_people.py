@@ -207,6 +207,7 @@ def test_a_name_is_shown_beside_the_runs_of_others(page: Open, store: Store) -> 
     assert "asked for by" not in text_of(page(run=mine))
 
 
+@pytest.mark.slow
 def test_a_name_is_asked_for_only_where_there_are_others_or_may_be(
     page: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def _assert_same(model: nn.Module, loaded: nn.Module) -> None:
             assert torch.equal(twin(x), loaded(x))
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(SMALL),
