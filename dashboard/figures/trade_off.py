@@ -17,7 +17,7 @@ from dashboard.numbers.trade_off import ORIGINAL, Point, TradeOff, logarithmic
 
 LARGE = 1.5
 _FONT = 13  # pixels, as are the two heights of the plot
-_PLOT, _PLOT_LARGE = 300, 420
+_PLOT, _PLOT_LARGE = 280, 420
 _FEW_DECADES = 100.0
 _NO_MINOR_GRID = {"minor": {"showgrid": False}}
 _BESIDE = "\N{EM SPACE}"  # from the middle of a point to beside it
@@ -205,7 +205,7 @@ def _collapsed(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
             "color": FRONT,
             "line": {"width": 1},
         },
-        name="Collapsed, below the chart",
+        name="Collapsed",
         **_clickable(chart, below),
     )
 

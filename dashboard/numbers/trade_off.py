@@ -277,7 +277,7 @@ def _within_a_point(chart: TradeOff, solid: bool) -> str:
         )
     best = max(close, key=lambda p: p.x)
     return (
-        f"Within 1 point of the original's accuracy, the {chart.x.superlative} run is "
+        f"{chart.x.superlative.capitalize()} within 1 point of the original: "
         f"{chart.x.show(best.x)}, at {fmt.points(best.y)}{_collapsed(chart, solid)}."
     )
 
@@ -286,9 +286,7 @@ def _collapsed(chart: TradeOff, solid: bool) -> str:
     count = sum(map(chart.collapsed, chart.points))
     if not count:
         return ""
-    verb = "is" if count == 1 else "are"
-    where = "not drawn" if solid else "drawn as arrows at the lower edge"
-    return f"; {count} that collapsed {verb} {where}"
+    return f"; {count} collapsed" + (" and not drawn" if solid else "")
 
 
 def logarithmic(measure: Measure, values: Sequence[float]) -> bool:

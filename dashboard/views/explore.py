@@ -92,23 +92,26 @@ def _headline(card: Card, entries: list[StoredRun]) -> None:
     """What was found and how sure that is, and what the page is for; beside it, whose runs are
     shown and who looks at them."""
     sentence, interval = headline(card, [e.run for e in entries])
-    with st.container(horizontal=True, gap="small", key="head"):
-        with st.container(gap="xsmall", key="headline"):
-            st.markdown(f"# {sentence}")
-            with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-                st.caption(f"{interval} {_NEXT}" if interval else _FIRST, width="stretch")
-                people.choose(entries)
-                people.you(entries)
-        if any(e.run.state is State.DONE for e in entries):
-            st.button(
-                "Present",
-                key="present",
-                icon=":material/slideshow:",
-                type="tertiary",
-                on_click=address.present,
-                args=(True,),
-                help="For a projector: large type, the chart and one sentence.",
-            )
+    with st.container(gap="xsmall", key="head"):
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            st.markdown(f"# {sentence}", width="stretch")
+            if any(e.run.state is State.DONE for e in entries):
+                st.button(
+                    "Present",
+                    key="present",
+                    icon=":material/slideshow:",
+                    type="tertiary",
+                    on_click=address.present,
+                    args=(True,),
+                    help="For a projector: large type, the chart and one sentence.",
+                )
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            st.caption(interval or _FIRST, width="content" if interval else "stretch")
+            if interval:  # who has runs knows how; in a narrow window this gives way
+                with st.container(key="next"):
+                    st.caption(_NEXT)
+            people.choose(entries)
+            people.you(entries)
 
 
 def _presentation(state: session.PageState) -> None:

@@ -161,7 +161,10 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
     recipe = to_recipe(form)
     sentence = fmt.shortened(recipe.sentence())
     st.markdown(sentence, help="What Run will do, in this order, by the method chosen above.")
-    st.caption(_estimated(page, recipe))
+    same = _same(known, recipe)
+    busy = same is not None and same.run.state in ACTIVE
+    if not busy:  # else there is a better one below
+        st.caption(_estimated(page, recipe))
     if card.dataset is None:
         st.caption("Accuracy needs a data set: this run measures size and latency only.")
     refused = _refused(form, card, weights)
@@ -170,8 +173,7 @@ def _act(page: session.PageState, weights: Weights | None, known: list[StoredRun
     warned = warning(recipe, [e.run for e in page.runs])
     if warned and not refused:
         st.caption(f":orange[:material/warning: {warned}]")
-    same = _same(known, recipe)
-    if same is not None and same.run.state in ACTIVE:
+    if same is not None and busy:
         _under_way(same)
         return
     if same is not None and not refused:

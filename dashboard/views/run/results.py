@@ -88,16 +88,17 @@ def _trade_off(card: Card, entries: list[StoredRun], selected: str, large: bool)
     solid = address.kept(_SOLID) is not None and not large
     notice = trade_off.notice(chart, solid=solid)
     file = f"{card.id} {chart.title}"
-    head = st.container(horizontal=True, vertical_alignment="top", gap="small", key="chart_head")
+    head = st.container(horizontal=True, vertical_alignment="center", gap="small", key="chart_head")
     with head:
-        with st.container(width="stretch"):
-            st.markdown(f"**{chart.title}**  \n{notice}")
+        st.markdown(f"**{chart.title}**", width="stretch")
         _steps(chart, selected, large)
         if not large:
             with st.popover("Axes", icon=":material/tune:", type="tertiary", width="content"):
                 _choices(axes, solid)
             if not solid:
                 _pictures(card, chart, selected, slug(file))
+    with st.container(key="notice"):
+        st.markdown(notice)
     st.plotly_chart(
         solid_figure(chart, selected) if solid else trade_off_figure(chart, selected, large=large),
         key=_CHART,

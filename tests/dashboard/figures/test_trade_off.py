@@ -93,10 +93,10 @@ def test_notice_names_the_smallest_run_within_a_point() -> None:
         done(recipe(bits=2), 0.8, 1_000_000),
     ]
     text = trade_off.notice(chart_of(runs))
-    assert "the smallest run is 8.95× smaller, at" in text
+    assert "Smallest within 1 point of the original: 8.95× smaller, at" in text
     assert "0.80 points" in text
-    assert "1 that collapsed is drawn as arrows at the lower edge" in text
-    assert "1 that collapsed is not drawn" in trade_off.notice(chart_of(runs), solid=True)
+    assert "; 1 collapsed." in text
+    assert "; 1 collapsed and not drawn." in trade_off.notice(chart_of(runs), solid=True)
 
 
 def test_notice_when_all_runs_lose_more_than_a_point() -> None:
