@@ -60,7 +60,7 @@ def _empty(card: Card) -> None:
             f"the model gets{cost}.",
             width="content",
         )
-        with st.grid(len(starts), min_column_width=190):
+        with st.grid(len(starts), min_column_width=170):
             for place, (name, form) in enumerate(starts.items()):
                 _start(card, place, name, form)
 
