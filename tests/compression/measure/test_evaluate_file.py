@@ -184,7 +184,7 @@ def external() -> onnx.ModelProto:
         ),
         (lambda: linear(rows=5), "ONNX Runtime cannot run it"),
         (lambda: linear(pixels=100), "ONNX Runtime cannot"),
-        (lambda: external(), "keeps its weights in another file"),
+        (external, "keeps its weights in another file"),
     ],
 )
 def test_what_is_no_such_file_is_said_in_one_line(

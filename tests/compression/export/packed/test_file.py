@@ -167,7 +167,7 @@ def test_odd_numbers_survive() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["swin_t", "googlenet", "regnet_y_400mf"])
+@pytest.mark.parametrize("name", ["swin_t", "googlenet", "inception_v3", "regnet_y_400mf"])
 def test_architectures_with_peculiar_state(name: str) -> None:
     torch.manual_seed(0)
     model = build(name, 10)
