@@ -93,18 +93,7 @@ def _headline(card: Card, entries: list[StoredRun]) -> None:
     shown and who looks at them."""
     sentence, interval = headline(card, [e.run for e in entries])
     with st.container(gap="xsmall", key="head"):
-        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            st.markdown(f"# {sentence}", width="stretch")
-            if any(e.run.state is State.DONE for e in entries):
-                st.button(
-                    "Present",
-                    key="present",
-                    icon=":material/slideshow:",
-                    type="tertiary",
-                    on_click=address.present,
-                    args=(True,),
-                    help="For a projector: large type, the chart and one sentence.",
-                )
+        _title(sentence, any(e.run.state is State.DONE for e in entries), large=False)
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.caption(interval or _FIRST, width="content" if interval else "stretch")
             if interval:  # who has runs knows how; in a narrow window this gives way
@@ -114,24 +103,31 @@ def _headline(card: Card, entries: list[StoredRun]) -> None:
             people.you(entries)
 
 
+def _title(sentence: str, switch: bool, *, large: bool) -> None:
+    """What was found; beside it, with `switch`, the way to the other size of the page."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.markdown(f"# {sentence}", width="stretch")
+        if switch:
+            st.button(
+                "Close" if large else "Present",
+                key="present",
+                icon=":material/close:" if large else ":material/slideshow:",
+                type="tertiary",
+                on_click=address.present,
+                args=(not large,),
+                shortcut="Escape" if large else None,
+                help=None if large else "For a projector: large type, the chart and one sentence.",
+            )
+
+
 def _presentation(state: session.PageState) -> None:
     """What was found, for a room: 1.5 times as large, and nothing to set."""
     entries = list(state.runs)
     chosen = _chosen(entries)
     sentence, interval = headline(state.card, [e.run for e in entries])
-    with st.container(horizontal=True, gap="small", key="head"):
-        with st.container(gap="xsmall", key="headline"):
-            st.markdown(f"# {sentence}")
-            st.caption(interval)
-        st.button(
-            "Close",
-            key="present",
-            icon=":material/close:",
-            type="tertiary",
-            on_click=address.present,
-            args=(False,),
-            shortcut="Escape",
-        )
+    with st.container(gap="xsmall", key="head"):
+        _title(sentence, True, large=True)
+        st.caption(interval)
     strip.show(state.card, entries, chosen, menus=False)
     _results(state.card, entries, people.shown(entries), chosen, large=True)
 
