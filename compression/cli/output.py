@@ -11,7 +11,7 @@ from rich.console import Console
 from compression.cli.tables import runs as tables
 from compression.runs.format import percent
 from compression.runs.results import Run
-from compression.runs.stored_run import StoredRun
+from compression.runs.stored_run import StoredRun, public_id
 
 
 def show_run(entry: StoredRun, certificate: Run | None, as_json: bool) -> None:
@@ -34,9 +34,10 @@ def show_run(entry: StoredRun, certificate: Run | None, as_json: bool) -> None:
 
 
 def document(entry: StoredRun) -> dict[str, Any]:
-    """A run as JSON, with what persons say of it."""
-    said = ("name", "title", "owner", "pinned", "hidden", "removed")
-    return {**json.loads(entry.run.to_json()), **{name: getattr(entry, name) for name in said}}
+    """A run as JSON, with what persons say of it; its owner by their public id."""
+    said = {name: getattr(entry, name) for name in ("name", "title", "pinned", "hidden", "removed")}
+    owner = public_id(entry.owner) if entry.owner else ""
+    return {**json.loads(entry.run.to_json()), **said, "owner": owner}
 
 
 def print_json(value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -66,6 +67,12 @@ def one_line(field: str, text: str) -> str:
     if len(line) > MOST_CHARACTERS or _NOT_IN_A_LINE & set(map(unicodedata.category, line)):
         raise InvalidInput(field, text, f"one line of at most {MOST_CHARACTERS} characters")
     return line
+
+
+@lru_cache(maxsize=4096)
+def public_id(owner: str) -> str:
+    """What others may know an owner by: whoever knows the id itself can act as them."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:8]
 
 
 _KEPT = (runs.c.id, runs.c.device, runs.c.body, runs.c.name, runs.c.pinned, runs.c.hidden)

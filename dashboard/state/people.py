@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from secrets import compare_digest
 
 from compression.runs.store import Store, StoredRun
 from compression.runs.stored_run import one_line
+from compression.runs.stored_run import public_id as public_id
 
 # Set by the server with the page, so that it is there before the first script runs.
 COOKIE = "compression_person"
@@ -53,12 +52,6 @@ def is_admin(cookies: Mapping[str, str], token: str) -> bool:
     """Whether the browser that sent these cookies has opened the admin's link."""
     given = str(cookies.get(ADMIN_COOKIE, ""))
     return bool(token) and compare_digest(given.encode(), token.encode())
-
-
-@lru_cache(maxsize=4096)
-def public_id(person: str) -> str:
-    """What an address calls a person, since whoever knows the cookie itself can act as them."""
-    return hashlib.sha256(person.encode()).hexdigest()[:8]
 
 
 def is_public_id(text: str) -> bool:

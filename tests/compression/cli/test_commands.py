@@ -34,6 +34,7 @@ from compression.runs.format import count, digits, percent, points, ratio, size
 from compression.runs.results import Run, State
 from compression.runs.statistics import Interval, Ratio
 from compression.runs.store import Store, new_run, open_store
+from compression.runs.stored_run import public_id
 from tests.compression.cli.calls import MODEL, call, call_here, command, output_of
 
 # What persons say of a run, in its JSON beside its figures, before they do.
@@ -141,7 +142,8 @@ def test_a_run_is_renamed_pinned_and_hidden(
     assert output_of(capsys, "pin", listed.id, *where) == ("", "")
     assert "queued, pinned" in table()
     (entry,) = json.loads(output_of(capsys, "runs", *where, "--json")[0])
-    said = {"name": "[red]Best · 4 bit", "title": "[red]Best · 4 bit", "owner": "Ada"}
+    said = {"name": "[red]Best · 4 bit", "title": "[red]Best · 4 bit"}
+    said["owner"] = public_id("Ada")  # never the id itself, by which one could act as its owner
     assert {k: entry[k] for k in SAID} == {**SAID, **said, "pinned": True}
     output_of(capsys, "unpin", listed.id, *where)
     output_of(capsys, "hide", listed.id, *where)
