@@ -282,7 +282,7 @@ class Quantize(BaseStep):
         if self.keep_accuracy is None:
             return f"as a lambda of {self.rd_lambda:.3g} mnat/kB allows"
         text = f"as keep {100 * self.keep_accuracy:.4g} % of the accuracy"
-        return text + (" at the confidence bound" if self.margin == "interval" else "")
+        return text + (" with 95 % confidence" if self.margin == "interval" else "")
 
     def headline(self) -> str:
         uniform = not self.rate_distortion and self.average_bits is None

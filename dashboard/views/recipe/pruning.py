@@ -98,7 +98,7 @@ def _uncut(form: Form) -> str:
     if form["pattern"] == "channels":
         return "Whole channels are removed: the model gets smaller and faster."
     if form["score"] != "magnitude":
-        return "The score depends on more than magnitude, so there is no threshold to show."
+        return "The least important weights go, which are not always the smallest."
     if form["scope"] == "layer":
         return "Every layer has its own threshold."
     return "Sensitive layers keep more of their weights than others."
