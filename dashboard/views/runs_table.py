@@ -105,12 +105,13 @@ def show(card: Card, entries: list[StoredRun], chosen: StoredRun | None) -> None
     if chosen is not None and chosen.run.id in ids:
         st.session_state[key] = {"selection": {"rows": [ids.index(chosen.run.id)]}}
     early, pinned = (shown[name].astype(bool) for name in ("stopped_early", "pinned"))
+    marked = shown.assign(
+        name=shown["name"].where(~pinned, _PIN + shown["name"]),
+        state=shown["state"].where(~early, shown["state"] + ", stopped early"),
+    )
     st.dataframe(
-        shown.assign(
-            size=1e6 * shown["size_mb"],
-            name=shown["name"].where(~pinned, _PIN + shown["name"]),
-            state=shown["state"].where(~early, shown["state"] + ", stopped early"),
-        ),
+        # sorted as numbers, written as everywhere else on the page
+        marked[["run", *_COLUMNS]].style.format(_TEXTS, na_rep=fmt.DASH),
         key=key,
         hide_index=True,
         column_order=list(_COLUMNS),
@@ -190,16 +191,29 @@ def _picked(key: str, ids: list[str]) -> None:
         address.select(ids[rows[0]])
 
 
+# How a column's numbers are written.
+_TEXTS: dict[str, Callable[[float], str]] = {
+    "accuracy_percent": lambda value: fmt.percent(value / 100),
+    "change_points": lambda value: fmt.points(value / 100),
+    "size_mb": lambda value: fmt.size(1e6 * value),
+    "size_ratio": fmt.ratio,
+    "latency_ms": fmt.milliseconds,
+    "latency_ratio": fmt.ratio,
+    "int8_latency_ms": fmt.milliseconds,
+    "int8_ratio": fmt.ratio,
+    "agreement_percent": lambda value: fmt.percent(value / 100),
+    "sparsity_percent": lambda value: fmt.percent(value / 100),
+}
 _number = st.column_config.NumberColumn
 _COLUMNS = {
     "name": st.column_config.TextColumn("Run", width=220, pinned=True),
     "state": st.column_config.TextColumn("State", width=90),
-    "accuracy_percent": _number("Accuracy", format="%.1f %%"),
-    "change_points": _number("Change", format="%+.2f points", width=100),
-    "size": _number("Size", format="bytes", width=84),
-    "size_ratio": _number("Smaller", format=f"%.3g{fmt.TIMES}"),
-    "latency_ms": _number("Latency", format="%.3g ms", width=92),
-    "latency_ratio": _number("Faster", format=f"%.3g{fmt.TIMES}"),
+    "accuracy_percent": _number("Accuracy", width=90),
+    "change_points": _number("Change", width=110),
+    "size_mb": _number("Size", width=84),
+    "size_ratio": _number("Smaller"),
+    "latency_ms": _number("Latency", width=92),
+    "latency_ratio": _number("Faster"),
     "machine_was_busy": st.column_config.CheckboxColumn(
         "Busy machine",
         width=96,
@@ -207,12 +221,11 @@ _COLUMNS = {
     ),
     "int8_latency_ms": _number(
         "Latency, int8",
-        format="%.3g ms",
         help="As an int8 graph: 8-bit weights and activations. The original runs in float32.",
     ),
-    "int8_ratio": _number("Faster in int8", format=f"%.3g{fmt.TIMES}"),
-    "agreement_percent": _number("Agreement", format="%.3g %%"),
-    "sparsity_percent": _number("Sparsity", format="%.3g %%"),
+    "int8_ratio": _number("Faster in int8"),
+    "agreement_percent": _number("Agreement"),
+    "sparsity_percent": _number("Sparsity"),
     "recipe": st.column_config.TextColumn("Recipe", width="large"),
     "asked_for_by": st.column_config.TextColumn("Asked for by", width=110),
     "started": st.column_config.DatetimeColumn("Started", format="D MMM, HH:mm"),
