@@ -206,6 +206,7 @@ def _collapsed(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
             "line": {"width": 1},
         },
         name="Collapsed",
+        cliponaxis=False,
         **_clickable(chart, below),
     )
 
@@ -218,7 +219,7 @@ def _original(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
         [chart.original],
         mode="markers+text",
         marker={"symbol": "star", "size": 18 * scale, "color": STAR, "line": {"width": 1}},
-        text=[f"{_BESIDE}Original"],
+        text=["Original"],
         textposition="bottom right",
         textfont={"size": _FONT * scale},
         name="Original",
@@ -245,6 +246,7 @@ def _ring(chart: TradeOff, selected: str | None, scale: float) -> Iterator[dict[
                 hoverinfo="skip",
                 name="Selected",
                 showlegend=False,
+                cliponaxis=False,
             )
 
 

@@ -95,13 +95,13 @@ class TradeOff:
     def labels(self) -> dict[Point, bool]:
         """Runs of the front whose names can be written beside them, and whether on their left: the
         best within a point first, then both ends, then what lies between. No name covers another
-        one, and no name but the first covers a point."""
+        one, and no name but the first covers a point or its interval."""
         runs = [p for p in self.front if p.run_id and not self.collapsed(p)]
         close = [p for p in runs if self.y.name == "change" and p.y >= -CLOSE]
         taken = [self.label_box(self.original, False)] if self.original else []
         labels: dict[Point, bool] = {}
         for point in dict.fromkeys([*close[:1], *runs[:1], *runs[-1:], *runs]):
-            dots = [self._dot(p) for p in self.points if p != point]
+            dots = [box for p in self.shown if p != point for box in self._marks(p)]
             sides = (False, True) if self._has_room_on_right(point) else (True,)
             free = (s for s in sides if not _covers(self.label_box(point, s), [*taken, *dots]))
             side = next(free, None if labels else sides[0])
@@ -125,27 +125,34 @@ class TradeOff:
         span = (largest - least or abs(largest) or 1.0) / room
         return least - _BEFORE * span, largest + _AFTER * span
 
-    def _position(self, point: Point) -> tuple[float, float]:
-        """Where a point lies, from 0 (left, bottom) to 1 (right, top)."""
-        x = _share(point.x, [p.x for p in self.everything], self.x)
-        x = _BEFORE + (1 - _BEFORE - _AFTER) * x
+    def _position(self, x: float, y: float) -> tuple[float, float]:
+        """Where these figures lie, in letters from the left and in lines from the bottom."""
+        across = _share(x, [p.x for p in self.everything], self.x)
         drawn = [self.drawn_y(p) for p in self.everything]
-        return x, _share(self.drawn_y(point), drawn, self.y)
+        up = _share(y, drawn, self.y)
+        return _LETTERS * (_BEFORE + (1 - _BEFORE - _AFTER) * across), _LINES * up
 
     def label_box(self, point: Point, on_left: bool) -> Box:
         """Left, right, bottom and top of a point's name, in letters and lines."""
-        x, y = self._position(point)
-        x, y, width = x * _LETTERS, y * _LINES, len(point.name) + 2.0
+        x, y = self._position(point.x, self.drawn_y(point))
+        width = len(point.name) + 2.0
         left, right = (x - width, x) if on_left else (x, x + width)
         # the original's name stands below its star, a run's above its point
         bottom = y if point.run_id else y - 1.0
         return left, right, bottom, bottom + 1.0
 
-    def _dot(self, point: Point) -> Box:
-        """The room that a point itself takes."""
-        x, y = self._position(point)
-        x, y = x * _LETTERS, y * _LINES
-        return x - 0.5, x + 0.5, y - 0.3, y + 0.3
+    def _marks(self, point: Point) -> tuple[Box, Box]:
+        """The room that a point takes, with both of its intervals."""
+        x_low, x_high = point.x_bounds or (point.x, point.x)
+        y_low, y_high = point.y_bounds or (point.y, point.y)
+        (left, bottom), (right, top) = self._position(x_low, y_low), self._position(x_high, y_high)
+        x, y = self._position(point.x, point.y)
+        return (x - 0.5, x + 0.5, bottom - 0.3, top + 0.3), (
+            left - 0.5,
+            right + 0.5,
+            y - 0.3,
+            y + 0.3,
+        )
 
 
 def _covers(box: Box, others: Sequence[Box]) -> bool:
