@@ -20,6 +20,7 @@ st.set_page_config(
 )
 st.logo(str(STATIC / "logo.svg"), size="large")
 st.html(STATIC / "page.css")
+st.html(f"<script>{(STATIC / 'print.js').read_text()}</script>", unsafe_allow_javascript=True)
 EXPLORE = st.Page(
     explore.show, title="Explore", icon=":material/tune:", url_path="explore", default=True
 )
