@@ -29,7 +29,8 @@ def headline(card: Card, runs: Sequence[Run]) -> tuple[str, str]:
     change = best.delta.top1
     cost = f"lose {fmt.lost_points(-change.value)}" if change.value < 0 else "lose no accuracy"
     name = card.title.partition(" (")[0]
-    sure = f"95 % interval {fmt.paired_interval(change)} on {change.n:,} images."
+    interval = f"95 % interval {fmt.paired_interval(change)} points"
+    sure = f"Accuracy change: {interval}, on {change.n:,} images."
     return f"{name} can be {fmt.number(best.delta.size_ratio or 1)} times smaller and {cost}", sure
 
 

@@ -105,7 +105,7 @@ def _headline(card: Card, entries: list[StoredRun]) -> None:
 
 def _title(sentence: str, switch: bool, *, large: bool) -> None:
     """What was found; beside it, with `switch`, the way to the other size of the page."""
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+    with st.container(horizontal=True, wrap=False, gap="small", vertical_alignment="center"):
         st.markdown(f"# {sentence}", width="stretch")
         if switch:
             st.button(

@@ -54,13 +54,13 @@ def _empty(card: Card) -> None:
     with st.container(border=True, key="empty", horizontal_alignment="center"):
         st.space("small")
         st.markdown("## Nothing measured for this model yet", width="content")
-        cost = " and what that costs in accuracy" if card.dataset else ""
+        cost = ", and how many points of accuracy that costs" if card.dataset else ""
         st.markdown(
-            f"Start with one of these, or set your own on the left: each shows how small and fast "
-            f"the model gets{cost}.",
+            f"Start with one of these, or choose settings of your own: each run shows how small "
+            f"and fast the model gets{cost}.",
             width="content",
         )
-        with st.grid(len(starts), min_column_width=170):
+        with st.grid(len(starts), min_column_width=170, key="starts"):
             for place, (name, form) in enumerate(starts.items()):
                 _start(card, place, name, form)
 
