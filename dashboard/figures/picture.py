@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dashboard.figures.style import COMPRESSED, FRONT, RING, SCALE, STAR, reach
 from dashboard.numbers.measures import Bounds, Measure
-from dashboard.numbers.trade_off import ORIGINAL, Point, TradeOff, logarithmic, notice
+from dashboard.numbers.trade_off import (
+    ORIGINAL,
+    ORIGINAL_SIDE,
+    Point,
+    TradeOff,
+    logarithmic,
+    notice,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,13 +170,14 @@ def _reach(
 
 
 def _names(axes: Axes, chart: TradeOff) -> None:
-    original = {chart.original: False} if chart.original else {}
-    for point, left in (chart.labels | original).items():
+    original = {chart.original: ORIGINAL_SIDE} if chart.original else {}
+    for point, side in (chart.labels | original).items():
+        left = "left" in side
         (x,), (y,) = _at(chart, [point])
         axes.annotate(
             point.name,
             (x, y),
-            xytext=(-10 if left else 10, 8 if point.run_id else -18),
+            xytext=(-10 if left else 10, 8 if "top" in side else -18),
             textcoords="offset points",
             ha="right" if left else "left",
             fontsize=13,

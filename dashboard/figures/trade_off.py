@@ -13,14 +13,14 @@ import plotly.graph_objects as go
 
 from dashboard.figures.style import COMPRESSED, FRONT, LEGEND, RING, SCALE, STAR, error_bars
 from dashboard.numbers.measures import MEASURES, Measure
-from dashboard.numbers.trade_off import ORIGINAL, Point, TradeOff, logarithmic
+from dashboard.numbers.trade_off import ORIGINAL, ORIGINAL_SIDE, Point, TradeOff, logarithmic
 
 LARGE = 1.5
 _FONT = 13  # pixels, as are the two heights of the plot
 _PLOT, _PLOT_LARGE = 280, 420
 _FEW_DECADES = 100.0
 _NO_MINOR_GRID = {"minor": {"showgrid": False}}
-_BESIDE = "\N{EM SPACE}"  # from the middle of a point to beside it
+_BESIDE = "\N{EM SPACE}\N{NO-BREAK SPACE}"  # from the middle of a point to beside its ring
 # Streamlit fades what is not selected; the ring shows the selection here.
 _NEVER_FADED = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
 
@@ -156,7 +156,7 @@ def _front(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
             list(chart.labels),
             mode="text",
             text=[f"{_BESIDE}{escape(p.name)}{_BESIDE}" for p in chart.labels],
-            textposition=["top left" if left else "top right" for left in chart.labels.values()],
+            textposition=list(chart.labels.values()),
             textfont={"size": _FONT * scale},
             hoverinfo="skip",
             showlegend=False,
@@ -220,7 +220,7 @@ def _original(chart: TradeOff, scale: float) -> Iterator[dict[str, Any]]:
         mode="markers+text",
         marker={"symbol": "star", "size": 18 * scale, "color": STAR, "line": {"width": 1}},
         text=["Original"],
-        textposition="bottom right",
+        textposition=ORIGINAL_SIDE,
         textfont={"size": _FONT * scale},
         name="Original",
         showlegend=False,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
 from compression.runs.results import Run, State
 from dashboard.numbers import format as fmt
@@ -21,6 +22,10 @@ _LETTERS, _LINES = 58.0, 16.0
 _BEFORE, _AFTER = 0.05, 0.2
 
 Box = tuple[float, float, float, float]
+# Where a name stands beside its point; the first one that is free is taken.
+Side = Literal["top right", "top left", "bottom right", "bottom left"]
+_SIDES: tuple[Side, ...] = get_args(Side)
+ORIGINAL_SIDE: Side = "bottom right"
 
 
 @dataclass(frozen=True)
@@ -92,26 +97,28 @@ class TradeOff:
         return None not in values and len(set(values)) > 1
 
     @cached_property
-    def labels(self) -> dict[Point, bool]:
-        """Runs of the front whose names can be written beside them, and whether on their left: the
-        best within a point first, then both ends, then what lies between. No name covers another
-        one, and no name but the first covers a point or its interval."""
+    def labels(self) -> dict[Point, Side]:
+        """Runs of the front whose names can be written beside them, and on which side: the best
+        within a point first, then both ends, then what lies between. No name covers another one,
+        and no name but the first covers a point or its interval."""
         runs = [p for p in self.front if p.run_id and not self.collapsed(p)]
         close = [p for p in runs if self.y.name == "change" and p.y >= -CLOSE]
-        taken = [self.label_box(self.original, False)] if self.original else []
-        labels: dict[Point, bool] = {}
+        taken = [self.label_box(self.original, ORIGINAL_SIDE)] if self.original else []
+        labels: dict[Point, Side] = {}
         for point in dict.fromkeys([*close[:1], *runs[:1], *runs[-1:], *runs]):
             dots = [box for p in self.shown if p != point for box in self._marks(p)]
-            sides = (False, True) if self._has_room_on_right(point) else (True,)
+            sides = [s for s in _SIDES if self._has_room(self.label_box(point, s))]
             free = (s for s in sides if not _covers(self.label_box(point, s), [*taken, *dots]))
-            side = next(free, None if labels else sides[0])
+            side = next(free, None if labels else sides[0] if sides else "top left")
             if side is not None and not _covers(self.label_box(point, side), taken):
                 labels[point] = side
                 taken.append(self.label_box(point, side))
         return labels
 
-    def _has_room_on_right(self, point: Point) -> bool:
-        return self.label_box(point, False)[1] <= _LETTERS
+    @staticmethod
+    def _has_room(name: Box) -> bool:
+        """Whether a name ends before the right edge and above the axis."""
+        return name[1] <= _LETTERS and name[2] >= 0
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -132,13 +139,12 @@ class TradeOff:
         up = _share(y, drawn, self.y)
         return _LETTERS * (_BEFORE + (1 - _BEFORE - _AFTER) * across), _LINES * up
 
-    def label_box(self, point: Point, on_left: bool) -> Box:
+    def label_box(self, point: Point, side: Side) -> Box:
         """Left, right, bottom and top of a point's name, in letters and lines."""
         x, y = self._position(point.x, self.drawn_y(point))
         width = len(point.name) + 2.0
-        left, right = (x - width, x) if on_left else (x, x + width)
-        # the original's name stands below its star, a run's above its point
-        bottom = y if point.run_id else y - 1.0
+        left, right = (x - width, x) if "left" in side else (x, x + width)
+        bottom = y if "top" in side else y - 1.0
         return left, right, bottom, bottom + 1.0
 
     def _marks(self, point: Point) -> tuple[Box, Box]:

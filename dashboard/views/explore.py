@@ -82,7 +82,7 @@ def _contents(state: session.PageState, panel: DeltaGenerator, main: DeltaGenera
         if chosen is not None:
             details_tabs.show(entries, chosen)
         if shown:
-            with st.container(border=True):
+            with st.container(border=True, key="runs"):
                 runs_table.show(card, shown, chosen)
     with panel:
         panel_module.show()

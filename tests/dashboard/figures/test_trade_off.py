@@ -206,11 +206,29 @@ def test_the_axis_holds_every_point(runs: list[Run], axes: tuple[str, str]) -> N
 def test_no_name_covers_another(runs: list[Run], axes: tuple[str, str]) -> None:
     chart = chart_of(runs, *axes)
     boxes = [chart.label_box(*label) for label in chart.labels.items()]
-    boxes += [chart.label_box(chart.original, False)] if chart.original else []
+    boxes += [chart.label_box(chart.original, trade_off.ORIGINAL_SIDE)] if chart.original else []
     for (left, right, low, high), (left_2, right_2, low_2, high_2) in itertools.combinations(
         boxes, 2
     ):
         assert right <= left_2 or right_2 <= left or high <= low_2 or high_2 <= low
+
+
+def test_a_name_goes_where_no_point_or_interval_is() -> None:
+    """A name to the right of the best run would cover the interval of the run beside it, which is
+    as wide as that of no other."""
+    best = done(recipe(bits=4), 0.9195, 2_000_000)
+    beside = done(recipe(bits=5), 0.916, 1_700_000)
+    assert beside.delta is not None and beside.delta.top1 is not None
+    wide = beside.delta.top1.model_copy(update={"low": -0.009, "high": 0.004})
+    wide_delta = beside.delta.model_copy(update={"top1": wide})
+    far = [done(recipe(bits=8), 0.9197, 12_000_000), done(recipe(bits=2), 0.913, 500_000)]
+
+    def side(neighbour: Run) -> str:
+        chart = chart_of([*far, best, neighbour])
+        return next(s for p, s in chart.labels.items() if p.run_id == best.id)
+
+    assert side(beside) == "top right"
+    assert side(beside.model_copy(update={"delta": wide_delta})) != "top right"
 
 
 def test_a_projector_gets_everything_larger() -> None:
