@@ -122,6 +122,11 @@ def escaped(text: str) -> str:
     return re.sub(r"([^\w\s·%])", r"\\\1", text)
 
 
+def typeset(note: str) -> str:
+    """A run's note, its numbers below zero written as elsewhere on the page."""
+    return re.sub(r"(?<![\w.])-(?=\d)", _MINUS, note)
+
+
 def asked_for_by(name: str) -> str:
     """Markdown that says, beside a run, who asked for it; empty where the name is."""
     return f" :small[:gray[asked for by {escaped(name)}]]" if name else ""

@@ -191,8 +191,8 @@ def _picked(key: str, ids: list[str]) -> None:
         address.select(ids[rows[0]])
 
 
-# How a column's numbers are written.
-_TEXTS: dict[str, Callable[[float], str]] = {
+# What writes the numbers of a column.
+_TEXTS: dict[str, Any] = {
     "accuracy_percent": lambda value: fmt.percent(value / 100),
     "change_points": lambda value: fmt.points(value / 100),
     "size_mb": lambda value: fmt.size(1e6 * value),

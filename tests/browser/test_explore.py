@@ -39,6 +39,8 @@ def test_pick_set_run_watch_click_and_reload(page: Page, served: Dashboard) -> N
     page.goto("/")
     box = page.locator(".st-key-model").get_by_role("combobox")
     box.click()
+    box.fill(model.title.partition("_")[0])  # of several models, those with images come first
+    expect(page.get_by_role("option").first).to_contain_text("(Fashion-MNIST)")
     box.fill(model.title)
     page.get_by_role("option", name=model.title, exact=True).click()
     expect(page.get_by_text("Nothing measured for this model yet")).to_be_visible()
@@ -142,7 +144,9 @@ def test_csv_holds_every_run(page: Page, served: Dashboard, tmp_path: Path) -> N
     model = quickest().id
     served.store.runs.add(done(recipe(bits=4), model=model))
     page.goto(f"/?model={model}")
-    with page.expect_download() as download:
+    page.locator(".st-key-runs [data-testid=stDataFrame]").hover()
+    expect(page.locator(".st-key-runs [data-testid=stElementToolbar]")).to_be_visible()
+    with page.expect_download() as download:  # the table's own tools do not cover it
         page.get_by_role("button", name="Download CSV").click()
     download.value.save_as(tmp_path / "runs.csv")
     lines = (tmp_path / "runs.csv").read_text().splitlines()
@@ -216,6 +220,8 @@ def test_a_phone_has_the_result_first_and_settings_in_a_sheet(
         expect(page.locator(".st-key-run button")).to_be_in_viewport()
         wide = "document.querySelector('[data-testid=stMain]').scrollWidth"
         assert page.evaluate(wide) <= 390
+        plot = page.locator(".st-key-trade_off .nsewdrag").first.bounding_box()
+        assert plot is not None and plot["width"] > 200
 
 
 @pytest.mark.slow

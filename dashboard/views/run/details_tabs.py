@@ -42,7 +42,7 @@ def _result(_: list[StoredRun], chosen: StoredRun) -> None:
             )
         st.markdown(f"{agreement}.")
     for note in run.notes:
-        st.caption(f":material/info: {note}")
+        st.caption(f":material/info: {fmt.typeset(note)}")
     details.section(run)
 
 

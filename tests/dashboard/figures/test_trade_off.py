@@ -152,6 +152,13 @@ def test_what_collapsed_does_not_press_the_others_together() -> None:
     assert chart_of(runs[2:]).floor is None  # nothing else to make room for
 
 
+def test_file_size_is_logarithmic_on_either_axis() -> None:
+    runs = [done(recipe(bits=8), 0.92, 10**7, 0.5), done(recipe(bits=2), 0.9, 10**5, 0.4)]
+    for x, y, size in (("smaller", "change", "xaxis"), ("speedup", "smaller", "yaxis")):
+        layout = trade_off_figure(chart_of(runs, x, y), None).layout
+        assert layout[size].type == "log" and "logarithmic" in layout[size].title.text
+
+
 def test_runs_without_a_figure_are_counted_not_shown() -> None:
     runs = [done(recipe(bits=4)), done(recipe(bits=8), None)]
     chart = chart_of(runs)

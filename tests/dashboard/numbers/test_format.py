@@ -83,6 +83,11 @@ def test_intervals() -> None:
     assert fmt.ratio_interval(Ratio(value=1, low=0.98, high=1.02)) == "0.980 to 1.02×"
 
 
+def test_notes_have_the_same_minus_sign() -> None:
+    note = "It changes by -0.32 points (-0.78 to +0.14), by rate-3 GPTQ."
+    assert fmt.typeset(note) == note.replace("-0.32", "−0.32").replace("-0.78", "−0.78")
+
+
 def test_a_shortened_sentence_says_what_and_not_how() -> None:
     sentence = "Zero 80 % of weights (OBS, repaired), then store the rest in 4 bits (GPTQ)."
     assert fmt.shortened(sentence) == "Zero 80 % of weights, then store the rest in 4 bits."

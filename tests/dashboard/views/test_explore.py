@@ -337,9 +337,6 @@ def test_what_is_only_queued_is_not_said_to_be_measured(page: Open, store: Store
     at = page(run=failed.id)
     healthy(at.button(key="again").click().run())
     assert at.toast[0].value == "Just this is queued already."
-    assert store.jobs.claim("a runner") is not None
-    healthy(page(run=failed.id).button(key="again").click().run())
-    at = healthy(at.run())
 
 
 def test_a_run_whose_worker_ended_says_so(page: Open, store: Store) -> None:
