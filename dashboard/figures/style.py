@@ -20,7 +20,16 @@ STAR, FRONT, RING = "#d55e00", "#7d8894", "#cc3f8f"
 ORIGINAL, COMPRESSED = FRONT, SCALE[0][1]
 # Of the palette of Okabe and Ito (2008), which every form of colour blindness tells apart.
 ORANGE, GREEN, PINK, SKY, VERMILION = "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
-LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemclick": False}
+# At the top of the figure, not of the plot: one that moves with the plot is left behind when a
+# narrow window becomes wide.
+LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "yref": "container",
+    "y": 1,
+    "yanchor": "top",
+    "itemclick": False,
+}
 
 Bounds = tuple[float, float]
 
@@ -73,7 +82,7 @@ def lay_out_rows(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 12, "t": 36, "b": 48},
-        legend=LEGEND | {"y": 1.0},
+        legend=LEGEND,
         hoverlabel={"align": "left"},
         hovermode="closest",
         bargap=0.35,

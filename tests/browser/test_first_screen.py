@@ -61,3 +61,25 @@ def test_a_double_click_queues_one_run_and_cancels_none(page: Page, served: Dash
     (entry,) = served.store.runs.find(MODEL)[before:]
     assert entry.run.state in ACTIVE and not entry.cancelling
     served.store.jobs.cancel(entry.run.id)
+
+
+@pytest.mark.slow
+def test_the_legend_stays_over_the_plot_when_a_narrow_window_becomes_wide(
+    page: Page, served: Dashboard
+) -> None:
+    for bits, top1 in ((8, 0.918), (4, 0.91), (2, 0.1)):  # with a legend of three entries
+        served.store.runs.add(done(recipe(bits=bits), top1, 10**6 * bits, model=MODEL))
+    page.goto(f"/?model={MODEL}")
+    legend = page.locator(".st-key-trade_off .legend")
+    expect(legend).to_be_visible()
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(3000)  # until it is drawn anew
+        assert above_plot(page)
+
+
+def above_plot(page: Page) -> bool:
+    """Whether the legend of the chart ends where the plot begins, or before."""
+    legend = page.locator(".st-key-trade_off .legend").bounding_box()
+    plot = page.locator(".st-key-trade_off .nsewdrag").first.bounding_box()
+    return bool(legend and plot and legend["y"] + legend["height"] <= plot["y"] + 1)
