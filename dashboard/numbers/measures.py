@@ -216,7 +216,7 @@ MEASURES: dict[str, Measure] = {
         _each(lambda m: m.sparsity),
         fmt.percent,
         "sparsest",
-        "Share of the weights that are exactly zero.",
+        "Share of the weights that are exactly zero; those of removed channels no longer count.",
         of_what="weights",
     ),
 }

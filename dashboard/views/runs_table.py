@@ -18,7 +18,7 @@ from compression.recipe.recipe import Recipe
 from compression.runs.results import Run
 from compression.runs.store import StoredRun
 from dashboard.numbers import format as fmt
-from dashboard.numbers.measures import timing_of
+from dashboard.numbers.measures import MEASURES, timing_of
 from dashboard.state import actions, address, people, stored
 
 _PIN = "\N{PUSHPIN} "
@@ -225,7 +225,7 @@ _COLUMNS = {
     ),
     "int8_ratio": _number("Faster in int8"),
     "agreement_percent": _number("Agreement"),
-    "sparsity_percent": _number("Sparsity"),
+    "sparsity_percent": _number("Sparsity", help=MEASURES["sparsity"].help),
     "recipe": st.column_config.TextColumn("Recipe", width="large"),
     "asked_for_by": st.column_config.TextColumn("Asked for by", width=110),
     "started": st.column_config.DatetimeColumn("Started", format="D MMM, HH:mm"),
