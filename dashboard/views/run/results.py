@@ -54,11 +54,11 @@ def _empty(card: Card) -> None:
     with st.container(border=True, key="empty", horizontal_alignment="center"):
         st.space("small")
         st.markdown("## Nothing measured for this model yet", width="content")
-        cost = ", and how many points of accuracy that costs" if card.dataset else ""
+        shown = "size and speed"
+        if card.dataset:
+            shown = "size, speed and how many points of accuracy are lost"
         st.markdown(
-            f"Start with one of these, or choose settings of your own: each run shows how small "
-            f"and fast the model gets{cost}.",
-            width="content",
+            f"Start with one of these, or set your own: each run shows {shown}.", width="content"
         )
         with st.grid(len(starts), min_column_width=170, key="starts"):
             for place, (name, form) in enumerate(starts.items()):
