@@ -19,6 +19,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from compression.catalogue.examples import put_examples
 from tests.browser.serve import CHROMIUM_FLAGS, Dashboard, dashboard, find_chromium
 
 # The machine may be busy with other things.
@@ -51,6 +52,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     with dashboard(tmp_path_factory.mktemp("dashboard")) as up:
+        put_examples(up.store)  # a store that a test has put runs in would get none
         yield up
 
 
