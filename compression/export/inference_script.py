@@ -9,9 +9,9 @@ from torchvision import models as tv
 
 from compression.catalogue.cards import Card
 from compression.catalogue.file_formats import FORMATS
+from compression.data.datasets import MEAN, STD, load_dataset
 from compression.errors import InvalidInput
 from compression.export.handlers import HANDLERS, Script
-from compression.models.data import MEAN, STD, load_dataset
 
 _FASHION = f"""\
 # uint8 [n, 28, 28]: grey, 0 is the background

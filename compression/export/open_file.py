@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from compression.catalogue.file_formats import FORMATS
+from compression.data.splits import BATCH
 from compression.errors import ArtifactError, NotExportable
 from compression.export.onnx.claims import check_constants
 from compression.export.onnx.sessions import predict_with, session
 from compression.export.packed.file import details, unpack
 from compression.export.torch_program import ABOUT, open_program
-from compression.models.data import BATCH
 
 # What an ONNX graph that we wrote says of itself begins so.
 MARK = "compression."

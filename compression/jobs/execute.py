@@ -8,12 +8,12 @@ from collections.abc import Callable
 from torch import nn
 
 from compression.catalogue.preset_timings import preset_seconds
+from compression.data.splits import REPORT
 from compression.errors import InvalidInput
 from compression.jobs.packed_source import is_measured, source_of
 from compression.measure.accuracy import predict
 from compression.measure.comparison import Figures, measure, measure_file
 from compression.methods.pipeline import compress
-from compression.models.data import REPORT
 from compression.models.parametrize import materialize
 from compression.models.target import Target, target_of
 from compression.paths import timing_seconds

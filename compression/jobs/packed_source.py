@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from compression.catalogue.cards import Card
 from compression.catalogue.examples import example_file, examples
+from compression.data.splits import REPORT, Dataset
 from compression.errors import NotExportable
 from compression.export.packed.file import unpack
 from compression.measure.comparison import pack_result
 from compression.measure.deployed_models import calibration_images
 from compression.measure.evaluate_file import EvaluationTarget
 from compression.methods.pipeline import compress
-from compression.models.data import REPORT, Dataset
 from compression.models.target import Target, target_of
 from compression.runs.progress import Report
 from compression.runs.records import file_not_kept, require_done

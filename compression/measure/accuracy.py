@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compression.models.data import BATCH, Split, prepare
+from compression.data.splits import Split
+from compression.models.activation_memory import images_at_once
 from compression.models.placement import evaluating, placed
 from compression.models.target import Target
 from compression.runs.durations.stages import ORIGINAL
@@ -57,11 +58,12 @@ def predict(
     here = placed(model, device)
     logits = []
     with evaluating(here), torch.inference_mode():
-        for start in range(0, len(split), BATCH):
-            x = prepare(split.images[start : start + BATCH].to(device))
+        size = images_at_once(here, split.head(1).prepared(device))
+        for start in range(0, len(split), size):
+            x = split.prepare(split.images[start : start + size].to(device))
             logits.append(here(x).float().cpu())
             if report:
-                report(min(1.0, (start + BATCH) / len(split)))
+                report(min(1.0, (start + size) / len(split)))
     return Predictions(torch.cat(logits), split.labels)
 
 

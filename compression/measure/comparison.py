@@ -152,7 +152,7 @@ def _measure(
         target.images(1),
         device=target.device,
         stage=partial(stage, report),
-        images=target.measured.images if target.measured else None,
+        split=target.measured,
         measured=predictions.compressed if predictions else None,
     )
     timed = deployed.latency

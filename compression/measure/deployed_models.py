@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.catalogue.backends import EAGER, INT8, ONNX
+from compression.data.splits import Split, batches
 from compression.errors import NotExportable
 from compression.export.onnx.sessions import predict_with, session
 from compression.measure.accuracy import Predictions, agreement
@@ -24,7 +25,7 @@ from compression.measure.backend_timing import (
 )
 from compression.measure.machine_peaks import machine_peaks
 from compression.measure.speedup_analysis import Workload
-from compression.models.data import BATCH, prepare
+from compression.models.activation_memory import images_at_once
 from compression.models.target import Target
 from compression.recipe.recipe import Recipe
 from compression.runs.durations.stages import INT8_GRAPH, LATENCY
@@ -109,7 +110,7 @@ def deploy(
     *,
     device: str,
     stage: Stage,
-    images: Tensor | None = None,
+    split: Split | None = None,
     measured: Predictions | None = None,
 ) -> Deployed:
     """Time a pair, and see how its int8 graph predicts.
@@ -119,7 +120,7 @@ def deploy(
         image: one prepared image [1, 3, h, w], which is timed.
         device: `cpu` or `cuda`, where it is timed.
         stage: begins a stage of that name, and gives what is told the fraction done.
-        images: as stored, which the int8 graph predicts.
+        split: what the int8 graph predicts.
         measured: the compressed model's predictions on the same images.
 
     Raises:
@@ -131,7 +132,7 @@ def deploy(
     if ONNX in ran:
         exported.append(_float(pair.compressed))
     if INT8 in ran:
-        exported.append(_int8(pair.compressed, images, measured, stage))
+        exported.append(_int8(pair.compressed, split, measured, stage))
     sizes = {file.format: file.file_bytes for file in exported}
     return Deployed(
         latency=latency,
@@ -191,22 +192,23 @@ def _float(model: DeployableModel) -> Exported:
 
 
 def _int8(
-    model: DeployableModel, images: Tensor | None, measured: Predictions | None, stage: Stage
+    model: DeployableModel, split: Split | None, measured: Predictions | None, stage: Stage
 ) -> Exported:
     int8 = model.int8()
     exported = Exported(format=INT8, file_bytes=int8.graph.ByteSize(), notes=int8.notes)
-    if images is None or measured is None:
+    if split is None or measured is None:
         note = (
             "Its scales were calibrated on noise, because there are no images: only its latency is "
             "meaningful."
         )
         return exported.model_copy(update={"notes": (*int8.notes, note)})
     tell = stage(INT8_GRAPH)
+    size = images_at_once(model.subject.model, split.head(1).prepared())
     running = session(int8.graph, torch.get_num_threads())
     logits = []
-    for start in range(0, len(images), BATCH):
-        logits.append(predict_with(running, prepare(images[start : start + BATCH]), BATCH))
-        tell(min(1.0, (start + BATCH) / len(images)))
+    for done, (images, _) in enumerate(batches(split, size), 1):
+        logits.append(predict_with(running, images, size))
+        tell(min(1.0, done * size / len(split)))
     predictions = Predictions(torch.cat(logits), measured.labels)
     right = proportion(int(predictions.right.sum()), len(predictions.labels))
     apart = float((predictions.logits - measured.logits).abs().max() / measured.logits.abs().max())

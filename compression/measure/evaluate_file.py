@@ -13,21 +13,14 @@ import torch
 from torch import Tensor
 
 from compression.catalogue.cards import card, cards, require_dataset
+from compression.data.datasets import DATASETS, load_dataset
+from compression.data.splits import BATCH, Dataset, Split, noise
 from compression.errors import ArtifactError, InvalidInput
 from compression.export.handlers import model_of, open_data
 from compression.export.open_file import Opened
 from compression.measure.accuracy import Predictions, compare, original_predictions
 from compression.measure.interleaved_timer import time_undisturbed
 from compression.measure.machine_peaks import cpu_name
-from compression.models.data import (
-    BATCH,
-    DATASETS,
-    Dataset,
-    load_dataset,
-    noise,
-    prepare,
-    prepare_raw,
-)
 from compression.models.target import Target, target_of
 from compression.runs.format import busy_note
 from compression.runs.results import Evaluation, Latency
@@ -39,7 +32,10 @@ _MOST_BYTES = 1 << 31
 
 
 # What a file may want its pixels as.
-INPUTS: dict[str, Callable[[Tensor], Tensor]] = {"prepared": prepare, "raw": prepare_raw}
+INPUTS: dict[str, Callable[[Split, Tensor], Tensor]] = {
+    "prepared": Split.prepare,
+    "raw": Split.prepare_raw,
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,8 @@ class EvaluationTarget:
     def images(self, count: int) -> Tensor:
         """The first images, float32 [count, 3, h, w]; noise where there are none."""
         if self.data is not None:
-            return INPUTS[self.inputs](self.data.split(self.split).images[:count]).contiguous()
+            head = self.data.split(self.split).head(count)
+            return INPUTS[self.inputs](head, head.images).contiguous()
         assert self.original is not None
         return noise(self.original.input_shape, count)
 
@@ -198,7 +195,7 @@ def predictions_of(opened: Opened, subject: EvaluationTarget) -> Predictions:
     split, form = subject.data.split(subject.split), INPUTS[subject.inputs]
     size = opened.batch or BATCH
     size *= max(1, BATCH // size)
-    parts = [opened.predict(form(x).contiguous()) for x in split.images.split(size)]
+    parts = [opened.predict(form(split, x).contiguous()) for x in split.images.split(size)]
     return Predictions(torch.cat(parts), split.labels)
 
 

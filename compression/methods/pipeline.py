@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from compression.data.splits import SEARCH
 from compression.methods import step_cache
 from compression.methods.calibration.paired_forward import same_structure
 from compression.methods.calibration.step_context import StepContext, StepResult
@@ -21,7 +22,6 @@ from compression.methods.prune.channels import try_channels
 from compression.methods.prune.step import prune
 from compression.methods.quantize.step import quantize
 from compression.methods.step_cache import CompressedModel
-from compression.models.data import SEARCH
 from compression.models.parametrize import materialize
 from compression.models.target import Target, target_of
 from compression.paths import cache_dir

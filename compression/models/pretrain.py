@@ -21,13 +21,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from compression.catalogue.cards import Card
-from compression.models.data import (
-    INPUT_SHAPE,
-    Split,
-    batches,
-    load_dataset,
-    shuffled_batches,
-)
+from compression.data.augmentation import shuffled_batches
+from compression.data.datasets import INPUT_SHAPE, load_dataset
+from compression.data.splits import Split, batches
 from compression.models.load import (
     build,
     count_macs,

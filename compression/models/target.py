@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from compression.catalogue.cards import Card, card, student_card
-from compression.models.data import Dataset, Split, load_dataset, noise, prepare
+from compression.data.datasets import load_dataset
+from compression.data.splits import Dataset, Split, noise
 from compression.models.load import count_macs, original_of
 from compression.models.placement import evaluated, placed, resolve_device
 from compression.models.requirements import require_applicable
@@ -126,7 +127,7 @@ class Target:
         default that which is measured on; noise where there is no data."""
         if self.data is None:
             return noise(self.input_shape, count)
-        return prepare(self.data.split(split or self.split).images[:count])
+        return self.data.split(split or self.split).head(count).prepared()
 
 
 def target_of(

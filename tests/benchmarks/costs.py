@@ -37,8 +37,8 @@ def seconds(model: str, preset: str) -> float:
     """Seconds that `compress()` takes in this process, for the first time."""
     recipe = parse(Recipe, {"steps": [apply_preset(preset, values) for values in ASKED]})
     # torch, once it is known what there is to do
+    from compression.data.datasets import load_dataset
     from compression.methods.pipeline import compress
-    from compression.models.data import load_dataset
 
     compress(model, Recipe(), device="cpu")
     load_dataset(str(card(model).dataset))

@@ -112,9 +112,9 @@ def recipe_of(cell: Cell) -> tuple[str, Recipe]:
 
 def measure(cell: Cell, device: str) -> dict[str, Any]:
     """Do a cell: right or wrong for each test image, seconds, images per second."""
+    from compression.data.datasets import load_dataset
     from compression.measure.accuracy import predict
     from compression.methods.pipeline import compress
-    from compression.models.data import load_dataset
 
     model, recipe = recipe_of(cell)
     started = time.perf_counter()
@@ -234,8 +234,8 @@ def _winner(both: list[tuple[Right, Right]]) -> str:
 
 def original_right(model: str) -> Right:
     """The original on the test images."""
+    from compression.data.datasets import load_dataset
     from compression.measure.accuracy import predict
-    from compression.models.data import load_dataset
     from compression.models.load import load_model
 
     seen = predict(load_model(model), load_dataset(str(card(model).dataset)).test)

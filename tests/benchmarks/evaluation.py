@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from compression.catalogue.cards import cards
+from compression.data.datasets import FASHION_MNIST, load_dataset
+from compression.data.splits import BATCH
 from compression.measure.accuracy import predict
-from compression.models.data import BATCH, load_dataset, prepare
 from compression.models.load import load_model
 from tests.readme import BENCHMARKS, markdown_table, replace_section
 
@@ -49,7 +50,7 @@ def main() -> None:
         split = load_dataset(str(cards()[model_id].dataset)).validation
         bare, ours = load_model(model_id), load_model(model_id)
         bare = bare.to(memory_format=torch.contiguous_format)
-        batches = [prepare(part).contiguous() for part in split.images.split(BATCH)]
+        batches = [FASHION_MNIST(part).contiguous() for part in split.images.split(BATCH)]
         times: list[tuple[float, float]] = []
         for _ in range(ROUNDS + 1):
             loop = seconds(lambda bare=bare, batches=batches: bare_loop(bare, batches))  # type: ignore[misc]

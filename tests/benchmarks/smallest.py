@@ -19,10 +19,11 @@ from torch import nn
 
 from compression.catalogue.cards import card, cards
 from compression.cli.flags import build_recipe, recipe_of
+from compression.data.datasets import load_dataset
+from compression.data.splits import REPORT, SEARCH, Split
 from compression.export.packed import file
 from compression.measure.accuracy import Comparison, compare, predict
 from compression.methods.pipeline import compress
-from compression.models.data import REPORT, SEARCH, Split, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import materialize
 from compression.recipe.recipe import Recipe

@@ -19,10 +19,10 @@ import torch
 
 from compression.catalogue.cards import card, cards
 from compression.catalogue.starting_points import StartingPoint, starting_points_path
+from compression.data.datasets import load_dataset
 from compression.export.packed import file
 from compression.measure.accuracy import compare, predict
 from compression.methods.pipeline import compress
-from compression.models.data import load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import materialize
 from compression.recipe.presets import apply_preset

@@ -21,11 +21,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from compression.catalogue.cards import cards
+from compression.data.datasets import FASHION_MNIST, load_dataset
+from compression.data.splits import Dataset
 from compression.measure.accuracy import predict
 from compression.methods.distill.config import TrainingConfig
 from compression.methods.distill.loop import distill
 from compression.methods.quantize.weight_ranges import minmax
-from compression.models.data import Dataset, load_dataset, prepare
 from compression.models.load import load_model
 from compression.models.parametrize import compressible, parametrize_weight, weight_of
 from compression.recipe.steps import Distill
@@ -46,7 +47,7 @@ def bare(
     student.to(device).to(memory_format=torch.channels_last).train()
     teacher.to(device).to(memory_format=torch.channels_last).eval()
     count, size = int(step.images or 0), step.batch_size
-    images = prepare(data.train.images[:count]).to(device).split(size)
+    images = FASHION_MNIST(data.train.images[:count]).to(device).split(size)
     labels = data.train.labels[:count].to(device).split(size)
     optimizer = torch.optim.SGD(
         student.parameters(), step.learning_rate, 0.9, nesterov=True, weight_decay=1e-4
@@ -83,7 +84,7 @@ def ours(
         predictions = predict(model, data.search.head(max(250, checked // 2)), device)
         return proportion(int(predictions.right.sum()), len(predictions.labels))
 
-    calibration = prepare(data.calibration.head(max(64, round(1000 * share))).images).to(device)
+    calibration = [data.calibration.head(max(64, round(1000 * share))).prepared(device)]
     config = TrainingConfig(
         step, data.train, validate, 0, calibration=calibration, device=device, report=lambda _: None
     )

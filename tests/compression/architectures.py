@@ -62,5 +62,5 @@ def small(family: str) -> nn.Module:
                 nn.init.normal_(weight, std=0.3)
             elif weight.ndim == 1 and "weight" in name and not weight.any():
                 nn.init.normal_(weight, mean=1.0, std=0.3)
-    estimate_batchnorm(model, images())
+    estimate_batchnorm(model, [images()])
     return model

@@ -6,6 +6,7 @@ import hashlib
 from functools import cache
 
 from compression.catalogue.cards import card
+from compression.data.datasets import load_dataset
 from compression.export.handlers import open_data
 from compression.export.open_file import Opened
 from compression.export.packed.file import pack
@@ -13,7 +14,6 @@ from compression.jobs.export import Ready, make
 from compression.jobs.packed_source import Source
 from compression.measure.accuracy import Predictions, predict
 from compression.methods.pipeline import compress
-from compression.models.data import load_dataset
 from compression.models.target import target_of
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Prune, Quantize

@@ -66,5 +66,5 @@ def case(layer_name: str, kind: str, seed: int, apart: float) -> Case:
     target = weight_rows(layer.weight.detach(), groups)
     weight = target + 0.1 * torch.randn(target.shape, generator=g)
     mask = torch.rand(target.shape, generator=g) < torch.rand((), generator=g)
-    moments = measure_moments(layer, inputs, reference)
-    return weight, mask, target, moments, measure_moments(layer, reference).gram
+    moments = measure_moments(layer, [inputs], [reference])
+    return weight, mask, target, moments, measure_moments(layer, [reference]).gram

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
+from compression.data.datasets import FASHION_MNIST, INPUT_SHAPE, load_dataset
+from compression.data.splits import Dataset
 from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.calibration.step_context import StepContext
 from compression.methods.prune.channels import choose_channels, remove
 from compression.models import parametrize
-from compression.models.data import INPUT_SHAPE, Dataset, load_dataset, prepare
 from compression.models.parametrize import (
     FakeQuantize,
     compressible,
@@ -89,7 +90,7 @@ def small_data() -> Dataset:
 
 def images() -> Tensor:
     """All calibration images, prepared."""
-    return prepare(small_data().calibration.images)
+    return FASHION_MNIST(small_data().calibration.images)
 
 
 @cache
@@ -98,7 +99,7 @@ def _original(name: str) -> nn.Module:
         torch.manual_seed(1)
         model = NETS[name]()
     model.eval()
-    estimate_batchnorm(model, images())
+    estimate_batchnorm(model, [images()])
     return model
 
 

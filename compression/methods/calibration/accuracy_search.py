@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from compression.data.splits import Split
 from compression.errors import InvalidInput
 from compression.measure.accuracy import flips, predict
 from compression.methods.calibration.bisection import decide_from_interval, largest_accepted
-from compression.models.data import Split
 from compression.models.parametrize import materialize
 from compression.runs.statistics import Interval, paired_difference
 
@@ -173,11 +173,7 @@ class _Search:
         plain, gained, lost, start = materialize(model), 0, 0, 0
         ends = [n for n in CHECKPOINT_SIZES if n < len(self.split)]
         for end in (*ends, len(self.split)):
-            part = replace(
-                self.split,
-                images=self.split.images[start:end],
-                labels=self.split.labels[start:end],
-            )
+            part = self.split.part(start, end)
             before = replace(
                 self.expected,
                 logits=self.expected.logits[start:end],

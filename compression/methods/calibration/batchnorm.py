@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from compression.methods.calibration.channel_statistics import pooled_variance
+from compression.methods.calibration.lockstep import Lockstep
+from compression.models.activation_memory import room_for
+from compression.models.hooks import hooked
+from compression.models.placement import evaluating
 
 Norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @torch.no_grad()
-def estimate_batchnorm(model: nn.Module, images: Tensor) -> None:
-    """Set the running statistics of batch normalisation to those of `images`, in place.
+def estimate_batchnorm(model: nn.Module, batches: Sequence[Tensor]) -> None:
+    """Set the running statistics of batch normalisation to those of all batches, in place.
 
-    `images` are prepared, [n, c, h, w] on the model's device. They are one batch, so each layer's
-    statistics are taken with those before it in place.
+    Each layer's statistics are taken with those before it in place.
+
+    Args:
+        model: keeps its mode.
+        batches: prepared images [n, ...] on its device.
     """
-    norms = [m for m in model.modules() if isinstance(m, Norm)]
-    if norms:
-        with _estimating(norms):
-            model(images)
+    norms = {
+        name: m
+        for name, m in model.named_modules()
+        if isinstance(m, Norm) and m.running_mean is not None
+    }
+    if not norms:
+        return
 
+    def gather(name: str, inputs: list[Tensor]) -> None:
+        norm = norms[name]
+        assert norm.running_mean is not None and norm.running_var is not None
+        mean, variance, count = pooled_variance(inputs)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance * (count / max(1, count - 1)))
 
-@contextmanager
-def _estimating(norms: Iterable[nn.Module]) -> Iterator[None]:
-    """Let batch norms take this one batch's statistics for their running ones."""
-    layers = [m for m in norms if isinstance(m, Norm)]
-    before = [(m.momentum, m.training) for m in layers]
-    for m in layers:
-        m.momentum = 1.0
-        m.train()
-    try:
-        yield
-    finally:
-        for m, (momentum, training) in zip(layers, before, strict=True):
-            m.momentum = momentum
-            m.train(training)
+    lockstep: Lockstep[Tensor] = Lockstep(model, gather, room_for(model, batches, copies=1))
+
+    def before(name: str, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        lockstep.meet(name, inputs[0])
+
+    with evaluating(model), hooked(norms, pre=before):
+        lockstep.go(batches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.data.splits import Split, batches
 from compression.models.hooks import hooked
 from compression.models.parametrize import compressible, materialize
 
@@ -27,9 +29,9 @@ class WeightGradients:
 
 
 def weight_gradients(
-    model: nn.Module, images: Tensor, labels: Tensor
+    model: nn.Module, split: Split, device: str = "cpu"
 ) -> dict[str, WeightGradients]:
-    """By layer, from prepared `images` [n, c, h, w] and `labels` [n] on the model's device.
+    """By layer, from the labelled images of a split.
 
     First-order Taylor: Molchanov et al., 2019; empirical Fisher: Theis et al., 2018.
     """
@@ -38,8 +40,8 @@ def weight_gradients(
     sums = {n: [torch.zeros_like(w), torch.zeros_like(w)] for n, w in weights.items()}  # type: ignore[arg-type]
     steps = 0
     with torch.enable_grad():
-        for x, y in zip(images.split(_BATCH), labels.split(_BATCH), strict=True):
-            loss = F.cross_entropy(plain(x), y)
+        for x, y in batches(split, _BATCH):
+            loss = F.cross_entropy(plain(x.to(device)), y.to(device))
             gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)  # type: ignore[arg-type]
             for (name, w), g in zip(weights.items(), gradients, strict=True):
                 if g is not None:
@@ -49,24 +51,25 @@ def weight_gradients(
     return {n: WeightGradients(t / steps, f / steps) for n, (t, f) in sums.items()}
 
 
-def output_gradients(model: nn.Module, images: Tensor, seed: int) -> dict[str, Tensor]:
+def output_gradients(model: nn.Module, batches: Sequence[Tensor], seed: int) -> dict[str, Tensor]:
     """The diagonal Fisher information of each layer's outputs: [channels] by layer.
 
     That is the mean over images of g², summed over positions, for the gradient g of the
     cross-entropy with labels drawn from the model's own predictions (Martens, 2020). A layer that
-    is not called by itself has none. `images` are prepared, [n, c, h, w] on the model's device.
+    is not called by itself has none. `batches` of prepared images [n, ...] lie on the device.
     """
     plain = materialize(model).eval()
     sums: dict[str, Tensor] = {}
-    generator = torch.Generator().manual_seed(seed)
+    generator, count = torch.Generator().manual_seed(seed), 0
     layers = dict(compressible(plain))
     with torch.enable_grad(), hooked(layers, post=partial(_add_squares, sums)):
-        for x in images.split(_OUTPUT_BATCH):
+        for x in (part for batch in batches for part in batch.split(_OUTPUT_BATCH)):
+            count += len(x)
             logits = plain(x.detach().requires_grad_())
             chances = logits.detach().softmax(1).cpu()
             drawn = torch.multinomial(chances, 1, generator=generator)[:, 0].to(x.device)
             F.cross_entropy(logits, drawn, reduction="sum").backward()
-    return {name: total / len(images) for name, total in sums.items()}
+    return {name: total / count for name, total in sums.items()}
 
 
 def _add_squares(

@@ -8,17 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from compression.models.data import Dataset, prepare
-from compression.models.hooks import hooked
+from compression.data.splits import Dataset, PreparedBatches, Split
+from compression.models.activation_memory import ActivationMemory, activation_memory
 from compression.models.requirements import without_images
 from compression.models.target import Target
 from compression.runs.progress import Curve, Progress
 
-# Half of what a paired forward pass keeps at its widest layer, in bytes: bounds the images.
-_WIDEST = 384 * 2**20
 # Images for gradients: their cost is that of as many training steps.
 GRADIENT_IMAGES = 1000
 
@@ -70,37 +67,39 @@ class StepContext:
             raise without_images(self.target.name, setting, value)
         return self.data
 
-    def images(self, setting: str, value: object) -> Tensor:
-        """Prepared calibration images on the device, as many as memory is good for.
+    def images(self, setting: str, value: object, most: int | None = None) -> PreparedBatches:
+        """Prepared calibration images on the device, in batches that memory is good for.
+
+        Args:
+            setting: what needs them, for a refusal.
+            value: of that setting.
+            most: the first so many alone.
 
         Raises:
             InvalidInput: as `dataset`.
         """
         split = self.dataset(setting, value).calibration
-        return prepare(split.images[: self._count]).to(self.device)
+        split = split if most is None else split.head(most)
+        return PreparedBatches(split, self.activations.at_once, self.device)
+
+    def images_for_gradients(self, setting: str, value: object, most: int) -> PreparedBatches:
+        """As `images`, in batches of which memory can hold all activations."""
+        split = self.dataset(setting, value).calibration.head(most)
+        return PreparedBatches(split, self.activations.at_once_for_gradients, self.device)
 
     def example(self) -> Tensor:
         """One image of the model's input size: [1, c, h, w]."""
         return self.target.images(1, "calibration").to(self.device)
 
-    def labelled(self, setting: str, value: object) -> tuple[Tensor, Tensor]:
-        """Prepared calibration images and their labels on the device, for gradients.
+    def labelled(self, setting: str, value: object, most: int = GRADIENT_IMAGES) -> Split:
+        """Calibration images and their labels, for gradients.
 
         Raises:
             InvalidInput: as `dataset`.
         """
-        head = self.dataset(setting, value).calibration.head(GRADIENT_IMAGES)
-        return prepare(head.images).to(self.device), head.labels.to(self.device)
+        return self.dataset(setting, value).calibration.head(most)
 
     @cached_property
-    def _count(self) -> int:
-        widest = 0
-
-        def see(_: str, __: nn.Module, ___: object, output: object) -> None:
-            nonlocal widest
-            if isinstance(output, Tensor):
-                widest = max(widest, output.numel() * output.element_size())
-
-        with torch.no_grad(), hooked(dict(self.reference.named_modules()), post=see):
-            self.reference(self.example())
-        return max(250, _WIDEST // widest)
+    def activations(self) -> ActivationMemory:
+        """What memory one image takes on its way through the reference."""
+        return activation_memory(self.reference, self.example())

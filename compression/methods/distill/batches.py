@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from compression.models.data import Split, augment, prepare
+from compression.data.augmentation import augmented
+from compression.data.splits import Split
 from compression.recipe.steps import Distill
 
 
@@ -20,6 +23,7 @@ class Batches:
     def __init__(self, train: Split, step: Distill, classes: int, seed: int, device: str) -> None:
         used = train if step.images is None else train.head(step.images)
         self.images, self.labels = used.images.to(device), used.labels.to(device)
+        self.used = replace(used, images=self.images, labels=self.labels)
         self.size = min(step.batch_size, len(used))
         self.per_epoch = len(used) // self.size
         self.random = step.augmentation == "random"
@@ -43,8 +47,8 @@ class Batches:
         picked = self.order[place * self.size : (place + 1) * self.size].to(self.images.device)
         images, targets = self.images[picked], self.labels[picked]
         if self.random:
-            images = augment(images, self.generator)
-        images = prepare(images)
+            images = augmented(self.used, images, self.generator)
+        images = self.used.prepare(images)
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
         return picked, images, targets

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from compression.models.data import Split
+from compression.data.splits import Split
 from compression.recipe.steps import Distill
 from compression.runs.progress import Curve, Progress
 from compression.runs.statistics import Interval
@@ -28,7 +28,8 @@ class TrainingConfig:
         train: the training images.
         validate: gives the validation accuracy of a model.
         seed: all randomness comes from it.
-        calibration: prepared images [n, c, h, w] on the device, or None to leave statistics alone.
+        calibration: batches of prepared images [n, c, h, w] on the device, or None to leave
+            statistics alone.
         device: `cpu` or `cuda`.
         at: the step's place in the recipe.
         report: gets the progress, and may raise `Cancelled`.
@@ -45,7 +46,7 @@ class TrainingConfig:
     train: Split
     validate: Callable[[nn.Module], Interval]
     seed: int
-    calibration: Tensor | None = None
+    calibration: Sequence[Tensor] | None = None
     device: str = "cpu"
     at: int = 0
     report: Callable[[Progress], None] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,15 +26,15 @@ class BestModelTracker:
 
     Args:
         validate: gives the validation accuracy of a model.
-        calibration: prepared images [n, c, h, w]; before every check but the first, statistics of
-            batch normalisation are estimated from them, if given.
+        calibration: batches of prepared images [n, c, h, w]; before every check but the first,
+            statistics of batch normalisation are estimated from them, if given.
         patience: checks without a gain after which training has stalled; None for never.
     """
 
     def __init__(
         self,
         validate: Callable[[nn.Module], Interval],
-        calibration: Tensor | None,
+        calibration: Sequence[Tensor] | None,
         patience: int | None,
     ) -> None:
         self._validate, self._calibration, self._patience = validate, calibration, patience

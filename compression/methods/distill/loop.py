@@ -25,7 +25,6 @@ from compression.methods.distill.student import (
     train_mode,
 )
 from compression.methods.distill.teacher_logits import teacher_logits
-from compression.models.data import prepare
 from compression.recipe.distill import BETWEEN_LAYERS
 from compression.runs.durations.stages import STEP_STAGES
 from compression.runs.progress import Progress
@@ -84,11 +83,11 @@ class Trainer:
         self.teacher_logits: Tensor | None = None
         if self.batches.fixed and step.logits_only:
             self.teacher_logits = teacher_logits(
-                self.batches.images, self.teacher, self.dtype, self._report_teacher_pass
+                self.batches.used, self.teacher, self.dtype, self._report_teacher_pass
             )
 
     def _match(self) -> Matching:
-        example = prepare(self.batches.images[:2])
+        example = self.batches.used.prepare(self.batches.images[:2])
         return Matching(self.student, self.teacher, self.step, example, self.config.seed)
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -99,7 +98,7 @@ class Trainer:
         return make_optimizer([*weights, *bridges], scales, self.step)
 
     def _classes(self) -> int:
-        one = prepare(self.config.train.images[:1].to(self.config.device))
+        one = self.config.train.head(1).prepared(self.config.device)
         with torch.no_grad():
             return int(self.student.eval()(one).shape[1])
 

@@ -7,12 +7,12 @@ import copy
 import torch
 from torch import nn
 
+from compression.data.splits import Split
 from compression.errors import InvalidInput
 from compression.measure.accuracy import predict
 from compression.methods.calibration.step_context import StepContext, StepResult
 from compression.methods.distill.config import TrainingConfig
 from compression.methods.distill.loop import distill
-from compression.models.data import Split, prepare
 from compression.models.load import build
 from compression.models.target import Target
 from compression.recipe.steps import Distill
@@ -44,7 +44,7 @@ def distill_step(model: nn.Module, step: Distill, context: StepContext) -> StepR
         train=data.train,
         validate=lambda trained: _accuracy(trained, data.search, context.device),
         seed=context.seed,
-        calibration=prepare(data.calibration.head(STATISTICS_IMAGES).images).to(context.device),
+        calibration=context.images("distill", step, STATISTICS_IMAGES),
         device=context.device,
         at=context.at,
         report=context.watch,

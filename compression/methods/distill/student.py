@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from torchvision.ops import StochasticDepth
 
 from compression.methods.calibration.batchnorm import Norm
+from compression.methods.calibration.channel_statistics import pooled_moments, pooled_variance
 from compression.models.hooks import hooked
 from compression.models.parametrize import FakeQuantize, compressible, quantizer_of
 from compression.recipe.steps import Distill
@@ -48,25 +50,26 @@ CONSTANT = 1e-4
 
 
 @torch.no_grad()
-def freeze_dead_channels(student: nn.Module, images: Tensor) -> list[RemovableHandle]:
+def freeze_dead_channels(student: nn.Module, batches: Sequence[Tensor]) -> list[RemovableHandle]:
     """Let batch-norm channels that pruning left constant give that constant, for good.
 
     Their variance is nothing beside epsilon, so that rounding errors of their inputs would come
     out a hundred times larger, layer after layer. The model's outputs stay as they are.
     """
-    statistics: dict[Any, tuple[Tensor, Tensor]] = {}
+    parts: dict[Any, list[tuple[Tensor, Tensor, int]]] = {}
 
     def measure(_: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        axes = [d for d in range(inputs[0].ndim) if d != 1]
-        statistics[module] = (inputs[0].mean(axes), inputs[0].var(axes))
+        parts.setdefault(module, []).append(pooled_variance(inputs[:1]))
 
     norms = {n: m for n, m in student.named_modules() if isinstance(m, Norm) and m.affine}
     if not norms:
         return []
     with hooked(norms, pre=measure):
-        student.eval()(images)
+        for images in batches:
+            student.eval()(images)
     handles = []
-    for module, (constant, variance) in statistics.items():
+    for module, measured in parts.items():
+        constant, variance = pooled_moments(measured)
         mean, spread = module.running_mean, module.running_var
         if mean is None or spread is None:
             continue

@@ -28,7 +28,7 @@ def channel_pruner(step: Prune, context: StepContext) -> Attempt:
     """What removes a fraction of a model's channels, in place."""
 
     def attempt(model: nn.Module, amount: float, report: ReportFraction) -> Notes:
-        batch = context.labelled("score", step.score) if step.score == "taylor" else None
+        labelled = context.labelled("score", step.score) if step.score == "taylor" else None
         plan = choose_channels(
             model,
             architecture=context.target.architecture or context.target.name,
@@ -37,7 +37,7 @@ def channel_pruner(step: Prune, context: StepContext) -> Attempt:
             score=step.score,
             scope=step.scope,
             round_to=step.round_to,
-            batch=batch,
+            labelled=labelled,
             seed=context.seed,
         )
         report(0.5)

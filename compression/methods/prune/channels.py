@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from compression.catalogue.channel_support import refusal, require_channels
+from compression.data.splits import Split, batches
 from compression.errors import InvalidInput
 from compression.methods.prune.channel_counts import removed_globally, removed_per_layer
 from compression.methods.prune.channel_removal import remove_outputs
@@ -29,6 +30,7 @@ from compression.methods.prune.dependency_graph import (
     trace,
     whole_layers,
 )
+from compression.models.activation_memory import activation_memory
 from compression.models.input_quantizers import remove_input_quantizers
 from compression.models.parametrize import (
     compressible,
@@ -73,7 +75,7 @@ def choose_channels(
     score: str = "magnitude",
     scope: str = "global",
     round_to: int = 8,
-    batch: tuple[Tensor, Tensor] | None = None,
+    labelled: Split | None = None,
     seed: int = 0,
 ) -> Plan:
     """The least important fraction `sparsity` of the channels; the model stays as it is.
@@ -83,11 +85,11 @@ def choose_channels(
 
     Args:
         example: [n, 3, h, w], any image of the model's input size.
-        score: `magnitude` (L2 norm), `taylor` (|w g| on `batch`: Molchanov et al., 2019),
+        score: `magnitude` (L2 norm), `taylor` (|w g| on `labelled`: Molchanov et al., 2019),
             `batchnorm` (scale factors: Liu et al., 2017) or `random` (by `seed` alone), each over
             all that goes with a channel, relative to the layer's mean.
         scope: `global` (one ranking) or `layer` (the same fraction of every layer).
-        batch: images [n, 3, h, w] and labels [n], which `taylor` needs.
+        labelled: images and labels, which `taylor` needs.
 
     Raises:
         InvalidInput: the model is not supported, or a setting is not possible with it.
@@ -97,7 +99,7 @@ def choose_channels(
         raise InvalidInput("sparsity", sparsity, "from 0 to less than 1 with pattern channels")
     model = _ordinary(model)
     example = example[:1].to(next(model.parameters()).device)
-    rank = _scorer(model, score, batch, seed)
+    rank = _scorer(model, score, labelled, seed)
     with _refused(architecture):
         graph = trace(model, example)
         coupled, whole = coupled_channels(graph, whole_layers(model, example), rank)
@@ -209,11 +211,11 @@ def _in_order(group: Any) -> Tensor:
     return torch.arange(len(group[0].idxs)).float()
 
 
-def _scorer(model: nn.Module, score: str, batch: tuple[Tensor, Tensor] | None, seed: int) -> Score:
+def _scorer(model: nn.Module, score: str, labelled: Split | None, seed: int) -> Score:
     if score == "taylor":
-        if batch is None:
+        if labelled is None:
             raise InvalidInput("score", score, "another for a model without a data set")
-        _differentiate(model, *batch)
+        _differentiate(model, labelled)
     if score == "random":
         generator = torch.Generator().manual_seed(seed)
         return lambda group: torch.rand(len(group[0].idxs), generator=generator)
@@ -227,11 +229,15 @@ def _scorer(model: nn.Module, score: str, batch: tuple[Tensor, Tensor] | None, s
     return scores[score]()
 
 
-def _differentiate(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    device = next(model.parameters()).device
+def _differentiate(model: nn.Module, labelled: Split) -> None:
+    """Gradients of the mean cross-entropy, a part of the images at a time."""
+    device = str(next(model.parameters()).device)
+    at_once = activation_memory(model, labelled.head(1).prepared(device)).at_once_for_gradients
     model.zero_grad()
     with torch.enable_grad():
-        F.cross_entropy(model(images.to(device)), labels.to(device)).backward()
+        for images, labels in batches(labelled, at_once):
+            loss = F.cross_entropy(model(images.to(device)), labels.to(device), reduction="sum")
+            (loss / len(labelled)).backward()
 
 
 def _check(model: nn.Module, example: Tensor) -> None:

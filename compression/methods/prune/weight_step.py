@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -54,11 +55,7 @@ def weight_pruner(model: nn.Module, step: Prune, context: StepContext) -> Attemp
 
     Scores are taken of `model` here, once for all amounts.
     """
-    allocated = step.scope == "allocated" and not step.fixed_pattern
-    needs_moments = allocated or SCORES[step.score].needs == "moments"
-    moments = _moments(model, context) if needs_moments else {}
-    scores = score_weights(model, step.score, context, moments)
-    costs = _costs(model, scores, moments, context) if allocated else []
+    scores, costs = _rank(model, step, context)
 
     def attempt(model: nn.Module, amount: float, report: ReportFraction) -> Notes:
         masks, notes = _masks(scores, costs, step, amount)
@@ -72,44 +69,73 @@ def weight_pruner(model: nn.Module, step: Prune, context: StepContext) -> Attemp
     return attempt
 
 
-def score_weights(
-    model: nn.Module, name: str, context: StepContext, moments: Mapping[str, SecondMoments]
-) -> dict[str, Tensor]:
-    """The score of every weight, by the layers' names, of the weights' shapes.
+def _rank(
+    model: nn.Module, step: Prune, context: StepContext
+) -> tuple[dict[str, Tensor], list[list[float]]]:
+    """The score of every weight, by the layers' names, of the weights' shapes; and where sparsity
+    is allocated, what each of `SPARSITIES` costs in each layer.
 
-    What is zero already goes first.
-
-    Args:
-        name: of the score, one of `SCORES`.
-        moments: of the layers' inputs, by the layers' names, for scores that need them.
+    The second moments of one layer's inputs alone are in memory at a time.
 
     Raises:
         InvalidInput: the score needs images, and there are none.
     """
-    score = SCORES[name]
+    layers = dict(compressible(model))
+    allocated = step.scope == "allocated" and not step.fixed_pattern
+    fisher = _output_fisher(model, context) if allocated else {}
+    evidence = _evidence(model, step.score, context)
+    scores: dict[str, Tensor] = {}
+    costs: dict[str, list[float]] = {}
+
+    def rank(name: str, moments: SecondMoments | None) -> None:
+        weight = weight_of(layers[name])
+        values = SCORES[step.score].of(replace(evidence(name), moments=moments))
+        values = values.reshape(weight.shape)
+        # what is zero already goes first
+        scores[name] = values if step.score == "magnitude" else values.where(weight != 0, -1.0)
+        if allocated:
+            assert moments is not None
+            ones = torch.ones(len(weight), device=weight.device)
+            costs[name] = _losses(layers[name], scores[name], moments, fisher.get(name, ones))
+
+    def measure(pair: LayerPair) -> None:
+        if measurable(pair.module):
+            rank(pair.name, measure_moments(pair.module, pair.inputs))
+        context.report(0.4 * len(scores) / len(layers))
+
+    needs_moments = allocated or SCORES[step.score].needs == "moments"
+    if needs_moments:
+        visit_layer_inputs(model, context.images("score", "obs"), measure)
+    for name, module in layers.items():
+        if name not in scores:
+            # where inputs cannot be measured, in attention, they are taken to be all alike
+            rank(name, _even(weight_of(module), groups_of(module)) if needs_moments else None)
+    return {name: scores[name] for name in layers}, [costs[n] for n in layers if n in costs]
+
+
+def _evidence(model: nn.Module, score: str, context: StepContext) -> Callable[[str], Evidence]:
+    """What a score needs to know of a layer but for its inputs, by the layer's name."""
+    layers, needs = dict(compressible(model)), SCORES[score].needs
     gradients: dict[str, WeightGradients] = {}
-    if score.needs == "gradients":
-        gradients = weight_gradients(model, *context.labelled("score", name))
-    generator = torch.Generator().manual_seed(context.seed)
-    scores = {}
-    for layer, module in compressible(model):
-        weight, groups = weight_of(module), groups_of(module)
-        evidence = Evidence(weight_rows(weight, groups))
-        if score.needs == "moments":
-            evidence = Evidence(evidence.weight, moments=moments[layer])
-        elif score.needs == "gradients":
-            slopes = gradients[layer]
-            evidence = Evidence(
-                evidence.weight,
-                taylor=weight_rows(slopes.taylor, groups),
-                fisher=weight_rows(slopes.fisher, groups),
-            )
-        elif score.needs == "drawn":
-            drawn = torch.rand(evidence.weight.shape, generator=generator) + 1e-9
-            evidence = Evidence(evidence.weight, drawn=drawn.to(weight.device))
-        values = score.of(evidence).reshape(weight.shape)
-        scores[layer] = torch.where(weight == 0, -1.0, values) if name != "magnitude" else values
-    return scores
+    drawn: dict[str, Tensor] = {}
+    if needs == "gradients":
+        gradients = weight_gradients(model, context.labelled("score", score), context.device)
+    if needs == "drawn":
+        generator = torch.Generator().manual_seed(context.seed)
+        for name, module in layers.items():
+            drawn[name] = torch.rand(weight_of(module).shape, generator=generator) + 1e-9
+
+    def evidence(name: str) -> Evidence:
+        weight, groups = weight_of(layers[name]), groups_of(layers[name])
+        slopes, numbers = gradients.get(name), drawn.get(name)
+        return Evidence(
+            weight_rows(weight, groups),
+            taylor=None if slopes is None else weight_rows(slopes.taylor, groups),
+            fisher=None if slopes is None else weight_rows(slopes.fisher, groups),
+            drawn=None if numbers is None else weight_rows(numbers.to(weight.device), groups),
+        )
+
+    return evidence
 
 
 def _even(weight: Tensor, groups: int) -> SecondMoments:
@@ -117,23 +143,6 @@ def _even(weight: Tensor, groups: int) -> SecondMoments:
     depth = weight[0].numel()
     one = torch.eye(depth, device=weight.device).expand(groups, depth, depth)
     return SecondMoments(torch.ones(depth, dtype=torch.bool, device=weight.device), one, one)
-
-
-def _moments(model: nn.Module, context: StepContext) -> dict[str, SecondMoments]:
-    """Of every layer's inputs; where they cannot be measured, in attention, all are alike."""
-    moments: dict[str, SecondMoments] = {}
-
-    def measure(pair: LayerPair) -> None:
-        if measurable(pair.module):
-            moments[pair.name] = measure_moments(pair.module, pair.inputs)
-        context.report(0.4 * len(moments) / layers)
-
-    layers = len(dict(compressible(model)))
-    visit_layer_inputs(model, context.images("score", "obs"), measure)
-    for name, module in compressible(model):
-        if name not in moments:
-            moments[name] = _even(weight_of(module), groups_of(module))
-    return moments
 
 
 def _masks(
@@ -166,26 +175,20 @@ def _n_of_m(scores: Scores, pattern: str) -> tuple[dict[str, Tensor], Notes]:
     return {n: m for n, m in masks.items() if m is not None}, (note,) if whole else ()
 
 
-def _costs(
-    model: nn.Module, scores: Scores, moments: Mapping[str, SecondMoments], context: StepContext
-) -> list[list[float]]:
-    """What each of `SPARSITIES` costs in each layer, uncompensated.
-
-    The root of the sum over outputs of g² (Y - Y_pruned)²: the size of the change of the loss, to
-    first order, if the layers' changes are independent of each other.
-    """
-    images = context.images("scope", "allocated")
-    output_fisher = output_gradients(model, images[:FISHER_IMAGES], context.seed)
-    costs = []
-    for name, module in compressible(model):
-        fisher = output_fisher.get(name, torch.ones(len(weight_of(module)), device=images.device))
-        costs.append(_losses(module, scores[name], moments[name], fisher))
-    return costs
+def _output_fisher(model: nn.Module, context: StepContext) -> dict[str, Tensor]:
+    """The diagonal Fisher information of the layers' outputs, by name: [outputs]."""
+    images = context.images_for_gradients("scope", "allocated", FISHER_IMAGES)
+    return output_gradients(model, images, context.seed)
 
 
 def _losses(
     module: nn.Module, score: Tensor, moments: SecondMoments, output_fisher: Tensor
 ) -> list[float]:
+    """What each of `SPARSITIES` costs, uncompensated.
+
+    The root of the sum over outputs of g² (Y - Y_pruned)²: the size of the change of the loss, to
+    first order, if the layers' changes are independent of each other.
+    """
     groups = groups_of(module)
     weight, fisher = weight_rows(weight_of(module), groups), output_fisher.view(groups, -1)
     losses = []

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compression.data.splits import PreparedBatches, Split
 from compression.models.hooks import hooked
 from compression.models.parametrize import (
     compressible,
@@ -49,8 +50,10 @@ def blocks(model: nn.Module) -> dict[str, nn.Module]:
 def reconstruct(
     model: nn.Module,
     reference: nn.Module,
-    images: Tensor,
+    images: Split,
     *,
+    device: str = "cpu",
+    at_once: int = BATCH,
     seed: int,
     report: Callable[[float], None],
     epochs: int = EPOCHS,
@@ -65,17 +68,20 @@ def reconstruct(
 
     Args:
         reference: of the same structure; its blocks' outputs are the targets.
-        images: float32 [n, c, h, w] on the models' device; every fifth is kept out.
+        images: to calibrate on; every fifth is kept out.
+        device: where the models are.
+        at_once: of how many images memory can hold all activations.
         seed: of the order of the images.
         report: gets the fraction of steps done.
         epochs: passes over the images.
         grid_rate: largest step of a weight, in steps of its grid.
         free_rate: of other parameters, relative to their root mean square.
     """
-    kept = torch.arange(len(images), device=images.device) % HELD_OUT == 0
-    held_out, train = images[kept], images[~kept]
+    kept = torch.arange(len(images)) % HELD_OUT == 0
+    held_out, train = images.picked(kept), images.picked(~kept)
     before = copy.deepcopy(model.state_dict())
-    start = _loss_on(model, reference, held_out)
+    checked = PreparedBatches(held_out, min(4 * BATCH, 2 * at_once), device)
+    start = _loss_on(model, reference, checked)
     optimizer = torch.optim.Adam(_groups(model, grid_rate, free_rate))
     steps = epochs * -(-len(train) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -83,17 +89,18 @@ def reconstruct(
     done = 0
     with torch.enable_grad():
         for _ in range(epochs):
-            order = torch.randperm(len(train), generator=generator).to(train.device)
+            order = torch.randperm(len(train), generator=generator)
             for pick in order.split(BATCH):
-                loss = _loss(model, reference, train[pick])
                 optimizer.zero_grad()
-                loss.backward()
+                for part in pick.split(at_once):
+                    loss = _loss(model, reference, train.picked(part).prepared(device))
+                    (loss * (len(part) / len(pick))).backward()
                 optimizer.step()
                 schedule.step()
                 done += 1
                 report(done / steps)
     model.zero_grad()
-    if _loss_on(model, reference, held_out) < start:
+    if _loss_on(model, reference, checked) < start:
         return True
     model.load_state_dict(before)
     return False
@@ -124,9 +131,9 @@ def _loss(model: nn.Module, reference: nn.Module, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _loss_on(model: nn.Module, reference: nn.Module, images: Tensor) -> float:
-    parts = images.split(4 * BATCH)
-    return sum(float(_loss(model, reference, x)) * len(x) for x in parts) / len(images)
+def _loss_on(model: nn.Module, reference: nn.Module, batches: PreparedBatches) -> float:
+    total = sum(float(_loss(model, reference, x)) * len(x) for x in batches)
+    return total / len(batches.split)
 
 
 @contextmanager

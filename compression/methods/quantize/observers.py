@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +27,14 @@ from compression.runs.format import listed
 
 GRANULARITIES = ("tensor", "channel")
 LEAST_BITS, MOST_BITS = 4, 8
+# A histogram of more values of one image would be no other.
+VALUES_PER_IMAGE = 131_072
 
 
 @torch.no_grad()
 def calibrate_inputs(
     model: nn.Module,
-    images: Iterable[Tensor],
+    batches: Sequence[Tensor],
     bits: int,
     clipping: str,
     granularity: str = "tensor",
@@ -45,7 +47,7 @@ def calibrate_inputs(
     `nn.MultiheadAttention`, gets none: see `uncalled`.
 
     Args:
-        images: prepared batches, float32 [n, ...], gone through twice and kept in memory.
+        batches: prepared, float32 [n, ...], gone through twice.
         bits: 4 to 8.
         clipping: how the range is chosen, one of `ACTIVATION_CLIPPINGS`.
         granularity: `channel` gives depthwise convolutions a scale per channel; all other layers,
@@ -56,7 +58,6 @@ def calibrate_inputs(
         CompressionError: a layer's input is not finite.
     """
     _check(bits, clipping, granularity)
-    batches = list(images)
     if not batches:
         raise InvalidInput("images", 0, "at least one batch to calibrate on")
     layers = dict(compressible(model))
@@ -99,7 +100,7 @@ def _check(bits: int, clipping: str, granularity: str) -> None:
 def _watch(
     model: nn.Module,
     layers: dict[str, nn.Module],
-    batches: list[Tensor],
+    batches: Sequence[Tensor],
     device: str,
     see: Callable[[str, Tensor], None],
 ) -> None:
@@ -115,6 +116,12 @@ def _refuse_infinite(statistics: dict[str, _InputStatistics]) -> None:
                 f"layer {name}: its input on the calibration images is not finite, so it has no "
                 f"range to quantize; compress the weights less"
             )
+
+
+def _spacing(per_image: int) -> int:
+    """Every how manyeth value is counted; odd, so that it does not keep to columns of an image."""
+    every = max(1, per_image // VALUES_PER_IMAGE)
+    return every + 1 - every % 2
 
 
 class _InputStatistics:
@@ -135,7 +142,11 @@ class _InputStatistics:
         return given.detach().float().transpose(0, 1).flatten(1)
 
     def stretch(self, given: Tensor) -> None:
-        least, most = self.values(given).aminmax(dim=1)
+        if self.by_channel:
+            least, most = self.values(given).aminmax(dim=1)
+        else:
+            self.shape = [1] * given.ndim
+            least, most = (v.detach().float().view(1) for v in given.aminmax())
         least, most = least.clamp(max=0.0), most.clamp(min=0.0)
         if self.least.numel():
             least, most = torch.minimum(least, self.least), torch.maximum(most, self.most)
@@ -143,6 +154,7 @@ class _InputStatistics:
 
     def count(self, given: Tensor) -> None:
         values, groups = self.values(given), len(self.least)
+        values = values[:, :: _spacing(values.numel() // len(given))]
         if not self.counts.numel():
             self.counts = values.new_zeros(groups, self.bins, dtype=torch.float64)
             self.zeros = values.new_zeros(groups, dtype=torch.float64)

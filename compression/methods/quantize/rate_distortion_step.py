@@ -18,6 +18,7 @@ from compression.errors import CompressionError, InvalidInput
 from compression.measure.accuracy import predict
 from compression.methods.calibration.accuracy_search import Amounts, largest_amount_within_drop
 from compression.methods.calibration.batchnorm import Norm
+from compression.methods.calibration.channel_statistics import ChannelStatistics
 from compression.methods.calibration.gradients import output_gradients
 from compression.methods.calibration.paired_forward import LayerPair, paired_forward
 from compression.methods.calibration.second_moments import (
@@ -62,10 +63,11 @@ _RESOLUTION = 0.125
 OutputFisher = dict[str, Tensor]
 
 
-def _images(step: Quantize, context: StepContext) -> Tensor:
+def _setting(step: Quantize) -> tuple[str, object]:
+    """What needs images, and its value."""
     if step.keep_accuracy is not None:
-        return context.images("keep_accuracy", step.keep_accuracy)
-    return context.images("rd_lambda", step.rd_lambda)
+        return "keep_accuracy", step.keep_accuracy
+    return "rd_lambda", step.rd_lambda
 
 
 def output_fisher(step: Quantize, context: StepContext) -> OutputFisher:
@@ -73,7 +75,7 @@ def output_fisher(step: Quantize, context: StepContext) -> OutputFisher:
 
     An output's squared error times half of it is what the loss grows by, in nats per image.
     """
-    images = _images(step, context)[:FISHER_IMAGES]
+    images = context.images_for_gradients(*_setting(step), FISHER_IMAGES)
     return output_gradients(context.reference, images, context.seed)
 
 
@@ -112,7 +114,7 @@ def rate_distortion_quantize(
     missed = paired_forward(
         context.reference,
         model,
-        _images(step, context),
+        context.images(*_setting(step)),
         visit,
         batchnorm=True,
         bias=True,
@@ -230,7 +232,7 @@ def _for_weight(grid: QuantizationGrid, weight: Tensor) -> QuantizationGrid:
     return QuantizationGrid(scale, zero, grid.low, grid.high)
 
 
-def _normalise(norm: nn.Module, ours: Tensor, other: nn.Module, theirs: Tensor) -> None:
+def _normalise(norm: nn.Module, other: nn.Module, inputs: ChannelStatistics) -> None:
     """Make of a batch norm a factor and a shift of few bits, with statistics 0 and 1.
 
     Its outputs get the reference's mean; their size lies between the reference's and that of least
@@ -240,11 +242,9 @@ def _normalise(norm: nn.Module, ours: Tensor, other: nn.Module, theirs: Tensor) 
     if norm.running_mean is None or norm.running_var is None:
         return
     assert other.running_mean is not None and other.running_var is not None
-    axes = [d for d in range(ours.ndim) if d != 1]
-    variance, mean = torch.var_mean(ours, axes, correction=0)
-    other_variance, other_mean = torch.var_mean(theirs, axes, correction=0)
-    both = (ours * theirs).mean(axes) - mean * other_mean
-    likeness = (both / (variance * other_variance).clamp_min(1e-30).sqrt()).clamp(0, 1)
+    mean, variance = inputs.mean, inputs.variance
+    other_mean, other_variance = inputs.other_mean, inputs.other_variance
+    likeness = (inputs.covariance / (variance * other_variance).clamp_min(1e-30).sqrt()).clamp(0, 1)
     alive = variance > 1e-10 * variance.max()
     size = (other_variance / variance.clamp_min(1e-30)).sqrt() * likeness**_SHRINK
     gain = other.weight if norm.affine else torch.ones_like(mean)

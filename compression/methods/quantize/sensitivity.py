@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.data.splits import PreparedBatches, Split
 from compression.errors import InvalidInput
-from compression.models.data import Split, batches
+from compression.models.activation_memory import activation_memory
 from compression.models.hooks import hooked
 from compression.models.parametrize import compressible
 
@@ -53,7 +54,8 @@ def direct_costs(
         raise InvalidInput("layers", unknown, "names of compressible layers, and some images")
     training = {m: m.training for m in model.modules()}
     model.to(device).to(memory_format=torch.channels_last).eval()
-    images = [x.to(device) for x, _ in batches(split.head(IMAGES), _BATCH)]
+    memory = activation_memory(model, split.head(1).prepared(device))
+    images = PreparedBatches(split.head(IMAGES), min(_BATCH, memory.at_once), device)
     try:
         replay = _Replay(model, modules)
         expected = [replay.record(x).double().log_softmax(1) for x in images]

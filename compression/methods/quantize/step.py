@@ -39,7 +39,6 @@ from compression.methods.quantize.rate_distortion_step import (
 )
 from compression.methods.quantize.sensitivity import direct_costs
 from compression.methods.quantize.weight_ranges import CLIPPINGS
-from compression.models.data import batches
 from compression.models.input_quantizers import parametrize_inputs
 from compression.models.parametrize import (
     QuantizationGrid,
@@ -123,7 +122,9 @@ def _reconstruct(model: nn.Module, step: Quantize, context: StepContext) -> Note
     helped = reconstruct(
         model,
         context.reference,
-        images,
+        images.split,
+        device=context.device,
+        at_once=context.activations.at_once_for_gradients,
         seed=context.seed,
         report=lambda f: context.report(_ROUNDING_SHARE + (1 - _ROUNDING_SHARE) * f),
     )
@@ -198,8 +199,8 @@ def _direct(model: nn.Module, step: Quantize, context: StepContext) -> Table:
 
 def _fisher(model: nn.Module, step: Quantize, context: StepContext) -> Table:
     """Sum over outputs of g² (Y - Y_q)² when one layer alone has so many bits."""
-    images = context.images("average_bits", step.average_bits)[:FISHER_IMAGES]
-    fisher_of = output_gradients(model, images, context.seed)
+    asked = ("average_bits", step.average_bits, FISHER_IMAGES)
+    fisher_of = output_gradients(model, context.images_for_gradients(*asked), context.seed)
     table: Table = {}
 
     def measure(pair: LayerPair) -> None:
@@ -213,7 +214,7 @@ def _fisher(model: nn.Module, step: Quantize, context: StepContext) -> Table:
             error = output_error(change, moments.gram) * fisher
             table[pair.name][bits] = float(error.sum())
 
-    visit_layer_inputs(model, images, measure)
+    visit_layer_inputs(model, context.images(*asked), measure)
     for name, module in compressible(model):  # inside attention: as its weights' own error
         if name not in table:
             weight = weight_of(module)
@@ -238,12 +239,9 @@ def _round_all(model: nn.Module, step: Quantize, bits: Bits) -> None:
 
 
 def _quantize_activations(model: nn.Module, step: Quantize, context: StepContext) -> Notes:
-    head = context.dataset("activation_bits", step.activation_bits).calibration.head(
-        ACTIVATION_IMAGES
-    )
     grids = calibrate_inputs(
         model,
-        [x for x, _ in batches(head, 250)],
+        context.images("activation_bits", step.activation_bits, ACTIVATION_IMAGES),
         step.activation_bits or 8,
         step.activation_clipping,
         step.activation_granularity,

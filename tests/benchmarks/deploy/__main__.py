@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from compression.catalogue.cards import card, cards
+from compression.data.datasets import FASHION_MNIST, load_dataset
 from compression.export.onnx.sessions import predict_with, session
 from compression.export.packed.file import pack
 from compression.measure.cpu_pinning import pinned
 from compression.measure.interleaved_timer import time_interleaved
 from compression.methods.pipeline import compress
 from compression.methods.quantize.weight_ranges import mse
-from compression.models.data import load_dataset, prepare
 from compression.models.load import build
 from compression.models.parametrize import (
     compressible,
@@ -56,7 +56,7 @@ def case_of(name: str, batch: int, threads: int) -> Case:
     if name in cards():
         found = card(name)
         recipe = parse(Recipe, {"steps": [apply_preset("better", INT8)]})
-        images = prepare(load_dataset(str(found.dataset)).train.images[:CALIBRATION])
+        images = FASHION_MNIST(load_dataset(str(found.dataset)).train.images[:CALIBRATION])
         original = compress(name, Recipe(), device="cpu").model
         made = compress(name, recipe, device="cpu").model
         return Case(name, found.architecture, original, made, images, batch, threads)
@@ -132,7 +132,7 @@ def _packed(case: Case) -> int:
 def _agreement(case: Case) -> dict[str, float]:
     """Our int8 graph against the model it was made of, on the validation images."""
     split = load_dataset(str(card(case.name).dataset)).validation
-    images = prepare(split.images)
+    images = FASHION_MNIST(split.images)
     wanted = _labels(case.quantized, images)
     found = predict_with(session(case.int8, case.threads), images).argmax(1)
     right = [100 * float((x == split.labels).float().mean()) for x in (wanted, found)]

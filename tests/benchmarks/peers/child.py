@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from compression.catalogue.cards import card
-from compression.models.data import BATCH, load_dataset, prepare
+from compression.data.datasets import FASHION_MNIST, load_dataset
+from compression.data.splits import BATCH
 from compression.models.load import load_model, original_of
 from tests.benchmarks.peers.cells import CELLS, Cell, Job, Made
 from tests.benchmarks.peers.environments import ENVIRONMENTS
@@ -103,7 +104,7 @@ def _versions(method: str) -> dict[str, str]:
 
 def _job(task: dict[str, str], threads: int) -> Job:
     split = load_dataset(str(card(task["model"]).dataset)).calibration
-    x = prepare(split.images).contiguous(memory_format=torch.contiguous_format)
+    x = FASHION_MNIST(split.images).contiguous(memory_format=torch.contiguous_format)
     return Job(
         model_id=task["model"],
         model=load_model(task["model"]).to(memory_format=torch.contiguous_format),
@@ -120,7 +121,7 @@ def evaluate(made: Made, model_id: str, name: str) -> Bits:
     """Whether each image of a split is classified rightly, bool [n]."""
     split = load_dataset(str(card(model_id).dataset)).split(name)
     right = [
-        made.predict(prepare(images)).argmax(1) == labels
+        made.predict(FASHION_MNIST(images)).argmax(1) == labels
         for images, labels in zip(split.images.split(BATCH), split.labels.split(BATCH), strict=True)
     ]
     return torch.cat(right).numpy()

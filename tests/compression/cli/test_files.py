@@ -15,8 +15,8 @@ import yaml  # type: ignore[import-untyped]
 
 from compression.catalogue.cards import card
 from compression.catalogue.examples import examples
+from compression.data.datasets import load_dataset
 from compression.export.model_card import DATA, Page, card_of
-from compression.models.data import load_dataset
 from compression.recipe.recipe import Recipe
 from compression.runs.format import busy_note, digits, percent, points, ratio, size
 from compression.runs.results import Exported, Run, State

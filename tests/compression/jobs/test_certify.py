@@ -6,12 +6,12 @@ import hashlib
 
 import pytest
 
+from compression.data.datasets import load_dataset
 from compression.errors import InvalidInput
 from compression.export.packed.file import pack
 from compression.jobs import packed_source
 from compression.jobs.execute import _compared, certify, execute
 from compression.measure.accuracy import predict
-from compression.models.data import load_dataset
 from compression.models.load import load_model
 from compression.recipe.recipe import Recipe
 from compression.recipe.steps import Quantize

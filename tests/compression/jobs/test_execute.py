@@ -7,10 +7,11 @@ from functools import cache
 import pytest
 import torch
 
+from compression.data.datasets import load_dataset
+from compression.data.splits import REPORT
 from compression.jobs.execute import execute
 from compression.measure.accuracy import compare, predict
 from compression.methods.pipeline import compress
-from compression.models.data import REPORT, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import materialize
 from compression.recipe.recipe import Recipe

@@ -20,6 +20,7 @@ import torch
 from compression.catalogue.cards import card
 from compression.catalogue.examples import examples
 from compression.catalogue.file_formats import FORMATS
+from compression.data.datasets import FASHION_MNIST, load_dataset
 from compression.errors import InvalidInput, NotExportable
 from compression.export.handlers import HANDLERS
 from compression.export.inference_script import Runner, script_of
@@ -27,7 +28,6 @@ from compression.export.packed.file import details
 from compression.jobs.export import make
 from compression.jobs.packed_source import source_of
 from compression.measure.evaluate_file import evaluate
-from compression.models.data import load_dataset, prepare
 from compression.models.target import target_of
 from compression.runs.results import State
 from compression.runs.store import Store
@@ -108,7 +108,7 @@ def test_the_script_gives_the_labels_that_the_file_gives(
     monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / "images.npy")])
     runpy.run_path(str(script), run_name="__main__")
     given = capsys.readouterr().out.splitlines()
-    labels = opened(form).predict(prepare(images).contiguous()).argmax(1)
+    labels = opened(form).predict(FASHION_MNIST(images).contiguous()).argmax(1)
     assert given == [data.classes[label] for label in labels]
 
 

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compression.data.datasets import FASHION_MNIST
+from compression.data.splits import Split
 from compression.measure.accuracy import Predictions, compare, predict
-from compression.models.data import Split
 from compression.models.load import build
 from compression.runs.statistics import paired_difference, proportion
 
@@ -79,7 +80,7 @@ def test_a_comparison_counts_the_same_images() -> None:
 def test_predictions_do_not_depend_on_batches_and_progress_ends_at_one() -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (300, 1, 28, 28), generator=generator, dtype=torch.uint8)
-    split = Split("validation", pixels, torch.arange(300) % 10)
+    split = Split("validation", pixels, torch.arange(300) % 10, FASHION_MNIST)
     model, told = build("squeezenet1_1", 10), list[float]()
     whole = predict(model, split, report=told.append)
     part = predict(model, split.head(10))

@@ -16,18 +16,13 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from compression.data.datasets import FASHION_MNIST, MEAN, STD, load_dataset
 from compression.errors import ArtifactError, InvalidInput
 from compression.export.handlers import format_of, model_of
 from compression.measure import cpu_pinning
 from compression.measure.accuracy import agreement, flips, predict
 from compression.measure.cpu_pinning import MachineLoad
 from compression.measure.evaluate_file import evaluate
-from compression.models.data import (
-    MEAN,
-    STD,
-    load_dataset,
-    prepare,
-)
 from compression.models.load import load_model
 from compression.runs.format import busy_note
 from compression.runs.results import Evaluation
@@ -60,7 +55,7 @@ def test_a_packed_file_is_held_against_the_original_it_names(tmp_path: Path) -> 
 def weights() -> tuple[np.ndarray, np.ndarray]:
     """A linear classifier of prepared images, by ridge regression on calibration images."""
     split = load_dataset("fashion-mnist").calibration
-    x = torch.nn.functional.pad(prepare(split.images).flatten(1), (0, 1), value=1.0).double()
+    x = torch.nn.functional.pad(FASHION_MNIST(split.images).flatten(1), (0, 1), value=1.0).double()
     y = torch.nn.functional.one_hot(split.labels, 10).double()
     solved = torch.linalg.solve(x.T @ x + 1e3 * torch.eye(x.shape[1]).double(), x.T @ y)
     return solved[:-1].float().numpy(), solved[-1].float().numpy()
@@ -113,7 +108,7 @@ def accuracy(split: str = "validation") -> float:
     """Of the linear classifier, without any graph."""
     images = load_dataset("fashion-mnist").split(split)
     weight, bias = weights()
-    scores = prepare(images.images).flatten(1).numpy() @ weight + bias
+    scores = FASHION_MNIST(images.images).flatten(1).numpy() @ weight + bias
     return float((scores.argmax(1) == images.labels.numpy()).mean())
 
 

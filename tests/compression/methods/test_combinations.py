@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from compression.catalogue.cards import card
+from compression.data.datasets import load_dataset
+from compression.data.splits import Dataset
 from compression.errors import InvalidInput
 from compression.export.packed import file
 from compression.measure.accuracy import flips, predict
@@ -19,7 +21,6 @@ from compression.methods import pipeline, step_cache
 from compression.methods.pipeline import compress
 from compression.methods.quantize import step as quantize_step
 from compression.methods.quantize.block_reconstruction import reconstruct
-from compression.models.data import Dataset, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import compressible, materialize, weight_of
 from compression.models.target import Target, target_of

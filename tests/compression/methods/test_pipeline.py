@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from compression.catalogue.cards import card
+from compression.data.datasets import load_dataset
 from compression.errors import Cancelled, InvalidInput
 from compression.jobs.execute import execute
 from compression.measure.accuracy import agreement, predict
 from compression.measure.comparison import pack_result
 from compression.methods import pipeline, step_cache
 from compression.methods.pipeline import compress
-from compression.models.data import load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import (
     compressible,

@@ -275,11 +275,11 @@ def test_more_bits_come_nearer_to_the_float_outputs() -> None:
         ({"bits": 9}, "activation_bits"),
         ({"clipping": "best"}, "activation_clipping"),
         ({"granularity": "layer"}, "activation_granularity"),
-        ({"images": []}, "images"),
+        ({"batches": []}, "images"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, object], field: str) -> None:
-    given = {"images": [_images()], "bits": 8, "clipping": "mse", "granularity": "tensor"} | change
+    given = {"batches": [_images()], "bits": 8, "clipping": "mse", "granularity": "tensor"} | change
     with pytest.raises(InvalidInput, match=f"^{field}: got"):
         calibrate_inputs(_net(), **given)  # type: ignore[arg-type]
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from compression.catalogue.cards import card
+from compression.data.datasets import load_dataset
+from compression.data.splits import noise
 from compression.errors import InvalidInput, NotExportable
 from compression.jobs.execute import execute
 from compression.measure import accuracy, comparison
@@ -18,7 +20,6 @@ from compression.measure.backend_timing import deployable
 from compression.methods import pipeline, step_cache
 from compression.methods.pipeline import compress
 from compression.models import load, target
-from compression.models.data import load_dataset, noise
 from compression.models.load import count_macs, original_of
 from compression.models.placement import evaluating, placed
 from compression.models.target import Target, target_of

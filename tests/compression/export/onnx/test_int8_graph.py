@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from compression.data.datasets import FASHION_MNIST, load_dataset
 from compression.export.onnx.calibration import ActivationRange, best_range, grid
 from compression.export.onnx.cpu_features import saturates
 from compression.export.onnx.int8_graph import Int8, int8_graph
@@ -23,7 +24,6 @@ from compression.export.onnx.sessions import predict_with, session
 from compression.export.onnx.weight_codes import weight_codes
 from compression.methods.quantize.observers import calibrate_inputs
 from compression.methods.quantize.weight_ranges import CLIPPINGS
-from compression.models.data import load_dataset, prepare
 from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.load import load_model
 from compression.models.parametrize import (
@@ -100,7 +100,7 @@ def test_bundled_models_keep_their_labels_on_integer_kernels(name: str, tmp_path
     model = compress(load_model(f"fashion-mnist/{name}"), bits, activation_bits)
     found = made_of(model, name)
     split = load_dataset("fashion-mnist").validation.head(1000)
-    pictures = prepare(split.images)
+    pictures = FASHION_MNIST(split.images)
     expected, labels = model(pictures).argmax(1), answers(found, pictures).argmax(1)
     assert float((labels == expected).float().mean()) >= least
     right = [float((x == split.labels).float().mean()) for x in (labels, expected)]

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compression.data.datasets import FASHION_MNIST, load_dataset
+from compression.data.splits import Split
 from compression.errors import InvalidInput
 from compression.measure.accuracy import flips, predict
 from compression.methods.calibration.accuracy_search import (
@@ -17,7 +19,6 @@ from compression.methods.calibration.accuracy_search import (
     largest_amount_within_drop,
 )
 from compression.methods.prune.masks import smallest_global
-from compression.models.data import Split, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import compressible, parametrize_weight, weight_of
 
@@ -89,7 +90,8 @@ class _Coin(nn.Module):
 
 
 def _zeros(n: int) -> Split:
-    return Split("validation", torch.zeros(n, 1, 28, 28, dtype=torch.uint8), torch.zeros(n).long())
+    images = torch.zeros(n, 1, 28, 28, dtype=torch.uint8)
+    return Split("validation", images, torch.zeros(n).long(), FASHION_MNIST)
 
 
 def _attempts(wrong: Callable[[float], tuple[int, int]]) -> Callable[[float], nn.Module]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from compression.data.splits import Split
 from compression.methods.calibration import gradients
 from compression.methods.calibration.gradients import output_gradients, weight_gradients
 from compression.models.parametrize import compressible, parametrize_weight, weight_of
@@ -23,7 +24,7 @@ def batch() -> tuple[Tensor, Tensor]:
 @every_net
 def test_taylor_and_fisher_are_means_over_small_batches(name: str) -> None:
     model, (x, y) = net(name), batch()
-    found = weight_gradients(model, x, y)
+    found = weight_gradients(model, Split("calibration", x, y))
     sums: dict[str, list[Tensor]] = {n: [] for n, _ in compressible(model)}
     for start in range(0, N, 8):
         model.zero_grad()
@@ -43,8 +44,8 @@ def test_the_model_is_left_as_it_was(name: str) -> None:
     model, (x, y) = net(name), batch()
     for _, module in compressible(model):
         parametrize_weight(module, weight_of(module) > 0, None)
-    weight_gradients(model, x, y)
-    output_gradients(model, x, 0)
+    weight_gradients(model, Split("calibration", x, y))
+    output_gradients(model, [x], 0)
     assert all(p.grad is None for p in model.parameters())
     assert not any(m._forward_hooks for m in model.modules())
 
@@ -54,7 +55,7 @@ def test_a_masked_weight_has_no_taylor_score_but_can_have_a_gradient() -> None:
     for _, module in compressible(model):
         parametrize_weight(module, weight_of(module) > 0, None)
     for n, module in ((n, m) for n, m in compressible(model)):
-        found = weight_gradients(model, x, y)[n]
+        found = weight_gradients(model, Split("calibration", x, y))[n]
         assert bool((found.taylor[weight_of(module) == 0] == 0).all())
         assert float(found.fisher[weight_of(module) == 0].sum()) > 0
 
@@ -64,7 +65,7 @@ def test_output_gradients_are_those_of_every_image(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, (x, _) = net(name), batch()
-    whole = output_gradients(model, x, 3)
+    whole = output_gradients(model, [x], 3)
     called = {n for n, _ in compressible(model) if not n.endswith("out_proj")}
     assert set(whole) == called
     # the labels that are drawn
@@ -92,9 +93,9 @@ def test_output_gradients_are_those_of_every_image(
 
 def test_labels_come_from_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     model, (x, _) = net("convolutional"), batch()
-    first, again, other = (output_gradients(model, x, seed) for seed in (0, 0, 1))
+    first, again, other = (output_gradients(model, [x], seed) for seed in (0, 0, 1))
     assert all(torch.equal(first[n], again[n]) for n in first)
     assert any(not torch.equal(first[n], other[n]) for n in first)
     monkeypatch.setattr(gradients, "_OUTPUT_BATCH", 10**6)
-    whole = output_gradients(model, x, 0)
+    whole = output_gradients(model, [x], 0)
     assert all(torch.allclose(first[n], whole[n], rtol=1e-3) for n in first)

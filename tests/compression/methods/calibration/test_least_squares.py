@@ -73,7 +73,7 @@ def test_a_lost_input_that_another_repeats_costs_nothing() -> None:
     x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
     x[:, 2] = x[:, 0]
     layer = nn.Linear(3, 1)
-    moments = measure_moments(layer, x)
+    moments = measure_moments(layer, [x])
     weight = torch.tensor([[[1.0, 2.0, 3.0]]])
     mask = torch.tensor([[[True, True, False]]])
     found = refit(weight, mask, weight, moments)

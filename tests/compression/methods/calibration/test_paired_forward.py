@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from compression.methods.calibration.batchnorm import estimate_batchnorm
 from compression.methods.calibration.paired_forward import LayerPair, paired_forward, same_structure
 from compression.methods.quantize.observers import calibrate_inputs
 from compression.methods.quantize.weight_ranges import minmax
+from compression.models import activation_memory as module_of_memory
+from compression.models.activation_memory import activation_memory
 from compression.models.input_quantizers import input_grids, parametrize_inputs
 from compression.models.parametrize import (
     compressible,
@@ -25,6 +28,10 @@ from tests.compression.tiny import NETS, images, net
 
 every_net = pytest.mark.parametrize("name", NETS)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def together(batches: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(batches))
 
 
 def nothing(_: LayerPair) -> None:
@@ -79,12 +86,14 @@ def test_an_unchanged_model_is_given_what_its_reference_is(name: str) -> None:
     met: list[str] = []
 
     def visit(meeting: LayerPair) -> None:
-        assert torch.allclose(meeting.inputs, meeting.reference_inputs, atol=1e-5)
+        assert torch.allclose(
+            together(meeting.inputs), together(meeting.reference_inputs), atol=1e-5
+        )
         assert meeting.module is model.get_submodule(meeting.name)
         assert meeting.reference is reference.get_submodule(meeting.name)
         met.append(meeting.name)
 
-    missed = paired_forward(reference, model, x, visit)
+    missed = paired_forward(reference, model, [x], visit)
     assert set(met) | set(missed) == set(dict(compressible(model))) and len(set(met)) == len(met)
     assert torch.equal(model(x), before)
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
@@ -97,10 +106,10 @@ def test_inputs_are_those_of_either_model_alone(name: str) -> None:
     theirs, ours = inputs(reference, x), inputs(model, x)
 
     def visit(meeting: LayerPair) -> None:
-        assert torch.allclose(meeting.reference_inputs, theirs[meeting.name], atol=1e-4)
-        assert torch.allclose(meeting.inputs, ours[meeting.name], atol=1e-4)
+        assert torch.allclose(together(meeting.reference_inputs), theirs[meeting.name], atol=1e-4)
+        assert torch.allclose(together(meeting.inputs), ours[meeting.name], atol=1e-4)
 
-    paired_forward(reference, model, x, visit)
+    paired_forward(reference, model, [x], visit)
 
 
 def test_what_is_changed_in_a_layer_is_felt_by_the_later_ones_alone() -> None:
@@ -110,11 +119,13 @@ def test_what_is_changed_in_a_layer_is_felt_by_the_later_ones_alone() -> None:
 
     def visit(meeting: LayerPair) -> None:
         order.append(meeting.name)
-        apart[meeting.name] = float((meeting.inputs - meeting.reference_inputs).abs().max())
+        apart[meeting.name] = float(
+            (together(meeting.inputs) - together(meeting.reference_inputs)).abs().max()
+        )
         if len(order) == 2:
             put_weight(meeting.module, 2 * weight_of(meeting.module))
 
-    paired_forward(reference, model, x, visit)
+    paired_forward(reference, model, [x], visit)
     assert order == list(dict(compressible(model)))
     assert max(apart[n] for n in order[:2]) < 1e-5 < 1e-2 < min(apart[n] for n in order[2:])
     untouched = net("convolutional")
@@ -123,10 +134,10 @@ def test_what_is_changed_in_a_layer_is_felt_by_the_later_ones_alone() -> None:
 
 def test_projections_inside_attention_are_reported_as_not_called() -> None:
     model = net("transformer")
-    missed = paired_forward(net("transformer"), model, images(), nothing)
+    missed = paired_forward(net("transformer"), model, [images()], nothing)
     assert missed == tuple(n for n, _ in compressible(model) if n.endswith("out_proj"))
     assert len(missed) == 2
-    assert paired_forward(net("convolutional"), net("convolutional"), images(), nothing) == ()
+    assert paired_forward(net("convolutional"), net("convolutional"), [images()], nothing) == ()
 
 
 @every_net
@@ -139,7 +150,7 @@ def test_no_hook_and_no_mode_is_left_when_a_visit_raises(name: str, batchnorm: b
         raise RuntimeError(meeting.name)
 
     with pytest.raises(RuntimeError):
-        paired_forward(reference, model, images(), visit, batchnorm=batchnorm)
+        paired_forward(reference, model, [images()], visit, batchnorm=batchnorm)
     assert not hooks(model) and not hooks(reference)
     assert momenta == [(m.momentum, m.training) for m in model.modules() if isinstance(m, NORMS)]
 
@@ -152,17 +163,19 @@ def test_input_grids_are_for_the_compressed_half_and_stay() -> None:
 
     def visit(meeting: LayerPair) -> None:
         grid = grids[meeting.name]
-        assert torch.allclose(grid.decode(grid.encode(meeting.inputs)), meeting.inputs)
-        assert torch.allclose(meeting.reference_inputs, theirs[meeting.name], atol=1e-4)
+        assert torch.allclose(
+            grid.decode(grid.encode(together(meeting.inputs))), together(meeting.inputs)
+        )
+        assert torch.allclose(together(meeting.reference_inputs), theirs[meeting.name], atol=1e-4)
 
     before = model(x)
-    paired_forward(reference, model, x, visit)
+    paired_forward(reference, model, [x], visit)
     assert torch.equal(model(x), before)
 
 
 def test_running_statistics_become_those_of_the_images() -> None:
     reference, model, x = net("convolutional"), rounded("convolutional"), images()
-    paired_forward(reference, model, x, nothing, batchnorm=True)
+    paired_forward(reference, model, [x], nothing, batchnorm=True)
     first = model.get_submodule("0.0")(x)
     norm = model.get_submodule("0.1")
     assert isinstance(norm, nn.BatchNorm2d)
@@ -170,7 +183,7 @@ def test_running_statistics_become_those_of_the_images() -> None:
     assert torch.allclose(norm.running_mean, first.mean((0, 2, 3)), atol=1e-3)
     assert torch.allclose(norm.running_var, first.var((0, 2, 3)), rtol=1e-3)
     twin = rounded("convolutional")
-    estimate_batchnorm(twin, x)
+    estimate_batchnorm(twin, [x])
     state = twin.state_dict()
     kept = [k for k in state if not k.endswith("num_batches_tracked")]
     for key in kept:
@@ -182,7 +195,7 @@ def test_running_statistics_become_those_of_the_images() -> None:
 
 def test_later_statistics_are_taken_with_the_earlier_ones_in_place() -> None:
     model, x = rounded("convolutional"), images()
-    estimate_batchnorm(model, x)
+    estimate_batchnorm(model, [x])
     seen = outputs(model, x)
     for layer, norm_name in (("0.0", "0.1"), ("2.0", "2.1"), ("4.0", "4.1")):
         norm = model.get_submodule(norm_name)
@@ -199,7 +212,7 @@ def test_momentum_and_mode_are_as_before(training: bool, momentum: float | None)
         if isinstance(module, NORMS):
             module.momentum = momentum
     model.train(training)
-    estimate_batchnorm(model, images())
+    estimate_batchnorm(model, [images()])
     assert all(m.training == training for m in model.modules())
     assert {m.momentum for m in model.modules() if isinstance(m, NORMS)} == {momentum}
 
@@ -207,7 +220,7 @@ def test_momentum_and_mode_are_as_before(training: bool, momentum: float | None)
 def test_without_batch_norm_nothing_is_estimated() -> None:
     model = net("transformer")
     state = copy.deepcopy(model.state_dict())
-    estimate_batchnorm(model, images())
+    estimate_batchnorm(model, [images()])
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 
@@ -219,7 +232,7 @@ def test_bias_correction_leaves_no_mean_error_where_there_is_a_bias(
     reference, model, x = net(name), rounded(name), images()
     before = outputs(model, x)
     wanted = outputs(reference, x)
-    paired_forward(reference, model, x, nothing, batchnorm=batchnorm, bias=True)
+    paired_forward(reference, model, [x], nothing, batchnorm=batchnorm, bias=True)
     after = outputs(model, x)
     corrected = [n for n, m in compressible(model) if n in wanted and m.bias is not None]
     assert corrected
@@ -236,7 +249,7 @@ def test_bias_correction_leaves_no_mean_error_where_there_is_a_bias(
 
 def test_a_biasless_layer_gets_none() -> None:
     model = rounded("convolutional")
-    paired_forward(net("convolutional"), model, images(), nothing, bias=True)
+    paired_forward(net("convolutional"), model, [images()], nothing, bias=True)
     assert [n for n, m in compressible(model) if m.bias is None] == ["0.0", "4.0"]
 
 
@@ -258,8 +271,59 @@ def test_branching_architectures_walk_to_the_same_answers(name: str) -> None:
     theirs, ours = inputs(reference, x), inputs(model, x)
 
     def visit(meeting: LayerPair) -> None:
-        for got, alone in ((meeting.reference_inputs, theirs), (meeting.inputs, ours)):
+        for got, alone in (
+            (together(meeting.reference_inputs), theirs),
+            (together(meeting.inputs), ours),
+        ):
             expected = alone[meeting.name]
             assert torch.allclose(got, expected, atol=1e-3 * float(expected.abs().max()))
 
-    paired_forward(reference, model, x, visit)
+    paired_forward(reference, model, [x], visit)
+
+
+@every_net
+@pytest.mark.parametrize("size", [1, 7])
+def test_many_batches_are_as_one(name: str, size: int) -> None:
+    x, made = images(), []
+    for batches in ([x], list(x.split(size))):
+        model = rounded(name)
+        seen: dict[str, Tensor] = {}
+
+        def visit(meeting: LayerPair, seen: dict[str, Tensor] = seen) -> None:
+            seen[meeting.name] = together(meeting.inputs)
+            put_weight(meeting.module, 0.9 * weight_of(meeting.module))
+
+        paired_forward(net(name), model, batches, visit, batchnorm=True, bias=True)
+        made.append((seen, model.state_dict()))
+    for one, many in zip(*made, strict=True):
+        assert list(one) == list(many)
+        for key, value in one.items():
+            scale = 1 + float(value.abs().max())
+            assert torch.allclose(value.float(), many[key].float(), atol=1e-4 * scale), key
+
+
+def test_batches_join_where_activations_have_become_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers that they join late are not visited again, and what was changed holds for them."""
+    reference, x = net("convolutional"), images()
+    example = activation_memory(reference, x[:1]).from_here
+    last, *_, first = example.values()
+    assert last < first
+    monkeypatch.setattr(module_of_memory, "WAITING_BYTES", 2 * 5 * first)
+    model, counts = rounded("convolutional"), dict[str, int]()
+
+    def visit(meeting: LayerPair) -> None:
+        assert meeting.name not in counts
+        counts[meeting.name] = len(together(meeting.inputs))
+        put_weight(meeting.module, 0.9 * weight_of(meeting.module))
+
+    paired_forward(reference, model, list(x.split(5)), visit, batchnorm=True, bias=True)
+    present = list(counts.values())
+    assert present == sorted(present) and present[0] == 5 < present[-1]
+    reached = inputs(model, x[: present[-1]])
+    again = dict[str, Tensor]()
+    paired_forward(
+        model, copy.deepcopy(model), list(x.split(5)),
+        lambda meeting: again.__setitem__(meeting.name, together(meeting.inputs)),
+    )  # fmt: skip
+    for name, value in again.items():
+        assert torch.allclose(value, reached[name][: len(value)], atol=1e-4)

@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.data.augmentation import augment
+from compression.data.datasets import FASHION_MNIST
+from compression.data.splits import Split
 from compression.errors import Cancelled, CompressionError, InvalidInput
 from compression.measure.accuracy import predict
 from compression.methods.distill.config import Outcome, TrainingConfig
@@ -26,7 +29,6 @@ from compression.methods.distill.mixed_precision import arithmetic
 from compression.methods.distill.optimizers import OPTIMIZERS, SCHEDULES, Schedule, make_optimizer
 from compression.methods.distill.student import freeze_dead_channels
 from compression.methods.quantize.weight_ranges import minmax
-from compression.models.data import Split, augment, prepare
 from compression.models.parametrize import (
     compressible,
     grid_of,
@@ -75,7 +77,7 @@ def images(n: int = 256, seed: int = 0) -> Split:
     labels = torch.arange(n) % 4
     for at, label in enumerate(labels.tolist()):
         pixels[at, :, 7 * label : 7 * label + 7] += 120
-    return Split("train", pixels, labels)
+    return Split("train", pixels, labels, FASHION_MNIST)
 
 
 TRAIN, VALIDATION = images(), images(120, seed=1)
@@ -122,7 +124,7 @@ def test_alpha_zero_is_plain_training_step_by_step() -> None:
             order = torch.randperm(len(TRAIN), generator=generator)
             for start in range(0, len(TRAIN), 32):
                 picked = order[start : start + 32]
-                x = prepare(augment(TRAIN.images[picked], generator))
+                x = FASHION_MNIST(augment(TRAIN.images[picked], generator))
                 loss = F.cross_entropy(plain(x), TRAIN.labels[picked])
                 optimizer.zero_grad()
                 loss.backward()
@@ -140,7 +142,7 @@ def test_gradients_lie_in_memory_as_their_weights_which_fused_optimizers_rely_on
         parametrize_weight(
             layer, weight.abs() > weight.abs().median(), minmax(weight, 4, True, True)
         )
-    model(prepare(TRAIN.images[:8])).logsumexp(1).sum().backward()
+    model(FASHION_MNIST(TRAIN.images[:8])).logsumexp(1).sum().backward()
     weights = [p for p in model.parameters() if p.grad is not None]
     assert len(weights) > 8
     for weight in weights:
@@ -264,19 +266,19 @@ def dead(student: Net) -> Net:
     return student
 
 
-CALIBRATION = prepare(TRAIN.images[:64])
+CALIBRATION = FASHION_MNIST(TRAIN.images[:64])
 
 
 def test_freezing_dead_channels_changes_no_output() -> None:
     student = dead(net())
     before = predict(student, VALIDATION).logits
-    handles = freeze_dead_channels(student, CALIBRATION)
+    handles = freeze_dead_channels(student, [CALIBRATION])
     assert len(handles) == 1
     norm = student.first[1]
     assert isinstance(norm, nn.BatchNorm2d)
     assert bool((norm.weight[::2] == 0).all()) and bool((norm.weight[1::2] != 0).all())
     assert torch.allclose(predict(student, VALIDATION).logits, before, atol=1e-5)
-    assert freeze_dead_channels(net(), CALIBRATION) == []
+    assert freeze_dead_channels(net(), [CALIBRATION]) == []
 
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
@@ -285,7 +287,7 @@ def test_frozen_channels_stay_constant_and_statistics_are_those_of_the_last_weig
 ) -> None:
     student = dead(net())
     step = Distill(batch_size=32, learning_rate=0.02, optimizer=optimizer)
-    distill(student, net(1), TrainingConfig(step, TRAIN, accuracy, 3, calibration=CALIBRATION))
+    distill(student, net(1), TrainingConfig(step, TRAIN, accuracy, 3, calibration=[CALIBRATION]))
     norm = student.first[1]
     assert isinstance(norm, nn.BatchNorm2d) and not norm.weight._backward_hooks
     assert norm.running_mean is not None and norm.running_var is not None
@@ -318,7 +320,7 @@ def agreement_of(student: nn.Module, teacher: nn.Module) -> float:
 
 
 def test_labels_are_not_needed_to_match_raw_answers() -> None:
-    mixed = Split("train", TRAIN.images, TRAIN.labels.flip(0))
+    mixed = replace(TRAIN, labels=TRAIN.labels.flip(0))
     one, other = net(), net()
     step = Distill(loss="logits", batch_size=32)
     distill(one, net(1), TrainingConfig(step, TRAIN, accuracy, 0))
@@ -367,7 +369,7 @@ def test_the_teachers_pass_is_reported_and_can_be_stopped() -> None:
 def test_fewer_images_are_the_first_ones() -> None:
     student, outcome = trained(images=128)
     less = net()
-    few = Split("train", TRAIN.images[:128], TRAIN.labels[:128])
+    few = TRAIN.head(128)
     distill(
         less, net(1), TrainingConfig(Distill(batch_size=32, learning_rate=0.05), few, accuracy, 3)
     )

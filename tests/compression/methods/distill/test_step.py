@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from compression.catalogue.cards import card
+from compression.data.datasets import load_dataset
 from compression.errors import Cancelled, InvalidInput
 from compression.export.packed.file import details, pack, unpack
 from compression.jobs.execute import execute
@@ -18,7 +19,6 @@ from compression.methods import step_cache
 from compression.methods.distill import step as distill_step
 from compression.methods.distill.config import TrainingConfig
 from compression.methods.pipeline import compress
-from compression.models.data import load_dataset
 from compression.models.load import load_model
 from compression.models.parametrize import compressible
 from compression.models.target import Target, target_of

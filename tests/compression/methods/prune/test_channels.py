@@ -15,6 +15,7 @@ from torchvision.models import VisionTransformer
 
 from compression.catalogue.cards import cards
 from compression.catalogue.channel_support import UNSUPPORTED, channels_supported, require_channels
+from compression.data.splits import Split
 from compression.errors import InvalidInput
 from compression.export.packed.file import pack, unpack
 from compression.methods.calibration.batchnorm import estimate_batchnorm
@@ -229,9 +230,15 @@ def test_channels_that_do_nothing_go_first_and_the_answers_stay(score: str) -> N
         model.head.weight[:, dead] = 0
     x = torch.randn(4, 3, 8, 8)
     before = model(x)
-    batch = (x, torch.tensor([0, 1, 2, 3]))
+    labelled = Split("calibration", x, torch.tensor([0, 1, 2, 3]))
     note = remove_channels(
-        model, architecture="chain", example=x, sparsity=0.5, score=score, round_to=2, batch=batch
+        model,
+        architecture="chain",
+        example=x,
+        sparsity=0.5,
+        score=score,
+        round_to=2,
+        labelled=labelled,
     )
     assert note is None and model.deep.groups == model.first.out_channels == 4
     assert torch.allclose(model(x), before, atol=1e-6)
@@ -301,7 +308,7 @@ def test_masked_the_model_answers_as_it_will_when_the_channels_are_gone(name: st
     assert widths(model) == before and set(stays) == {n for n, _ in compressible(model)}
     for layer, module in compressible(model):
         parametrize_weight(module, stays[layer], None)
-    estimate_batchnorm(model, torch.randn(16, *SHAPE, generator=generator))
+    estimate_batchnorm(model, [torch.randn(16, *SHAPE, generator=generator)])
     with torch.no_grad():
         masked = model(IMAGE)
         remove(model, plan)

@@ -10,6 +10,7 @@ from torch import nn
 from torchvision import models as tv
 
 from compression.catalogue.cards import cards
+from compression.data.splits import PreparedBatches, Split
 from compression.methods.prune.masks import smallest_per_layer
 from compression.methods.quantize import block_reconstruction as module_of_reconstruct
 from compression.methods.quantize.block_reconstruction import blocks, reconstruct
@@ -37,7 +38,13 @@ def crushed(name: str, bits: int = 3) -> nn.Module:
 
 
 def held_out_loss(model: nn.Module, reference: nn.Module) -> float:
-    return module_of_reconstruct._loss_on(model, reference, images()[::5])
+    held_out = calibration().picked(torch.arange(0, len(images()), 5))
+    return module_of_reconstruct._loss_on(model, reference, PreparedBatches(held_out, 256))
+
+
+def calibration() -> Split:
+    """Prepared images, of which nobody asks the labels."""
+    return Split("calibration", images(), torch.zeros(len(images())))
 
 
 @every_net
@@ -47,7 +54,7 @@ def test_it_comes_nearer_and_zeros_and_grids_stay(name: str) -> None:
     grids = {n: grid_held(m).grid for n, m in compressible(model)}
     old = {n: weight_of(m).clone() for n, m in compressible(model)}
     told: list[float] = []
-    assert reconstruct(model, reference, images(), seed=0, report=told.append)
+    assert reconstruct(model, reference, calibration(), seed=0, report=told.append)
     assert held_out_loss(model, reference) < before
     assert any(not torch.equal(old[n], weight_of(m)) for n, m in compressible(model))
     for layer, module in compressible(model):
@@ -71,7 +78,7 @@ def test_where_tuning_does_harm_the_model_stays_as_it_was(name: str, rate: float
     helped = reconstruct(
         model,
         reference,
-        images(),
+        calibration(),
         seed=0,
         report=lambda _: None,
         epochs=1,
@@ -90,11 +97,29 @@ def test_same_seed_same_weights_another_seed_others(name: str) -> None:
     made = []
     for seed in (0, 0, 1):
         model = crushed(name)
-        reconstruct(model, net(name), images(), seed=seed, report=lambda _: None, epochs=2)
+        reconstruct(model, net(name), calibration(), seed=seed, report=lambda _: None, epochs=2)
         made.append(
             torch.cat([stored_weight(m).detach().flatten() for _, m in compressible(model)])
         )
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+
+
+def test_parts_that_memory_has_room_for_make_the_same_steps() -> None:
+    """Gradients of parts add up to those of their batch, but for the power they are relative to."""
+    made = []
+    for at_once in (64, 16):
+        model = crushed("convolutional")
+        reconstruct(
+            model,
+            net("convolutional"),
+            calibration(),
+            at_once=at_once,
+            seed=0,
+            report=lambda _: None,
+            epochs=2,
+        )
+        made.append(held_out_loss(model, net("convolutional")))
+    assert made[1] == pytest.approx(made[0], rel=0.1)
 
 
 def test_what_is_not_held_by_anything_is_tuned_too() -> None:
@@ -103,7 +128,7 @@ def test_what_is_not_held_by_anything_is_tuned_too() -> None:
         for _, module in compressible(model):
             module.weight.mul_(1 + 0.3 * torch.rand_like(module.weight))  # type: ignore[operator, arg-type]
     before = held_out_loss(model, reference)
-    assert reconstruct(model, reference, images(), seed=0, report=lambda _: None)
+    assert reconstruct(model, reference, calibration(), seed=0, report=lambda _: None)
     assert held_out_loss(model, reference) < before
 
 

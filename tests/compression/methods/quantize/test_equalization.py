@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compression.data.datasets import load_dataset
+from compression.data.splits import batches
 from compression.errors import CompressionError
 from compression.methods.quantize.equalization import equalize
 from compression.methods.quantize.observers import calibrate_inputs
 from compression.methods.quantize.weight_ranges import minmax, mse
-from compression.models.data import batches, load_dataset
 from compression.models.input_quantizers import parametrize_inputs
 from compression.models.load import build, original_of
 from compression.models.parametrize import (

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.data.datasets import load_dataset
+from compression.data.splits import Split, batches
 from compression.errors import InvalidInput
 from compression.methods.quantize.sensitivity import direct_costs
 from compression.methods.quantize.weight_ranges import mse
-from compression.models.data import Split, batches, load_dataset
 from compression.models.load import original_of
 from compression.models.parametrize import compressible, parametrize_weight, weight_of
 

@@ -5,15 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from compression.data.augmentation import augment, shuffled_batches
+from compression.data.datasets import FASHION_MNIST, INPUT_SHAPE, load_dataset
+from compression.data.splits import Split
 from compression.errors import InvalidInput
-from compression.models.data import (
-    INPUT_SHAPE,
-    Split,
-    augment,
-    load_dataset,
-    prepare,
-    shuffled_batches,
-)
 
 
 def rows(images: torch.Tensor) -> set[bytes]:
@@ -71,7 +66,7 @@ def test_an_unknown_split_or_data_set_is_refused_by_name() -> None:
 
 def test_prepared_images_are_normalised_padded_and_repeated() -> None:
     images = load_dataset("fashion-mnist").train.images
-    x = prepare(images[:2000])
+    x = FASHION_MNIST(images[:2000])
     assert x.shape[1:] == INPUT_SHAPE and x.dtype == torch.float32
     inside = x[:, 0, 2:30, 2:30]
     assert abs(float(inside.mean())) < 0.05 and abs(float(inside.std()) - 1) < 0.05
