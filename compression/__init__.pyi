@@ -1,5 +1,8 @@
 from .catalogue.cards import card as card
 from .catalogue.cards import cards as cards
+from .data.own import dataset_of as dataset_of
+from .data.preparation import Preparation as Preparation
+from .data.splits import Dataset as Dataset
 from .errors import CompressionError as CompressionError
 from .errors import InvalidInput as InvalidInput
 from .export.packed.file import load as load

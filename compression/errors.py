@@ -24,6 +24,10 @@ class InvalidInput(CompressionError):
         return _again, (type(self), self.field, str(self))
 
 
+class DataError(CompressionError):
+    """Somebody's labelled inputs cannot be used; `str()` names the first that is wrong."""
+
+
 class ModelUnavailable(CompressionError):
     """A model's weights are neither on this machine nor to be downloaded."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression.data.splits import SEARCH
+from compression.data.splits import SEARCH, Dataset
 from compression.methods import step_cache
 from compression.methods.calibration.paired_forward import same_structure
 from compression.methods.calibration.step_context import StepContext, StepResult
@@ -39,8 +39,9 @@ STEPS: dict[str, Callable[[nn.Module, Any, StepContext], tuple[Any, ...]]] = {
 
 
 def compress(
-    model: str | Target,
+    model: str | Target | nn.Module,
     recipe: Recipe,
+    data: Dataset | None = None,
     *,
     device: str | None = None,
     report: Report | None = None,
@@ -48,8 +49,9 @@ def compress(
     """Apply a recipe to a copy of a model; a prefix computed before is not computed again.
 
     Args:
-        model: an id listed by `compression models`, or a `Target` with a module of your own.
+        model: an id listed by `compression models`, a module of your own, or a `Target`.
         recipe: the steps, in order, and the seed.
+        data: labelled inputs for a module of your own, as `dataset_of` makes them.
         device: `auto`, `cpu` or `cuda`. If not given, the target's own, for an id `auto`.
         report: called often with how far it is; what it raises ends the work.
 
@@ -65,7 +67,7 @@ def compress(
         >>> recipe = Recipe(steps=(Prune(sparsity=0.8), Quantize(bits=4)))
         >>> model = compress("fashion-mnist/squeezenet1_1", recipe).model
     """
-    target = target_of(model, recipe, device=device)
+    target = target_of(model, recipe, data, device=device)
     if any(isinstance(s, Prune) and s.pattern == "channels" for s in recipe.steps):
         base = target.base
         try_channels(base.model, base.architecture or base.name, base.input_shape)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from compression.catalogue.cards import Card, card, student_card
 from compression.data.datasets import load_dataset
 from compression.data.splits import Dataset, Split, noise
+from compression.errors import InvalidInput
 from compression.models.load import count_macs, original_of
 from compression.models.placement import evaluated, placed, resolve_device
 from compression.models.requirements import require_applicable
@@ -29,8 +30,9 @@ class Target:
     Args:
         module: an `nn.Module` in float32, or a function that loads it when it is first needed. It
             is shared: nobody moves or changes it.
-        input_shape: channels, height and width of one prepared image.
-        data: labelled images; None leaves size and latency to measure.
+        input_shape: of one prepared input: channels, height and width of an image. Where there are
+            data it is theirs if not given.
+        data: labelled inputs, as `dataset_of` makes them; None leaves size and latency to measure.
         name: what the model is called in messages and in the files made of it.
         architecture: torchvision's name of the architecture, which a packed file is rebuilt from.
         card: the model's entry in the catalogue; None for a module of your own.
@@ -49,7 +51,7 @@ class Target:
     """
 
     module: nn.Module | Callable[[], nn.Module]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...] = ()
     data: Dataset | None = None
     name: str = "model"
     architecture: str | None = None
@@ -57,6 +59,23 @@ class Target:
     student: Target | None = None
     device: str = "cpu"
     split: str = "validation"
+
+    def __post_init__(self) -> None:
+        """Read the shape off the data, and refuse a shape that is not theirs.
+
+        Raises:
+            InvalidInput: the shape is missing, or is not that of the data.
+        """
+        data_shape = None
+        if self.data is not None:
+            data_shape = tuple(self.data.validation.head(1).prepared().shape[1:])
+        if not self.input_shape:
+            if data_shape is None:
+                allowed = "the shape of one input, or data to read it off"
+                raise InvalidInput("input_shape", self.input_shape, allowed)
+            object.__setattr__(self, "input_shape", data_shape)
+        elif data_shape not in (None, tuple(self.input_shape)):
+            raise InvalidInput("input_shape", self.input_shape, f"that of the data, {data_shape}")
 
     @cached_property
     def model(self) -> nn.Module:
@@ -131,8 +150,9 @@ class Target:
 
 
 def target_of(
-    model: str | Target,
+    model: str | Target | nn.Module,
     recipe: Recipe | None = None,
+    data: Dataset | None = None,
     *,
     device: str | None = None,
     split: str | None = None,
@@ -140,8 +160,9 @@ def target_of(
     """Everything that a recipe's way needs to know of a model, looked up once.
 
     Args:
-        model: an id of the catalogue, or a target, which gets the recipe's student.
+        model: an id of the catalogue, a target, which gets the recipe's student, or a module.
         recipe: what will be done; the empty one if not given.
+        data: labelled inputs for a module; a target and a model of the catalogue have their own.
         device: `auto`, `cpu` or `cuda`. If not given, the target's own, for an id `auto`.
         split: what is measured on. If not given, the target's own, for an id `validation`.
 
@@ -150,6 +171,10 @@ def target_of(
             the model.
     """
     recipe = recipe or Recipe()
+    if isinstance(model, nn.Module):
+        model = Target(model, data=data, name=type(model).__name__)
+    elif data is not None:
+        raise InvalidInput("data", data.id, "none, for this model has data of its own")
     target = _looked_up(model, recipe) if isinstance(model, str) else _with_student(model, recipe)
     place = target.device if device is None and isinstance(model, Target) else device or "auto"
     place, split = resolve_device(place), split or target.split

@@ -18,14 +18,24 @@ from torch import Tensor, nn
 
 from compression.export.onnx.operators import Flow, Kind
 from compression.export.onnx.sessions import session
+from compression.models.activation_memory import activation_memory
 from compression.models.hooks import hooked
 from compression.models.parametrize import compressible
 
 Array = NDArray[Any]
-IMAGES = 64
+MOST_IMAGES, LEAST_IMAGES = 64, 16
+# What one layer's inputs and outputs may take of memory, in bytes.
+_LAYER_BYTES = 192 * 2**20
 _TYPES = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.uint8): TensorProto.UINT8}
 _TYPES |= {np.dtype(np.int64): TensorProto.INT64, np.dtype(np.int32): TensorProto.INT32}
 _BIAS = ".bias_codes"
+
+
+def correction_images(model: nn.Module, images: Tensor) -> Tensor:
+    """The first of `images` [n, ...], as many as memory is good for: from 16 to 64."""
+    here = images[:1].to(next(model.parameters()).device)
+    count = _LAYER_BYTES // activation_memory(model, here).widest
+    return images[: min(MOST_IMAGES, max(LEAST_IMAGES, count))]
 
 
 @torch.inference_mode()
@@ -41,7 +51,7 @@ def target_means(model: nn.Module, flow: Flow, images: Tensor) -> dict[str, Arra
         means[name] = mean.double().cpu().numpy()
 
     with hooked(dict(compressible(model)), post=keep):
-        model(images[:IMAGES].to(next(model.parameters()).device))
+        model(images.to(next(model.parameters()).device))
     targets: dict[str, Array] = {}
     for op in flow.ops:
         if op.kind in (Kind.CONV, Kind.GEMM) and op.bias is not None and op.layer in means:
@@ -58,7 +68,7 @@ def correct_means(graph: onnx.ModelProto, targets: Mapping[str, Array], images: 
     """
     body = graph.graph
     tensors = {t.name: t for t in body.initializer}
-    known: dict[str, Array] = {body.input[0].name: images[:IMAGES].cpu().contiguous().numpy()}
+    known: dict[str, Array] = {body.input[0].name: images.cpu().contiguous().numpy()}
     pieces = list(_pieces(body.node, targets))
     last = {n: i for i, (nodes, _) in enumerate(pieces) for node in nodes for n in node.input}
     for at, (nodes, layer) in enumerate(pieces):

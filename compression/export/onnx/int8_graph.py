@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from compression.export.onnx.bias_correction import correct_means, target_means
+from compression.export.onnx.bias_correction import correct_means, correction_images, target_means
 from compression.export.onnx.calibration import observe_activations
 from compression.export.onnx.cpu_features import saturates
 from compression.export.onnx.float_graph import INPUT, fixed_batch, float_graph
@@ -78,7 +78,8 @@ def int8_graph(
     }
     graph = emit(plain, plan, codes)
     if fixed_batch(plain) is None:
-        correct_means(graph, target_means(model.eval(), flow, images), images)
+        few = correction_images(model.eval(), images)
+        correct_means(graph, target_means(model, flow, few), few)
     layers = {name: _reason(name, codes) for name in modules}
     more = _graph_notes(flow, plan, codes, layers, reduced)
     return Int8(graph, (*notes, *plan.notes, *more), layers)

@@ -129,11 +129,16 @@ def rate_distortion_quantize(
     return nearest_notes(missed)
 
 
-def nearest_notes(layers: Sequence[str]) -> tuple[str, ...]:
-    """A note that names the layers, if any, whose inputs cannot be seen by the rounding."""
-    if not layers:
-        return ()
-    return (f"Rounded to nearest, because they are part of attention: {listed(layers)}.",)
+def nearest_notes(missed: Sequence[str], unmeasured: Sequence[str] = ()) -> tuple[str, ...]:
+    """Notes that name the layers, if any, whose inputs the rounding cannot take into account:
+    because they are never called by themselves, or are of a kind without second moments."""
+    notes: tuple[str, ...] = ()
+    if missed:
+        notes += (f"Rounded to nearest, because they are part of attention: {listed(missed)}.",)
+    if unmeasured:
+        kinds = "neither linear nor 2-d convolutions"
+        notes += (f"Rounded to nearest, because they are {kinds}: {listed(unmeasured)}.",)
+    return notes
 
 
 def smallest_that_keeps(

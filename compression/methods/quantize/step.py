@@ -254,13 +254,20 @@ def _quantize_activations(model: nn.Module, step: Quantize, context: StepContext
 
 def _round_in_order(model: nn.Module, step: Quantize, bits: Bits, context: StepContext) -> Notes:
     share, done = (_ROUNDING_SHARE if step.rounding == "reconstruct" else 1.0), 0
+    unmeasured: list[str] = []
 
     def visit(pair: LayerPair) -> None:
         nonlocal done
         done += 1
         context.report(share * done / len(bits))
-        if step.rounding != "nearest" and measurable(pair.module):
+        if step.rounding == "nearest":
+            return
+        if measurable(pair.module):
             _round_well(pair, step, bits[pair.name])
+        else:
+            unmeasured.append(pair.name)
+            grid = _grid(weight_of(pair.module), step, bits[pair.name])
+            parametrize_weight(pair.module, None, grid)
 
     setting = ("rounding", step.rounding) if step.rounding != "nearest" else ("repair", step.repair)
     missed = paired_forward(
@@ -271,12 +278,12 @@ def _round_in_order(model: nn.Module, step: Quantize, bits: Bits, context: StepC
         batchnorm="batchnorm" in step.repair,
         bias="bias" in step.repair,
     )
-    if step.rounding == "nearest" or not missed:
+    if step.rounding == "nearest":
         return ()
     layers = dict(compressible(model))
     for name in missed:
         parametrize_weight(layers[name], None, _grid(weight_of(layers[name]), step, bits[name]))
-    return nearest_notes(missed)
+    return nearest_notes(missed, unmeasured)
 
 
 def _round_well(pair: LayerPair, step: Quantize, bits: int) -> None:
