@@ -54,6 +54,7 @@ def dataset_of(
 
     Example:
         >>> import torch
+        >>> from compression import dataset_of
         >>> data = dataset_of((torch.randn(200, 8), torch.arange(200) % 4))
         >>> len(data.calibration), len(data.validation), data.classes
         (100, 100, ('0', '1', '2', '3'))

@@ -22,6 +22,7 @@ class Preparation:
 
     Example:
         >>> import torch
+        >>> from compression import Preparation
         >>> prepare = Preparation(mean=(0.5,), std=(0.5,), size=8)
         >>> prepare(torch.full((2, 1, 6, 6), 255, dtype=torch.uint8)).shape
         torch.Size([2, 3, 8, 8])

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from secrets import compare_digest
 
 from compression.runs.store import Store, StoredRun
-from compression.runs.stored_run import one_line
-from compression.runs.stored_run import public_id as public_id
+from compression.runs.stored_run import one_line, public_id
 
 # Set by the server with the page, so that it is there before the first script runs.
 COOKIE = "compression_person"

@@ -8,6 +8,7 @@ import streamlit as st
 
 from compression.runs.results import State
 from compression.runs.store import StoredRun
+from compression.runs.stored_run import public_id
 from dashboard.state import actions, address, people, stored
 from dashboard.state.rules import rules
 
@@ -51,9 +52,9 @@ def choose(entries: Sequence[StoredRun]) -> None:
 
 def _options(whose: str, me: str) -> dict[str, str]:
     """What can be chosen, by what the address calls it: one more person where it names one."""
-    options = {"": "All runs"} | ({people.public_id(me): "Mine"} if me else {})
+    options = {"": "All runs"} | ({public_id(me): "Mine"} if me else {})
     if whose not in options:
-        names = {people.public_id(person): name for person, name in actions.names().items()}
+        names = {public_id(person): name for person, name in actions.names().items()}
         options[whose] = names.get(whose, f"Guest {whose[:4]}")
     return options
 
@@ -70,7 +71,7 @@ def _measured(entries: Sequence[StoredRun]) -> bool:
 def show_nothing() -> None:
     """In the place of the chart, where all results are somebody else's."""
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="nothing"):
-        mine = address.kept(_WHOSE) == people.public_id(actions.person())
+        mine = address.kept(_WHOSE) == public_id(actions.person())
         who = "You have" if mine else "This person has"
         st.markdown(f"{who} no result for this model yet.", width="stretch")
         st.button("Show all runs", key="show_all", on_click=address.keep, args=(_WHOSE, None))

@@ -91,6 +91,7 @@ def test_what_one_person_does_leaves_the_page_of_the_other_as_it_was(
     shows(grace, first)
     points(grace).nth(1).click(force=True)
     wait_for(lambda: run_in_url(grace) == second.id, 20)
+    shows(grace, second)
     grace.go_back()
     shows(grace, first)
     grace.go_forward()
